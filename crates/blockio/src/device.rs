@@ -1,0 +1,89 @@
+//! The traits that bytes move through.
+//!
+//! A [`Device`] is one file or block device of this host. A [`UnitSource`] is a disk as its guest sees it, wherever it
+//! lies. Images are made of devices and are unit sources.
+
+use crate::DiskError;
+use failback_model::{ByteRange, DiskGeometry, SectorSize};
+use std::fmt::Debug;
+use std::path::Path;
+
+/// How zeros are put onto a medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zeroing {
+    /// Keep or make the allocation: `FALLOC_FL_ZERO_RANGE`, `BLKZEROOUT`, or writing zeros.
+    KeepAllocation,
+    /// Give the space back where the medium can: `FALLOC_FL_PUNCH_HOLE`; devices are never discarded.
+    Punch,
+}
+
+/// One file or block device, addressed by byte. Calls may come from several threads at once.
+pub trait Device: Send + Sync + Debug {
+    /// The path it was opened by, for messages.
+    fn path(&self) -> &Path;
+
+    /// Its length in bytes now.
+    fn length_bytes(&self) -> u64;
+
+    /// Logical sector size; 512 for files.
+    fn sector_size(&self) -> SectorSize;
+
+    /// Fills `buffer` from `offset_bytes`. A file that ends before is an error with the offset of its end.
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
+
+    /// Writes all of `bytes` at `offset_bytes`.
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), DiskError>;
+
+    /// Writes `parts` one behind the other from `offset_bytes`.
+    fn write_vectored_at(&self, offset_bytes: u64, parts: &[&[u8]]) -> Result<(), DiskError> {
+        let mut at = offset_bytes;
+        for part in parts {
+            self.write_at(at, part)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes these bytes read as zero.
+    fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError>;
+
+    /// First run of bytes at or after `from_bytes` that may hold data; `None` where the rest is a hole. What lies
+    /// between reads as zero. Without hole support: all the rest.
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;
+
+    /// Changes the length of a file.
+    fn set_length(&self, length_bytes: u64) -> Result<(), DiskError>;
+
+    /// Asks the medium to start taking these bytes; says nothing about durability.
+    fn start_writeback(&self, range: ByteRange);
+
+    /// Returns once all that was written is durable (`fdatasync`). After one failure every further call on this
+    /// device fails: the kernel may have dropped the pages.
+    fn sync(&self) -> Result<(), DiskError>;
+}
+
+/// A disk that can be read, as its guest sees it; local or remote. Units are read in any order from any thread.
+pub trait UnitSource: Send + Sync {
+    /// Length and sector size as the guest sees them.
+    fn geometry(&self) -> DiskGeometry;
+
+    /// What to call it in messages.
+    fn name(&self) -> &Path;
+
+    /// Fills `buffer` with the disk's bytes from `offset_bytes`. The engine asks for units of max(256 KiB, block).
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
+
+    /// First run of the disk's bytes at or after `from_bytes` that may hold data; `None` where the rest reads as zero.
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;
+
+    /// What is known to have changed since a generation; a hint about where to look, never a proof.
+    fn feed(&self) -> Option<&dyn ChangeFeed> {
+        None
+    }
+}
+
+/// Names the bytes of a disk that may have changed since the state that the target sealed.
+pub trait ChangeFeed: Send + Sync {
+    /// First run at or after `from_bytes` that may differ from the base; `None` where the rest is unchanged.
+    fn next_changed(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;
+}

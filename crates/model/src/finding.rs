@@ -1,0 +1,172 @@
+//! Findings: what is wrong or worth knowing, with a stable code, the evidence and the remedy.
+//!
+//! **Invariant**: a code keeps its meaning for ever; its text may improve.
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Goes on, but look at it.
+    Warning,
+    /// Stops the command.
+    Error,
+}
+
+impl Severity {
+    /// Lower-case word used in text and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What a command's exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitClass {
+    /// 0: done.
+    Success,
+    /// 1: failed for a reason of the machine or of this program.
+    Failure,
+    /// 2: the command line is wrong.
+    Usage,
+    /// 3: refused before anything was written.
+    Refused,
+    /// 4: failed on the way; run it again once the cause is gone.
+    Interrupted,
+    /// 5: contents are not what they must be.
+    Mismatch,
+    /// 130: ended by Ctrl-C; a second run finishes the job.
+    Signal,
+}
+
+impl ExitClass {
+    /// The process's exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Interrupted => 4,
+            Self::Mismatch => 5,
+            Self::Signal => 130,
+        }
+    }
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable code.
+    pub code: Code,
+    /// Weight.
+    pub severity: Severity,
+    /// What was seen: path, offset, values.
+    pub evidence: String,
+    /// What to do; the code's own remedy unless a better one is known.
+    pub remedy: String,
+}
+
+impl Finding {
+    /// An error with the code's own remedy.
+    pub fn error(code: Code, evidence: impl Into<String>) -> Self {
+        Self { code, severity: Severity::Error, evidence: evidence.into(), remedy: code.remedy().into() }
+    }
+
+    /// A warning with the code's own remedy.
+    pub fn warning(code: Code, evidence: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, evidence) }
+    }
+
+    /// Something worth knowing, with the code's own remedy.
+    pub fn info(code: Code, evidence: impl Into<String>) -> Self {
+        Self { severity: Severity::Info, ..Self::error(code, evidence) }
+    }
+
+    /// The same finding with a remedy that fits it better.
+    pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
+        /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,
+        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB9xx` the command itself.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* #[doc = $title] $name,)* }
+
+        impl Code {
+            /// Every code, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            /// The code as printed.
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$name => $text,)* } }
+            /// What it means, in a few words.
+            pub const fn title(self) -> &'static str { match self { $(Self::$name => $title,)* } }
+            /// What to do about it where nothing better is known.
+            pub const fn remedy(self) -> &'static str { match self { $(Self::$name => $remedy,)* } }
+            /// The exit code's class when it ends a command.
+            pub const fn exit(self) -> ExitClass { match self { $(Self::$name => ExitClass::$exit,)* } }
+        }
+    };
+}
+
+codes! {
+    ImageFormatUnknown = "FB101", Refused, "image format cannot be told from the name", "put vmdk:, vhd:, vhdx: or raw: before the path";
+    ImageFormatDisagrees = "FB102", Refused, "image content is not what its name says", "check the path, or name the true format with a prefix such as raw: or vmdk:";
+    ImageDamaged = "FB103", Refused, "image metadata is damaged or hostile", "run 'failback image check' on it and restore the image from a good copy";
+    ImageUnsupported = "FB104", Refused, "image kind is not supported here", "hot-add the disk to this host and use the block device, or consolidate the snapshots first";
+    ImageReadOnlyKind = "FB105", Refused, "image kind cannot be written in place", "sync into a new image and replace the old one, or convert it with 'failback image convert'";
+    ImageExtentEscapes = "FB106", Refused, "VMDK names an extent outside its own folder", "do not trust this descriptor; extents must lie beside it";
+    ImageHasChild = "FB107", Refused, "a delta disk names this image as its parent", "consolidate the machine's snapshots, then try again";
+    ImageSizeUnsupported = "FB108", Refused, "size is not possible in this format", "choose a size the format can hold, or the raw format";
+    ImageExists = "FB109", Refused, "file exists already", "choose another path or remove the file";
+    ImageUnclean = "FB110", Refused, "sparse image was not closed cleanly", "run 'failback image check', then sync again: every block is compared anyway";
+    ImageCheck = "FB111", Mismatch, "image check found a fault", "restore the image from a good copy or sync it again";
+    OpenFailed = "FB201", Refused, "cannot open", "check that the path exists and that this user may open it";
+    ReadFailed = "FB202", Interrupted, "read failed", "check the medium (dmesg, smartctl); run the same command again when it reads";
+    WriteFailed = "FB203", Interrupted, "write failed", "check the medium and its free space; run the same command again to finish";
+    FlushFailed = "FB204", Interrupted, "flush to the medium failed", "nothing after the last flush is certain: check the medium, then run the same command again";
+    NoSpace = "FB205", Interrupted, "no space left on the target's file system", "free some space, then run the same command again to finish";
+    ChangedMeanwhile = "FB206", Interrupted, "source changed while it was read", "stop what writes to the source or take a snapshot of it, then run the same command again";
+    CreateFailed = "FB207", Failure, "cannot create", "check the folder, its free space and this user's rights";
+    InUse = "FB301", Refused, "image or device is in use", "close what uses it (virtual machine, other failback, mount), then try again";
+    DeviceMounted = "FB302", Refused, "device is mounted or used as swap", "unmount it or swapoff, then try again";
+    DeviceHeld = "FB303", Refused, "device is held by LVM, md, dm or a partition of it is in use", "deactivate the volume group or array, then try again";
+    DeviceIsHosts = "FB304", Refused, "device is one of this host's own disks", "name the hot-added disk instead; see lsblk";
+    WrongDisk = "FB305", Refused, "target looks like another disk", "compare the two disks; --accept-mismatch if the target may be overwritten";
+    TargetTooSmall = "FB306", Refused, "source is longer than the target", "--grow extends an image file; extend a device to the size named here first";
+    SectorSizeDiffers = "FB307", Refused, "logical sector sizes differ", "use a target with the source's sector size";
+    SameImage = "FB308", Refused, "source and target are the same file", "name two different images";
+    ExcessTrimmed = "FB309", Refused, "source is longer than the target, its excess is zero", "nothing to do: the excess holds only zeros";
+    TargetLonger = "FB310", Refused, "target is longer than the source", "nothing to do: the target keeps its tail untouched";
+    BlockSizeInvalid = "FB401", Usage, "block size is not possible", "choose a power of two from 16K to 1M";
+    RootMismatch = "FB402", Mismatch, "target's root differs from the source's after repair", "check both media for errors and that the source does not change, then run the same command again";
+    Cancelled = "FB403", Signal, "stopped on request", "run the same command again to finish the job";
+    VerifyFailed = "FB404", Mismatch, "blocks read back from the target are wrong", "check the target's medium (dmesg, smartctl), then run the same command again";
+    SeedUnusable = "FB405", Refused, "seed cannot be used", "check the seed's path, or leave it out";
+    ManifestDamaged = "FB406", Refused, "manifest is damaged", "delete the manifest; the disk is scanned instead";
+    ProtocolViolation = "FB501", Failure, "peer broke the protocol", "both ends must be the same version; report this with both logs";
+    PeerFailed = "FB502", Interrupted, "the other end stopped with an error", "see the other end's error, then run the same command again";
+    Usage = "FB901", Usage, "command line is wrong", "see --help";
+    Internal = "FB902", Failure, "internal error", "report this with the command line and this text";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_each_has_a_remedy() {
+        let mut seen = std::collections::HashSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{} twice", code.as_str());
+            assert!(code.as_str().len() == 5 && code.as_str().starts_with("FB"));
+            assert!(!code.title().is_empty() && !code.remedy().is_empty());
+        }
+    }
+}

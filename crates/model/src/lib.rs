@@ -1,0 +1,21 @@
+//! The words of failback: what a block, a page, a digest and a finding are, and every limit.
+//!
+//! Everything above speaks in these types. Nothing here touches a file, a socket, a thread or a clock.
+//!
+//! **Invariant**: a [`ByteRange`] never ends before it starts, a [`Layout`] never has a block beyond its length,
+//! and the limits in [`limits`] hold to each other at compile time.
+
+mod digest;
+mod finding;
+mod geometry;
+pub mod limits;
+mod pages;
+
+pub use digest::{
+    Digest, PageDigest, TruncatedDigest, block_digest, block_digest_of_pages, is_zero, page_digests,
+};
+pub use finding::{Code, ExitClass, Finding, Severity};
+pub use geometry::{
+    BlockIndex, BlockRange, BlockSize, ByteRange, ChunkIndex, DiskGeometry, GeometryError, Layout, SectorSize,
+};
+pub use pages::PageSet;

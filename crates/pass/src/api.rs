@@ -1,0 +1,294 @@
+//! What a caller of a pass sees: options in, a plan, counters while it runs, an outcome.
+
+use failback_blockio::{DiskError, UnitSource};
+use failback_image::Image;
+use failback_model::limits::WINDOW_DEFAULT_BYTES;
+use failback_model::{BlockSize, Code, Digest, Finding, Severity};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Whether a block that differs is narrowed to its pages before it ships.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Refinement {
+    /// On, but off for a while where most pages of recent blocks differ.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never: whole blocks ship.
+    Off,
+}
+
+/// Whether packed pages are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// By the link; off in one process.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// At this zstd level, except where a probe finds the data incompressible.
+    Level(i32),
+}
+
+/// Options of a pass.
+#[derive(Clone)]
+pub struct PassOptions {
+    /// Unit of comparison.
+    pub block_size: BlockSize,
+    /// Narrowing to pages.
+    pub refinement: Refinement,
+    /// Compression of packed pages.
+    pub compression: Compression,
+    /// Reader threads at each end, 1..=64.
+    pub threads: usize,
+    /// Re-read the whole target from its medium at the end and compare roots.
+    pub verify: bool,
+    /// Extend a target file that is too short.
+    pub grow: bool,
+    /// Overwrite a target that looks like another disk.
+    pub accept_mismatch: bool,
+    /// Bytes on their way from source to target at any time.
+    pub window_bytes: u64,
+    /// Disks whose blocks the target may copy instead of receiving them.
+    pub seeds: Vec<Arc<dyn UnitSource>>,
+}
+
+impl Default for PassOptions {
+    fn default() -> Self {
+        Self {
+            block_size: BlockSize::DEFAULT,
+            refinement: Refinement::Auto,
+            compression: Compression::Auto,
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
+            verify: false,
+            grow: false,
+            accept_mismatch: false,
+            window_bytes: WINDOW_DEFAULT_BYTES,
+            seeds: Vec::new(),
+        }
+    }
+}
+
+/// Where a pass goes.
+#[derive(Clone)]
+pub enum Target {
+    /// Original-location recovery: the disk exists.
+    Existing(Arc<dyn Image>),
+    /// Alternate-location recovery: it will be created, or just was, and reads as zero.
+    New(Option<Arc<dyn Image>>),
+}
+
+/// What a pass would do, found without writing a byte.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Length of the target's disk after the pass, bytes.
+    pub virtual_size_bytes: u64,
+    /// Unit of comparison.
+    pub block_size: BlockSize,
+    /// Blocks of the source.
+    pub blocks_total: u64,
+    /// `original-location` or `alternate-location`.
+    pub strategy: &'static str,
+    /// Bytes of the source that are not holes: what is read there.
+    pub read_source_bytes: u64,
+    /// Bytes of the target that are not holes: what is read there.
+    pub read_target_bytes: u64,
+    /// Most bytes that can cross: exact only for a new disk.
+    pub ship_at_most_bytes: u64,
+    /// Everything found, errors first.
+    pub findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// Whether a finding forbids the pass.
+    pub fn is_refused(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// A stage of the pipeline, for times and for naming what limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading and hashing the source.
+    ScanSource,
+    /// Reading and hashing the target.
+    ScanTarget,
+    /// Re-reading blocks that differ, hashing and choosing their pages, at both ends.
+    Refine,
+    /// Collecting, probing and compressing pages.
+    Pack,
+    /// Decompressing and verifying.
+    Unpack,
+    /// Writing to the target.
+    Write,
+    /// Making the target durable.
+    Flush,
+    /// Re-reading the target with `verify`.
+    Verify,
+}
+
+impl Stage {
+    /// Every stage in the order of the data path.
+    pub const ALL: [Self; 8] = [
+        Self::ScanSource,
+        Self::ScanTarget,
+        Self::Refine,
+        Self::Pack,
+        Self::Unpack,
+        Self::Write,
+        Self::Flush,
+        Self::Verify,
+    ];
+
+    /// The name used in text and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ScanSource => "scan_source",
+            Self::ScanTarget => "scan_target",
+            Self::Refine => "refine",
+            Self::Pack => "pack",
+            Self::Unpack => "unpack",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// Thread time spent in each stage; stages overlap, so the sum may exceed the elapsed time.
+#[derive(Debug, Default)]
+pub struct StageTimes([AtomicU64; Stage::ALL.len()]);
+
+impl StageTimes {
+    /// Adds time that one thread spent.
+    pub fn add(&self, stage: Stage, spent: Duration) {
+        self.0[stage as usize]
+            .fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Thread time spent so far.
+    pub fn get(&self, stage: Stage) -> Duration {
+        Duration::from_nanos(self.0[stage as usize].load(Ordering::Relaxed))
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters of a running pass, read by whoever shows progress. All only ever grow.
+        #[derive(Debug, Default)]
+        pub struct Progress {
+            $($(#[$doc])* pub $name: AtomicU64,)*
+            /// Thread time of each stage.
+            pub times: StageTimes,
+        }
+    };
+}
+
+counters! {
+    /// Bytes of the source's disk accounted for by its scan, holes included; ends at the disk's length.
+    scanned_source_bytes,
+    /// Bytes of the target's disk accounted for by its scan, holes included.
+    scanned_target_bytes,
+    /// Bytes read from the source.
+    bytes_read_source,
+    /// Bytes read from the target (and not from seeds).
+    bytes_read_target,
+    /// Blocks compared.
+    blocks_compared,
+    /// Blocks that differ.
+    blocks_differing,
+    /// Pages shipped with their contents.
+    pages_shipped,
+    /// Bytes made zero by a message instead of contents.
+    zero_bytes,
+    /// Bytes that came from a seed.
+    seed_bytes,
+    /// Encoded frames toward the target, bytes.
+    bytes_to_target,
+    /// Encoded frames toward the source, bytes.
+    bytes_to_source,
+    /// Bytes written to the target, zeroing included.
+    bytes_written,
+    /// Bytes re-read and proven by `verify`.
+    verified_bytes,
+    /// Blocks fetched whole because what arrived did not verify, or repaired after a root mismatch.
+    blocks_repaired,
+}
+
+impl Progress {
+    /// Adds to one counter.
+    pub fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Reads one counter.
+    pub fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// Asks a running pass to stop; it flushes what it wrote and returns `Code::Cancelled`.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks. May be called from any thread, any number of times.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a finished pass did; the counters are final in the [`Progress`] that was passed in.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Length of the source's disk, bytes.
+    pub virtual_size_bytes: u64,
+    /// Unit of comparison.
+    pub block_size: BlockSize,
+    /// Blocks of the source.
+    pub blocks_total: u64,
+    /// Root of the source's bytes, and now of the target's.
+    pub root: Digest,
+    /// Whether the target was re-read from its medium.
+    pub verified: bool,
+    /// From start to durable end.
+    pub elapsed: Duration,
+    /// Warnings met on the way.
+    pub findings: Vec<Finding>,
+}
+
+/// Why a pass did not finish. The target holds a mixture that a second run completes.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// A disk failed.
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+    /// Refused before anything was written; all reasons.
+    #[error("refused: {}", .0.iter().map(|finding| finding.evidence.as_str()).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Finding>),
+    /// Stopped on request.
+    #[error("stopped on request; what was written is durable")]
+    Cancelled,
+    /// Anything else, as a finding.
+    #[error("{}", .0.evidence)]
+    Failed(Finding),
+}
+
+impl PassError {
+    /// Everything to report.
+    pub fn findings(&self) -> Vec<Finding> {
+        match self {
+            Self::Disk(error) => vec![error.to_finding()],
+            Self::Refused(findings) => findings.clone(),
+            Self::Cancelled => vec![Finding::error(Code::Cancelled, self.to_string())],
+            Self::Failed(finding) => vec![finding.clone()],
+        }
+    }
+}

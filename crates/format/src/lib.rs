@@ -1,1 +1,10 @@
-//! placeholder
+//! On-disk formats as codecs: bytes in, structures out, and back. No I/O.
+//!
+//! **Invariant**: any bytes give a structure or a [`FormatError`]; nothing panics on input, and nothing is allocated
+//! by a size that the input names before that size was bounded.
+
+mod error;
+mod field;
+pub mod manifest;
+
+pub use error::FormatError;

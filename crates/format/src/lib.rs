@@ -6,5 +6,6 @@
 mod error;
 mod field;
 pub mod manifest;
+pub mod vmdk;
 
 pub use error::FormatError;

@@ -1,0 +1,3 @@
+//! VMDK: the descriptor that names a disk's files, and the layouts of those that are more than flat bytes.
+
+pub mod descriptor;

@@ -3,9 +3,20 @@
 //!
 //! **Invariant**: every call is positioned and whole: it moves all bytes asked for or says at which offset it
 //! failed and why.
+#![expect(unsafe_code, reason = "system calls, mappings and aligned memory; each block says why it is sound")]
 
+mod buffer;
 mod device;
 mod error;
+mod file;
+mod latch;
+mod map;
+mod read;
+mod sys;
 
+pub use buffer::{AlignedBuffer, BufferPool};
 pub use device::{ChangeFeed, Device, UnitSource, Zeroing};
 pub use error::{DiskError, Operation};
+pub use file::{Access, FileDevice, FileId};
+pub use map::{MappedFile, MappedView};
+pub use read::ReadMode;

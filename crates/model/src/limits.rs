@@ -49,6 +49,8 @@ pub const MISMATCH_LIST_MAX_BLOCKS: usize = 256;
 pub const DESCRIPTOR_MAX_BYTES: usize = 1 << 20;
 /// Most extents in a VMDK descriptor.
 pub const EXTENTS_MAX: usize = 4096;
+/// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
+pub const DROP_BEHIND_BYTES: u64 = 64 << 20;
 /// Threads that may be asked for.
 pub const THREADS_MAX: usize = 64;
 

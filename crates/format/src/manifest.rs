@@ -199,5 +199,4 @@ impl RootHasher {
 }
 
 #[cfg(test)]
-#[path = "manifest_tests.rs"]
 mod tests;

@@ -139,6 +139,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    is_closed: bool,
     out_bytes: usize,
     kept: Vec<Pages>,
     kept_bytes: usize,
@@ -166,6 +167,12 @@ impl BufferPool {
     pub fn try_acquire(&self, length_bytes: usize) -> Option<AlignedBuffer> {
         let state = self.0.lock();
         self.0.fits(&state, capacity_for(length_bytes)).then(|| self.hand_out(state, length_bytes))
+    }
+
+    /// Lets everyone who waits go on, now and from now on: whoever used the budget is stopping.
+    pub fn close(&self) {
+        self.0.lock().is_closed = true;
+        self.0.returned.notify_all();
     }
 
     /// Bytes in buffers that are out now.
@@ -206,7 +213,7 @@ impl Shared {
     }
 
     fn fits(&self, state: &State, capacity_bytes: usize) -> bool {
-        state.out_bytes == 0 || state.out_bytes + capacity_bytes <= self.budget_bytes
+        state.is_closed || state.out_bytes == 0 || state.out_bytes + capacity_bytes <= self.budget_bytes
     }
 
     fn take_back(&self, pages: Pages) {

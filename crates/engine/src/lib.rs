@@ -1,1 +1,21 @@
-//! placeholder
+//! The stages of a pass that use the CPU. They know the traits, not the formats.
+//!
+//! A block's way: `scan` hashes it, `compare` finds it different, `refine` picks its pages, `pack` collects them; at the
+//! other end `unpack` verifies them for the sink.
+
+mod compare;
+mod digest_source;
+pub mod manifest;
+mod pack;
+mod refine;
+mod scan;
+mod sink;
+mod unpack;
+
+pub use compare::{Comparer, Comparison, TargetRun};
+pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd};
+pub use pack::Packer;
+pub use refine::{RefinedBlock, refine, whole};
+pub use scan::{Meter, Scan, kept_block, read_digests};
+pub use sink::Sink;
+pub use unpack::{OldPages, Unpacked, Write, matches, old_pages_of, unpack};

@@ -76,18 +76,19 @@ pub fn block_digest(block: &[u8]) -> Digest {
 /// Digests of a block's pages in order, the last page being as long as the block leaves it.
 ///
 /// A block of one page has one page digest, which is its block digest before the rule for zeros.
-pub fn page_digests(block: &[u8]) -> impl Iterator<Item = PageDigest> + '_ {
-    let only = block.len() as u64 <= PAGE_BYTES;
-    block.chunks(PAGE_BYTES as usize).enumerate().map(move |(page, bytes)| page_digest(page, bytes, only))
+pub fn page_digests(block: &[u8]) -> impl ExactSizeIterator<Item = PageDigest> + '_ {
+    (0..block.len().div_ceil(PAGE_BYTES as usize)).map(move |page| page_digest(block, page))
 }
 
-/// Digest of page `page` of a block; `only` where the block has no other page.
-fn page_digest(page: usize, bytes: &[u8], only: bool) -> PageDigest {
+/// Digest of page `page` (from 0) of a block. Panics where the block has no such page.
+pub fn page_digest(block: &[u8], page: usize) -> PageDigest {
+    let start = page * PAGE_BYTES as usize;
+    let bytes = &block[start..block.len().min(start + PAGE_BYTES as usize)];
     let mut hasher = blake3::Hasher::new();
-    if only {
+    if block.len() as u64 <= PAGE_BYTES {
         return PageDigest(*hasher.update(bytes).finalize().as_bytes());
     }
-    hasher.set_input_offset(page as u64 * PAGE_BYTES);
+    hasher.set_input_offset(start as u64);
     PageDigest(hasher.update(bytes).finalize_non_root())
 }
 

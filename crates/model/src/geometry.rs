@@ -1,8 +1,8 @@
 //! Sizes, indexes and ranges of a disk. A byte offset, a block index and a chunk index are different types.
 
 use crate::limits::{
-    BLOCK_DEFAULT_BYTES, BLOCK_MAX_BYTES, BLOCK_MIN_BYTES, CHUNK_BLOCKS, DISK_MAX_BYTES, PAGE_BYTES,
-    UNIT_MIN_BYTES,
+    BLOCK_DEFAULT_BYTES, BLOCK_MAX_BYTES, BLOCK_MIN_BYTES, CHUNK_BLOCKS, DISK_MAX_BYTES, PAGE_BYTES, SEGMENT_BLOCKS,
+    SEGMENT_MAX_BYTES, UNIT_MIN_BYTES,
 };
 use std::fmt;
 
@@ -260,6 +260,12 @@ impl Layout {
         let length = self.block_bytes(block).length_bytes();
         let start = page as u64 * PAGE_BYTES;
         start as usize..(start + PAGE_BYTES).min(length) as usize
+    }
+
+    /// Blocks scanned, compared and announced together: 64, or 4 MiB of larger blocks.
+    pub const fn segment_blocks(self) -> u64 {
+        let most = SEGMENT_MAX_BYTES / self.block_size.bytes();
+        if most < SEGMENT_BLOCKS { most } else { SEGMENT_BLOCKS }
     }
 
     /// Blocks read together: at least 256 KiB.

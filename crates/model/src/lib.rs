@@ -5,14 +5,16 @@
 //! **Invariant**: a [`ByteRange`] never ends before it starts, a [`Layout`] never has a block beyond its length,
 //! and the limits in [`limits`] hold to each other at compile time.
 
+mod difference;
 mod digest;
 mod finding;
 mod geometry;
 pub mod limits;
 mod pages;
 
+pub use difference::Difference;
 pub use digest::{
-    Digest, PageDigest, TruncatedDigest, block_digest, block_digest_of_pages, is_zero, page_digests,
+    Digest, PageDigest, TruncatedDigest, block_digest, block_digest_of_pages, is_zero, page_digest, page_digests,
 };
 pub use finding::{Code, ExitClass, Finding, Severity};
 pub use geometry::{

@@ -18,6 +18,8 @@ pub const UNIT_MIN_BYTES: u64 = 256 << 10;
 pub const CHUNK_BLOCKS: u64 = 1024;
 /// Blocks scanned and compared together: the step of the pipeline.
 pub const SEGMENT_BLOCKS: u64 = 64;
+/// Most bytes of one such step, so that large blocks do not make large steps.
+pub const SEGMENT_MAX_BYTES: u64 = 4 << 20;
 /// Largest disk.
 pub const DISK_MAX_BYTES: u64 = 64 << 40;
 
@@ -47,6 +49,22 @@ pub const MISMATCH_LIST_MAX_BLOCKS: usize = 256;
 
 /// Largest descriptor text of a VMDK.
 pub const DESCRIPTOR_MAX_BYTES: usize = 1 << 20;
+/// Smallest grain of a sparse VMDK.
+pub const GRAIN_MIN_BYTES: u64 = 4 << 10;
+/// Largest grain of a sparse VMDK; VMware writes 64 KiB.
+pub const GRAIN_MAX_BYTES: u64 = 4 << 20;
+/// Grain tables of one sparse extent held in memory, 2 KiB each.
+pub const GRAIN_TABLES_MAX: usize = 4096;
+/// Grains of a foreign sparse VMDK that may lie off the grain raster.
+pub const STRAY_GRAINS_MAX: usize = 1 << 20;
+/// Faults of one sparse extent that are listed before the list stops.
+pub const IMAGE_FAULTS_MAX: usize = 64;
+/// Inflated grains of a streamOptimized VMDK kept for the next read.
+pub const INFLATED_GRAINS_MAX: usize = 16;
+/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out.
+pub const STREAM_WINDOW_BYTES: u64 = 96 << 20;
+/// Grains held by a streamOptimized VMDK's writer before a write has to wait.
+pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
 /// Most extents in a VMDK descriptor.
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
@@ -72,5 +90,11 @@ const _: () = {
     assert!(WINDOW_DEFAULT_BYTES >= 4 * PACK_MAX_BYTES as u64, "the window keeps the pipeline full");
     assert!(PAGE_REPLY_MAX_PAGES >= PAGES_PER_BLOCK_MAX, "a block's page digests fit one reply");
     assert!(PAGE_REPLY_MAX_PAGES * 16 + (256 << 10) <= FRAME_MAX_BYTES, "a page reply fits one frame");
+    assert!(GRAIN_MIN_BYTES.is_power_of_two() && GRAIN_MAX_BYTES.is_power_of_two());
+    assert!(
+        STREAM_WINDOW_BYTES >= WINDOW_DEFAULT_BYTES + (16 << 20),
+        "a block as late as a window is still in time"
+    );
+    assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");
 };

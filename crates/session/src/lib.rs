@@ -1,1 +1,20 @@
-//! placeholder
+//! The two ends of a pass as sans-IO state machines.
+//!
+//! A machine is told what happened (`handle_*`) and asked what to do: which message to send (`poll_transmit`) and which
+//! work to start (`poll_work`). It reads no clock, no socket and no disk, so every order of events can be tried in a test.
+//!
+//! **Invariant**: nothing is sent without credit for its class, so what is under way is bounded by
+//! `failback_model::limits` whatever the other end does; and everything the other end says is checked against the disk's
+//! layout before it leaves this crate.
+
+mod credit;
+mod error;
+mod receiver;
+mod refinement;
+mod sender;
+mod sequence;
+
+pub use error::SessionError;
+pub use receiver::{Receiver, ReceiverOptions, ReceiverWork};
+pub use refinement::RefinementMode;
+pub use sender::{Job, Sender, SenderOptions, SenderWork};

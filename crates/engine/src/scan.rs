@@ -1,0 +1,286 @@
+//! A scan: reader threads that read units of a disk and hash what they read, in the disk's order for whoever listens.
+//!
+//! Threads take segments from one plan, so any number of them keeps the disk busy; a small window of segments ahead of
+//! the listener bounds what waits.
+//!
+//! **Invariant**: a segment's buffers are taken in disk order, so the first segment that the listener waits for never
+//! waits for buffers that later segments hold.
+
+use crate::digest_source::{DigestRun, DigestSource, KeptBytes, ScanEnd};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use failback_blockio::{AlignedBuffer, BufferPool, DiskError, UnitSource};
+use failback_model::{BlockIndex, BlockRange, ByteRange, Digest, Layout, block_digest};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Segments that may be read ahead of the listener, for each thread.
+const AHEAD_SEGMENTS: u64 = 4;
+
+/// Told of every read: bytes and the thread time that reading and hashing them took.
+pub type Meter = Arc<dyn Fn(u64, Duration) + Send + Sync>;
+
+/// A scan of a whole disk, or of a part of it.
+#[derive(Clone)]
+pub struct Scan {
+    /// The disk.
+    pub source: Arc<dyn UnitSource>,
+    /// How it is cut.
+    pub layout: Layout,
+    /// Which blocks.
+    pub blocks: BlockRange,
+    /// Reader threads.
+    pub threads: usize,
+    /// Keep the bytes of blocks that are not zero, in buffers from here.
+    pub keep: Option<BufferPool>,
+    /// Told of every read.
+    pub meter: Meter,
+}
+
+/// One step of the plan.
+struct Step {
+    ticket: u64,
+    blocks: BlockRange,
+    /// Units to read into; empty for a hole.
+    buffers: Vec<AlignedBuffer>,
+    is_hole: bool,
+}
+
+/// The plan and how far the listener is.
+struct Shared<'a> {
+    scan: &'a Scan,
+    plan: Mutex<Plan>,
+    progress: Mutex<Progress>,
+    advanced: Condvar,
+}
+
+struct Plan {
+    next_block: u64,
+    next_ticket: u64,
+    data: ByteRange,
+}
+
+struct Progress {
+    delivered: u64,
+    is_stopped: bool,
+}
+
+impl DigestSource for Scan {
+    fn deliver(&mut self, deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>) -> Result<(), ScanEnd> {
+        let shared = Shared::new(self);
+        let (sender, receiver) = bounded(self.threads.max(1) * AHEAD_SEGMENTS as usize);
+        std::thread::scope(|scope| {
+            for number in 0..self.threads.max(1) {
+                let (shared, sender) = (&shared, sender.clone());
+                std::thread::Builder::new()
+                    .name(format!("scan-{number}"))
+                    .spawn_scoped(scope, move || shared.read_segments(&sender))
+                    .expect("a thread can be started");
+            }
+            drop(sender);
+            let outcome = shared.deliver_in_order(&receiver, deliver);
+            shared.stop();
+            drop(receiver);
+            outcome
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Shared<'a> {
+    fn new(scan: &'a Scan) -> Self {
+        let next_block = scan.blocks.start.0;
+        let start = next_block * scan.layout.block_size().bytes();
+        Self {
+            scan,
+            plan: Mutex::new(Plan { next_block, next_ticket: 0, data: ByteRange::new(start, start) }),
+            progress: Mutex::new(Progress { delivered: 0, is_stopped: false }),
+            advanced: Condvar::new(),
+        }
+    }
+
+    fn stop(&self) {
+        lock(&self.progress).is_stopped = true;
+        self.advanced.notify_all();
+        if let Some(pool) = &self.scan.keep {
+            pool.close();
+        }
+    }
+
+    /// Hands runs over in the order of their tickets.
+    fn deliver_in_order(
+        &self,
+        runs: &Receiver<Result<(u64, DigestRun), DiskError>>,
+        deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>,
+    ) -> Result<(), ScanEnd> {
+        let mut early = BTreeMap::new();
+        let mut next = 0;
+        for run in runs {
+            let (ticket, run) = run?;
+            early.insert(ticket, run);
+            while let Some(run) = early.remove(&next) {
+                if deliver(run).is_break() {
+                    return Err(ScanEnd::Stopped);
+                }
+                next += 1;
+            }
+            lock(&self.progress).delivered = next;
+            self.advanced.notify_all();
+        }
+        Ok(())
+    }
+
+    /// One reader thread.
+    fn read_segments(&self, runs: &Sender<Result<(u64, DigestRun), DiskError>>) {
+        let unit_bytes = (self.scan.layout.unit_blocks() * self.scan.layout.block_size().bytes()) as usize;
+        let mut scratch = AlignedBuffer::new(unit_bytes);
+        loop {
+            let step = match self.next_step() {
+                Ok(Some(step)) => step,
+                Ok(None) => return,
+                Err(error) => return drop(runs.send(Err(error))),
+            };
+            let ticket = step.ticket;
+            let run = if step.is_hole {
+                Ok(DigestRun::zeros(step.blocks))
+            } else {
+                read_segment(self.scan, step.blocks, step.buffers, &mut scratch)
+            };
+            if runs.send(run.map(|run| (ticket, run))).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes the next step, with its buffers, once the listener is near enough.
+    fn next_step(&self) -> Result<Option<Step>, DiskError> {
+        let mut plan = lock(&self.plan);
+        let ahead = self.scan.threads.max(1) as u64 * AHEAD_SEGMENTS;
+        let mut progress = lock(&self.progress);
+        while plan.next_ticket >= progress.delivered + ahead && !progress.is_stopped {
+            progress = self.advanced.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        if progress.is_stopped {
+            return Ok(None);
+        }
+        drop(progress);
+        let Some((blocks, is_hole)) = plan.advance(self.scan)? else { return Ok(None) };
+        let ticket = plan.next_ticket;
+        plan.next_ticket += 1;
+        let buffers = match &self.scan.keep {
+            Some(pool) if !is_hole => {
+                units(self.scan.layout, blocks).map(|unit| pool.acquire(byte_count(self.scan.layout, unit))).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Some(Step { ticket, blocks, buffers, is_hole }))
+    }
+}
+
+impl Plan {
+    /// The next run of blocks, and whether all of it is a hole. A block with any data in it is read.
+    fn advance(&mut self, scan: &Scan) -> Result<Option<(BlockRange, bool)>, DiskError> {
+        let (layout, end) = (scan.layout, scan.blocks.end.0);
+        let block_bytes = layout.block_size().bytes();
+        let start = self.next_block;
+        if start >= end {
+            return Ok(None);
+        }
+        if self.data.end() <= start * block_bytes {
+            let rest = ByteRange::new(layout.length_bytes(), layout.length_bytes());
+            self.data = scan.source.next_data(start * block_bytes)?.unwrap_or(rest);
+        }
+        let first_data = (self.data.start() / block_bytes).min(end);
+        let (stop, is_hole) = if first_data > start || self.data.is_empty() {
+            (if self.data.is_empty() { end } else { first_data }, true)
+        } else {
+            let segment = layout.segment_blocks();
+            let stop = (start / segment + 1) * segment;
+            (stop.min(self.data.end().div_ceil(block_bytes)).min(end), false)
+        };
+        self.next_block = stop;
+        Ok(Some((BlockRange::new(start, stop), is_hole)))
+    }
+}
+
+/// A run of blocks cut into units.
+fn units(layout: Layout, blocks: BlockRange) -> impl Iterator<Item = BlockRange> {
+    let step = layout.unit_blocks();
+    (blocks.start.0..blocks.end.0)
+        .step_by(step as usize)
+        .map(move |start| BlockRange::new(start, (start + step).min(blocks.end.0)))
+}
+
+fn byte_count(layout: Layout, blocks: BlockRange) -> usize {
+    layout.bytes_of(blocks).length_bytes() as usize
+}
+
+/// Reads and hashes one segment, unit by unit, so that a unit is hashed while it is in the cache.
+fn read_segment(
+    scan: &Scan,
+    blocks: BlockRange,
+    buffers: Vec<AlignedBuffer>,
+    scratch: &mut AlignedBuffer,
+) -> Result<DigestRun, DiskError> {
+    let layout = scan.layout;
+    let started = Instant::now();
+    let mut digests = Vec::with_capacity(blocks.count() as usize);
+    let mut kept = Vec::new();
+    let mut buffers = buffers.into_iter();
+    for unit in units(layout, blocks) {
+        let count = byte_count(layout, unit);
+        match buffers.next() {
+            Some(mut buffer) => {
+                let any = read_unit(scan, unit, &mut buffer[..count], &mut digests)?;
+                if any {
+                    kept.push(KeptBytes { first: unit.start, bytes: buffer.into_bytes() });
+                }
+            }
+            None => {
+                read_unit(scan, unit, &mut scratch[..count], &mut digests)?;
+            }
+        }
+    }
+    (scan.meter)(byte_count(layout, blocks) as u64, started.elapsed());
+    if digests.iter().all(Digest::is_zero) {
+        return Ok(DigestRun::zeros(blocks));
+    }
+    Ok(DigestRun { blocks, digests: Some(digests), kept })
+}
+
+/// Reads one unit and appends its blocks' digests; whether any block is not zero.
+fn read_unit(
+    scan: &Scan,
+    unit: BlockRange,
+    buffer: &mut [u8],
+    digests: &mut Vec<Digest>,
+) -> Result<bool, DiskError> {
+    scan.source.read_at(scan.layout.bytes_of(unit).start(), buffer)?;
+    let before = digests.len();
+    digests.extend(buffer.chunks(scan.layout.block_size().bytes() as usize).map(block_digest));
+    Ok(digests[before..].iter().any(|digest| !digest.is_zero()))
+}
+
+/// Reads blocks that follow each other into one buffer and returns their digests: for repair and for single chunks.
+pub fn read_digests(source: &dyn UnitSource, layout: Layout, blocks: BlockRange) -> Result<Vec<Digest>, DiskError> {
+    let mut digests = Vec::with_capacity(blocks.count() as usize);
+    let mut buffer = AlignedBuffer::new(byte_count(layout, BlockRange::new(0, layout.unit_blocks().min(blocks.count()))));
+    for unit in units(layout, blocks) {
+        let count = byte_count(layout, unit);
+        source.read_at(layout.bytes_of(unit).start(), &mut buffer[..count])?;
+        digests.extend(buffer[..count].chunks(layout.block_size().bytes() as usize).map(block_digest));
+    }
+    Ok(digests)
+}
+
+/// Bytes of one block within bytes that were kept; `None` where they do not hold it.
+pub fn kept_block(layout: Layout, kept: &KeptBytes, block: BlockIndex) -> Option<bytes::Bytes> {
+    let size = layout.block_size().bytes() as usize;
+    let start = usize::try_from(block.0.checked_sub(kept.first.0)?).ok()?.checked_mul(size)?;
+    let end = start + byte_count(layout, BlockRange::new(block.0, block.0 + 1));
+    (end <= kept.bytes.len()).then(|| kept.bytes.slice(start..end))
+}

@@ -1,0 +1,349 @@
+//! The receiving end: tells what the target holds, applies what arrives, closes commit groups, proves the root.
+//!
+//! **Invariant**: `Acknowledged` is sent only for messages that a finished commit made durable, `Sealed` only when the
+//! target's own root equals the source's.
+
+use crate::error::SessionError;
+use crate::sequence::SequenceSet;
+use bytes::{BufMut, Bytes, BytesMut};
+use failback_model::limits::{
+    BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, REFERENCE_WINDOW_BLOCKS, REFINE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES,
+};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, Layout, TruncatedDigest};
+use failback_wire::{Data, Encoding, Hello, Message, Offer, Role};
+use std::collections::{HashSet, VecDeque};
+
+/// How a pass is received.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverOptions {
+    /// The pass's disk: the source's length, even where the target's own disk is longer.
+    pub layout: Layout,
+    /// Blocks can be looked up in seeds.
+    pub has_seeds: bool,
+    /// The target is new and reads as zero.
+    pub is_new: bool,
+}
+
+/// What the receiving end wants done.
+#[derive(Debug)]
+pub enum ReceiverWork {
+    /// Read these blocks of the target and hash their pages, then [`Receiver::handle_page_digests`].
+    PageDigests {
+        /// Ascending; may be answered in parts.
+        blocks: Vec<BlockIndex>,
+    },
+    /// Unpack, verify and write, then [`Receiver::handle_applied`].
+    Apply(Data),
+    /// Make these blocks zero, then [`Receiver::handle_applied`].
+    Zero {
+        /// Answer with it.
+        sequence: u64,
+        /// Ascending.
+        ranges: Vec<BlockRange>,
+    },
+    /// Look these blocks up in the seeds and write those found, then [`Receiver::handle_applied`].
+    Reference {
+        /// Answer with it.
+        sequence: u64,
+        /// Ascending.
+        offers: Vec<Offer>,
+    },
+    /// Make everything applied so far durable, then [`Receiver::handle_committed`].
+    Commit,
+    /// Commit, read the target anew if asked, compute its root, then [`Receiver::handle_root`].
+    Seal {
+        /// Read everything from the medium first.
+        verify: bool,
+    },
+    /// Send the digests of all chunks with [`Receiver::handle_chunk_digests`].
+    ChunkDigests,
+    /// Read this chunk from the medium, then [`Receiver::handle_full_digests`].
+    ReadChunk {
+        /// Which chunk.
+        chunk: ChunkIndex,
+    },
+    /// The pass is sealed at both ends.
+    Finish {
+        /// The root of both.
+        root: Digest,
+    },
+}
+
+/// The receiving end of one pass.
+#[derive(Debug)]
+pub struct Receiver {
+    options: ReceiverOptions,
+    verify: bool,
+    is_greeted: bool,
+    scanned_below: u64,
+    digest_credit: u64,
+    open_page_requests: HashSet<BlockIndex>,
+    in_hand: HashSet<u64>,
+    applied: SequenceSet,
+    uncommitted: Vec<u64>,
+    uncommitted_bytes: u64,
+    committing: Option<Vec<u64>>,
+    durable: SequenceSet,
+    seal: Option<(Digest, u64)>,
+    is_sealing: bool,
+    is_sealed: bool,
+    transmit: VecDeque<Message>,
+    work: VecDeque<ReceiverWork>,
+}
+
+impl Receiver {
+    /// A new pass; its first message is the greeting.
+    pub fn new(options: ReceiverOptions) -> Self {
+        let hello = Message::Hello(Hello {
+            role: Role::Receiving,
+            length_bytes: options.layout.length_bytes(),
+            block_bytes: options.layout.block_size().bytes() as u32,
+            has_seeds: options.has_seeds,
+            is_new: options.is_new,
+            verify: false,
+        });
+        Self {
+            options,
+            verify: false,
+            is_greeted: false,
+            scanned_below: 0,
+            digest_credit: 0,
+            open_page_requests: HashSet::new(),
+            in_hand: HashSet::new(),
+            applied: SequenceSet::default(),
+            uncommitted: Vec::new(),
+            uncommitted_bytes: 0,
+            committing: None,
+            durable: SequenceSet::default(),
+            seal: None,
+            is_sealing: false,
+            is_sealed: false,
+            transmit: VecDeque::from([hello]),
+            work: VecDeque::new(),
+        }
+    }
+
+    /// Whether the scan's next run may be handed over.
+    pub fn wants_digests(&self) -> bool {
+        self.digest_credit > 0
+    }
+
+    /// Next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Message> {
+        self.transmit.pop_front()
+    }
+
+    /// Next piece of work to start.
+    pub fn poll_work(&mut self) -> Option<ReceiverWork> {
+        self.work.pop_front().or_else(|| self.next_commit()).or_else(|| self.next_seal())
+    }
+
+    /// Takes the next run of the target's digests in disk order; `None` for zeros.
+    pub fn handle_scanned(&mut self, blocks: BlockRange, digests: Option<&[TruncatedDigest]>) {
+        debug_assert_eq!(blocks.start.0, self.scanned_below, "runs come in disk order");
+        self.scanned_below = blocks.end.0;
+        let Some(digests) = digests else {
+            self.digest_credit = self.digest_credit.saturating_sub(1);
+            self.transmit.push_back(Message::ZeroDigests { blocks });
+            return;
+        };
+        self.digest_credit = self.digest_credit.saturating_sub(digests.len() as u64);
+        let mut first = blocks.start;
+        for part in digests.chunks(BATCH_MAX_BLOCKS) {
+            let payload: Vec<u8> = part.iter().flat_map(|digest| digest.0).collect();
+            self.transmit.push_back(Message::Digests { first, digests: payload.into() });
+            first.0 += part.len() as u64;
+        }
+    }
+
+    /// Takes page digests of some of the requested blocks.
+    pub fn handle_page_digests(&mut self, blocks: Vec<BlockIndex>, digests: &[TruncatedDigest]) {
+        blocks.iter().for_each(|block| {
+            self.open_page_requests.remove(block);
+        });
+        let payload: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
+        self.transmit.push_back(Message::PageDigests { blocks, digests: payload.into() });
+    }
+
+    /// Takes the outcome of a numbered message: so many bytes written, these blocks not written.
+    pub fn handle_applied(&mut self, sequence: u64, written_bytes: u64, missing: Vec<BlockIndex>) {
+        self.in_hand.remove(&sequence);
+        self.applied.insert(sequence);
+        self.uncommitted.push(sequence);
+        self.uncommitted_bytes += written_bytes;
+        self.transmit.push_back(Message::Written { sequence, missing });
+    }
+
+    /// The commit that was asked for is durable.
+    pub fn handle_committed(&mut self) {
+        let before = self.durable.below();
+        for sequence in self.committing.take().into_iter().flatten() {
+            self.durable.insert(sequence);
+        }
+        if self.durable.below() > before {
+            self.transmit.push_back(Message::Acknowledged { below: self.durable.below() });
+        }
+    }
+
+    /// Takes the target's root, durable.
+    pub fn handle_root(&mut self, root: Digest) {
+        let Some((source_root, messages)) = self.seal.take() else { return };
+        self.is_sealing = false;
+        if root == source_root {
+            self.is_sealed = true;
+            self.transmit.push_back(Message::Acknowledged { below: messages });
+            self.transmit.push_back(Message::Sealed { root });
+            self.work.push_back(ReceiverWork::Finish { root });
+        } else {
+            self.work.push_back(ReceiverWork::ChunkDigests);
+        }
+    }
+
+    /// Takes all chunk digests, in order.
+    pub fn handle_chunk_digests(&mut self, digests: &[Digest]) {
+        let mut first = ChunkIndex(0);
+        for part in digests.chunks(BATCH_MAX_BLOCKS) {
+            self.transmit.push_back(Message::ChunkDigests { first, digests: pack_digests(part) });
+            first.0 += part.len() as u64;
+        }
+    }
+
+    /// Takes one chunk's digests as they are on the medium.
+    pub fn handle_full_digests(&mut self, chunk: ChunkIndex, digests: &[Digest]) {
+        self.transmit.push_back(Message::FullDigests { chunk, digests: pack_digests(digests) });
+    }
+
+    /// Takes a message of the sending end.
+    pub fn handle_message(&mut self, message: Message) -> Result<(), SessionError> {
+        match message {
+            Message::Hello(hello) => return self.handle_hello(&hello),
+            Message::Error { code, message } => {
+                return Err(SessionError { code: Code::PeerFailed, reason: format!("{code}: {message}") });
+            }
+            _ if !self.is_greeted || self.is_sealed => {
+                return Err(SessionError::violation("a message before the greeting or after the seal"));
+            }
+            Message::DigestCredit { blocks } => self.digest_credit = self.digest_credit.saturating_add(blocks),
+            Message::PageDigestRequest { blocks } => self.handle_page_request(blocks)?,
+            Message::Data(data) => {
+                self.check_data(&data)?;
+                self.admit(data.sequence)?;
+                self.work.push_back(ReceiverWork::Apply(data));
+            }
+            Message::Zero { sequence, ranges } => {
+                self.check_below(ranges.last().map(|range| range.end.0))?;
+                self.admit(sequence)?;
+                self.work.push_back(ReceiverWork::Zero { sequence, ranges });
+            }
+            Message::References { sequence, offers } => {
+                self.check_below(offers.last().map(|offer| offer.block.0.saturating_add(1)))?;
+                if !self.options.has_seeds || offers.len() > REFERENCE_WINDOW_BLOCKS {
+                    return Err(SessionError::violation("references that were not asked for"));
+                }
+                self.admit(sequence)?;
+                self.work.push_back(ReceiverWork::Reference { sequence, offers });
+            }
+            Message::Seal { root, messages } => {
+                if self.seal.replace((root, messages)).is_some() {
+                    return Err(SessionError::violation("a second seal while the first is open"));
+                }
+            }
+            Message::ChunkRequest { chunks } => {
+                if chunks.last().is_some_and(|chunk| chunk.0 >= self.options.layout.chunk_count()) {
+                    return Err(SessionError::violation("a chunk past the disk's end"));
+                }
+                self.work.extend(chunks.into_iter().map(|chunk| ReceiverWork::ReadChunk { chunk }));
+            }
+            _ => return Err(SessionError::violation("a message that only the receiving end sends")),
+        }
+        Ok(())
+    }
+
+    fn handle_hello(&mut self, hello: &Hello) -> Result<(), SessionError> {
+        let layout = self.options.layout;
+        if self.is_greeted || hello.role != Role::Sending {
+            return Err(SessionError::violation("a second greeting, or one from a receiving end"));
+        }
+        if (hello.length_bytes, u64::from(hello.block_bytes)) != (layout.length_bytes(), layout.block_size().bytes()) {
+            return Err(SessionError::violation("the ends disagree about the disk's length or block size"));
+        }
+        self.verify = hello.verify;
+        self.is_greeted = true;
+        Ok(())
+    }
+
+    fn handle_page_request(&mut self, blocks: Vec<BlockIndex>) -> Result<(), SessionError> {
+        self.check_below(blocks.last().map(|block| block.0.saturating_add(1)))?;
+        let is_scanned = blocks.last().is_none_or(|block| block.0 < self.scanned_below);
+        let is_new = blocks.iter().all(|block| self.open_page_requests.insert(*block));
+        if blocks.is_empty() || !is_scanned || !is_new || self.open_page_requests.len() > REFINE_WINDOW_BLOCKS {
+            return Err(SessionError::violation("a page digest request without credit or before its digest"));
+        }
+        self.work.push_back(ReceiverWork::PageDigests { blocks });
+        Ok(())
+    }
+
+    fn check_below(&self, end: Option<u64>) -> Result<(), SessionError> {
+        if end.is_some_and(|end| end > self.options.layout.block_count()) {
+            return Err(SessionError::violation("a block past the disk's end"));
+        }
+        Ok(())
+    }
+
+    /// Blocks lie in the disk, pages in their blocks, and the content is exactly as long as its pages.
+    fn check_data(&self, data: &Data) -> Result<(), SessionError> {
+        let layout = self.options.layout;
+        self.check_below(data.patches.last().map(|patch| patch.block.0.saturating_add(1)))?;
+        let mut expected = 0;
+        for patch in &data.patches {
+            let pages = layout.pages_of(patch.block);
+            if patch.data.end().max(patch.zero.end()) > pages {
+                return Err(SessionError::violation(format!("block {} has no such page", patch.block.0)));
+            }
+            expected += patch.data.iter().map(|page| layout.page_bytes(patch.block, page).len()).sum::<usize>();
+        }
+        let content = match data.encoding {
+            Encoding::Raw => data.payload.len(),
+            Encoding::Zstd { content_bytes } => content_bytes as usize,
+        };
+        if content != expected {
+            return Err(SessionError::violation(format!("{content} bytes for pages of {expected} bytes")));
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, sequence: u64) -> Result<(), SessionError> {
+        let is_new = !self.applied.contains(sequence) && self.in_hand.insert(sequence);
+        if !is_new || self.in_hand.len() + self.applied.ahead_count() > UNACKNOWLEDGED_MAX_MESSAGES {
+            return Err(SessionError::violation(format!("message {sequence} came twice or without credit")));
+        }
+        Ok(())
+    }
+
+    fn next_commit(&mut self) -> Option<ReceiverWork> {
+        if self.committing.is_some() || self.uncommitted_bytes < GROUP_MAX_BYTES {
+            return None;
+        }
+        self.uncommitted_bytes = 0;
+        self.committing = Some(std::mem::take(&mut self.uncommitted));
+        Some(ReceiverWork::Commit)
+    }
+
+    fn next_seal(&mut self) -> Option<ReceiverWork> {
+        let (_, messages) = self.seal?;
+        let is_quiet = self.in_hand.is_empty() && self.committing.is_none() && self.applied.below() == messages;
+        if self.is_sealing || !is_quiet {
+            return None;
+        }
+        self.is_sealing = true;
+        self.uncommitted.clear();
+        self.uncommitted_bytes = 0;
+        Some(ReceiverWork::Seal { verify: self.verify })
+    }
+}
+
+fn pack_digests(digests: &[Digest]) -> Bytes {
+    let mut payload = BytesMut::with_capacity(digests.len() * 32);
+    digests.iter().for_each(|digest| payload.put_slice(&digest.0));
+    payload.freeze()
+}

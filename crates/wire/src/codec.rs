@@ -1,0 +1,367 @@
+//! Bodies of messages, field by field: varints (LEB128) for numbers, deltas for ascending lists.
+
+use crate::error::{ErrorKind, WireError};
+use crate::frame::Frame;
+use crate::message::{BlockPatch, Data, Encoding, Hello, Message, Offer, Role};
+use crate::version::Version;
+use bytes::Bytes;
+use failback_model::limits::{
+    BATCH_MAX_BLOCKS, BLOCK_MAX_BYTES, PACK_MAX_BYTES, PAGE_BYTES, PAGE_REPLY_MAX_PAGES, PAGES_PER_BLOCK_MAX,
+};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, PageSet};
+
+/// Longest text of an error message.
+const TEXT_MAX_BYTES: usize = 4096;
+
+type Result<T> = std::result::Result<T, WireError>;
+
+const fn bad(field: &'static str) -> WireError {
+    WireError::new(ErrorKind::BadValue, field)
+}
+
+/// Appends fields to a body.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn number(&mut self, mut value: u64) -> &mut Self {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+        self
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn flag(&mut self, flag: bool) -> &mut Self {
+        self.0.push(flag.into());
+        self
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        let end = (0..=text.len().min(TEXT_MAX_BYTES)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        self.number(end as u64).bytes(&text.as_bytes()[..end])
+    }
+
+    /// A count, then the first number, then the distance of each from the one before, less one.
+    fn ascending(&mut self, numbers: impl ExactSizeIterator<Item = u64>) -> &mut Self {
+        self.number(numbers.len() as u64);
+        let mut next = 0;
+        for number in numbers {
+            self.number(number - next);
+            next = number + 1;
+        }
+        self
+    }
+
+    fn patch(&mut self, patch: &BlockPatch, next: u64) -> &mut Self {
+        self.number(patch.block.0 - next).bytes(&patch.digest.0);
+        let (data, zero) = (patch.data.end(), patch.zero.end());
+        self.number(data as u64).number(zero as u64);
+        let data: Vec<u8> = patch.data.to_bytes(data).chain(patch.zero.to_bytes(zero)).collect();
+        self.bytes(&data)
+    }
+
+    fn frame(&self, kind: u8, payload: Bytes) -> Frame {
+        Frame::new(kind, &self.0, payload)
+    }
+}
+
+/// Takes fields off a body.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn byte(&mut self, field: &'static str) -> Result<u8> {
+        let (&byte, rest) = self.0.split_first().ok_or(WireError::new(ErrorKind::Truncated, field))?;
+        self.0 = rest;
+        Ok(byte)
+    }
+
+    fn number(&mut self, field: &'static str) -> Result<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte(field)?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 || byte == 0 && shift > 0 {
+                return Err(bad(field));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(bad(field))
+    }
+
+    fn at_most(&mut self, limit: usize, field: &'static str) -> Result<usize> {
+        match usize::try_from(self.number(field)?) {
+            Ok(value) if value <= limit => Ok(value),
+            _ => Err(WireError::new(ErrorKind::TooLarge, field)),
+        }
+    }
+
+    fn flag(&mut self, field: &'static str) -> Result<bool> {
+        match self.byte(field)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(bad(field)),
+        }
+    }
+
+    fn slice(&mut self, count: usize, field: &'static str) -> Result<&[u8]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(WireError::new(ErrorKind::Truncated, field))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn digest(&mut self, field: &'static str) -> Result<Digest> {
+        let bytes = self.slice(32, field)?;
+        Ok(Digest(bytes.try_into().map_err(|_| bad(field))?))
+    }
+
+    fn text(&mut self, field: &'static str) -> Result<String> {
+        let count = self.at_most(TEXT_MAX_BYTES, field)?;
+        String::from_utf8(self.slice(count, field)?.to_vec()).map_err(|_| bad(field))
+    }
+
+    /// The next number of an ascending list whose smallest allowed value is `next`.
+    fn step(&mut self, next: &mut u64, field: &'static str) -> Result<u64> {
+        let value = next.checked_add(self.number(field)?).ok_or(bad(field))?;
+        *next = value.checked_add(1).ok_or(bad(field))?;
+        Ok(value)
+    }
+
+    fn ascending<T>(&mut self, limit: usize, field: &'static str, make: impl Fn(u64) -> T) -> Result<Vec<T>> {
+        let count = self.at_most(limit, field)?;
+        let mut next = 0;
+        (0..count).map(|_| self.step(&mut next, field).map(&make)).collect()
+    }
+
+    fn blocks(&mut self, field: &'static str) -> Result<Vec<BlockIndex>> {
+        self.ascending(BATCH_MAX_BLOCKS, field, BlockIndex)
+    }
+
+    fn range(&mut self, next: &mut u64, field: &'static str) -> Result<BlockRange> {
+        let start = next.checked_add(self.number(field)?).ok_or(bad(field))?;
+        let end = self.number(field)?.checked_add(1).and_then(|count| start.checked_add(count));
+        let end = end.ok_or(bad(field))?;
+        *next = end.checked_add(1).ok_or(bad(field))?;
+        Ok(BlockRange::new(start, end))
+    }
+
+    fn pages(&mut self, end: usize) -> Result<PageSet> {
+        let set = PageSet::from_bytes(self.slice(end.div_ceil(8), "pages")?).ok_or(bad("pages"))?;
+        if set.end() == end { Ok(set) } else { Err(bad("pages")) }
+    }
+
+    fn patch(&mut self, next: &mut u64) -> Result<BlockPatch> {
+        let block = BlockIndex(self.step(next, "patch block")?);
+        let digest = self.digest("patch digest")?;
+        let data_end = self.at_most(PAGES_PER_BLOCK_MAX, "data pages")?;
+        let zero_end = self.at_most(PAGES_PER_BLOCK_MAX, "zero pages")?;
+        let (data, zero) = (self.pages(data_end)?, self.pages(zero_end)?);
+        if data.intersects(&zero) { Err(bad("pages")) } else { Ok(BlockPatch { block, digest, data, zero }) }
+    }
+
+    fn data(&mut self, payload: Bytes) -> Result<Data> {
+        let sequence = self.number("sequence")?;
+        let encoding = match self.at_most(PACK_MAX_BYTES, "content length")? {
+            0 => Encoding::Raw,
+            content => Encoding::Zstd { content_bytes: content as u32 },
+        };
+        let count = self.at_most(BATCH_MAX_BLOCKS, "patches")?;
+        let mut next = 0;
+        let patches: Vec<_> = (0..count).map(|_| self.patch(&mut next)).collect::<Result<_>>()?;
+        let content = match encoding {
+            Encoding::Raw => payload.len(),
+            Encoding::Zstd { content_bytes } => content_bytes as usize,
+        };
+        let pages: usize = patches.iter().map(|patch| patch.data.count()).sum();
+        // The disk's last page may be short, so the content may be up to one page less one byte shorter.
+        let most = pages * PAGE_BYTES as usize;
+        if content > most || content + PAGE_BYTES as usize <= most && pages > 0 || content > PACK_MAX_BYTES {
+            return Err(WireError::new(ErrorKind::PayloadLength, "data"));
+        }
+        Ok(Data { sequence, patches, encoding, payload })
+    }
+
+    fn hello(&mut self) -> Result<Hello> {
+        let number = u16::try_from(self.number("version")?).ok().and_then(Version::from_number);
+        if number != Some(Version::CURRENT) {
+            return Err(WireError::new(ErrorKind::UnknownVersion, "hello"));
+        }
+        let role = if self.flag("role")? { Role::Receiving } else { Role::Sending };
+        Ok(Hello {
+            role,
+            length_bytes: self.number("length")?,
+            block_bytes: self.at_most(BLOCK_MAX_BYTES as usize, "block size")? as u32,
+            has_seeds: self.flag("has seeds")?,
+            is_new: self.flag("is new")?,
+            verify: self.flag("verify")?,
+        })
+    }
+}
+
+/// A payload of `count` fixed-size items.
+fn items(payload: &Bytes, size: usize, limit: usize, field: &'static str) -> Result<Bytes> {
+    if payload.is_empty() || !payload.len().is_multiple_of(size) {
+        return Err(WireError::new(ErrorKind::PayloadLength, field));
+    }
+    if payload.len() / size > limit {
+        return Err(WireError::new(ErrorKind::TooLarge, field));
+    }
+    Ok(payload.clone())
+}
+
+macro_rules! kinds { ($($name:ident = $number:literal),* $(,)?) => { $(const $name: u8 = $number;)* } }
+kinds! {
+    HELLO = 1, DIGESTS = 2, ZERO_DIGESTS = 3, DIGEST_CREDIT = 4, PAGE_DIGEST_REQUEST = 5, PAGE_DIGESTS = 6,
+    DATA = 7, ZERO = 8, REFERENCES = 9, WRITTEN = 10, ACKNOWLEDGED = 11, SEAL = 12, SEALED = 13, CHUNK_DIGESTS = 14,
+    CHUNK_REQUEST = 15, FULL_DIGESTS = 16, ERROR = 17,
+}
+
+impl Message {
+    /// Encodes the message; its payload is shared, not copied.
+    ///
+    /// Panics where a list is not ascending or the frame is above its limit: bugs of the caller.
+    pub fn encode(&self) -> Frame {
+        let mut w = Writer::default();
+        let none = Bytes::new();
+        let blocks = |w: &mut Writer, blocks: &[BlockIndex]| {
+            w.ascending(blocks.iter().map(|block| block.0));
+        };
+        match self {
+            Self::Hello(hello) => {
+                w.number(Version::CURRENT as u64).flag(hello.role == Role::Receiving).number(hello.length_bytes);
+                w.number(hello.block_bytes.into()).flag(hello.has_seeds).flag(hello.is_new).flag(hello.verify);
+                w.frame(HELLO, none)
+            }
+            Self::Digests { first, digests } => w.number(first.0).frame(DIGESTS, digests.clone()),
+            Self::ZeroDigests { blocks } => {
+                w.number(blocks.start.0).number(blocks.count()).frame(ZERO_DIGESTS, none)
+            }
+            Self::DigestCredit { blocks } => w.number(*blocks).frame(DIGEST_CREDIT, none),
+            Self::PageDigestRequest { blocks: list } => {
+                blocks(&mut w, list);
+                w.frame(PAGE_DIGEST_REQUEST, none)
+            }
+            Self::PageDigests { blocks: list, digests } => {
+                blocks(&mut w, list);
+                w.frame(PAGE_DIGESTS, digests.clone())
+            }
+            Self::Data(data) => encode_data(&mut w, data),
+            Self::Zero { sequence, ranges } => {
+                w.number(*sequence).number(ranges.len() as u64);
+                let mut next = 0;
+                for range in ranges {
+                    w.number(range.start.0 - next).number(range.count() - 1);
+                    next = range.end.0 + 1;
+                }
+                w.frame(ZERO, none)
+            }
+            Self::References { sequence, offers } => {
+                w.number(*sequence).ascending(offers.iter().map(|offer| offer.block.0));
+                offers.iter().for_each(|offer| {
+                    w.bytes(&offer.digest.0);
+                });
+                w.frame(REFERENCES, none)
+            }
+            Self::Written { sequence, missing } => {
+                blocks(w.number(*sequence), missing);
+                w.frame(WRITTEN, none)
+            }
+            Self::Acknowledged { below } => w.number(*below).frame(ACKNOWLEDGED, none),
+            Self::Seal { root, messages } => w.bytes(&root.0).number(*messages).frame(SEAL, none),
+            Self::Sealed { root } => w.bytes(&root.0).frame(SEALED, none),
+            Self::ChunkDigests { first, digests } => w.number(first.0).frame(CHUNK_DIGESTS, digests.clone()),
+            Self::ChunkRequest { chunks } => {
+                w.ascending(chunks.iter().map(|chunk| chunk.0)).frame(CHUNK_REQUEST, none)
+            }
+            Self::FullDigests { chunk, digests } => w.number(chunk.0).frame(FULL_DIGESTS, digests.clone()),
+            Self::Error { code, message } => w.text(code).text(message).frame(ERROR, none),
+        }
+    }
+
+    /// Decodes a frame whose header was checked. Ranges are checked against limits, not against the disk: that is
+    /// the session's.
+    pub fn decode(frame: &Frame) -> Result<Self> {
+        let mut r = Reader(frame.body());
+        let payload = frame.payload();
+        let carries_payload = matches!(frame.kind(), DIGESTS | PAGE_DIGESTS | DATA | CHUNK_DIGESTS | FULL_DIGESTS);
+        if !carries_payload && !payload.is_empty() {
+            return Err(WireError::new(ErrorKind::PayloadLength, "message without payload"));
+        }
+        let message = match frame.kind() {
+            HELLO => Self::Hello(r.hello()?),
+            DIGESTS => Self::Digests {
+                first: BlockIndex(r.number("first block")?),
+                digests: items(payload, 16, BATCH_MAX_BLOCKS, "digests")?,
+            },
+            ZERO_DIGESTS => {
+                let start = r.number("first block")?;
+                let end = r.number("block count")?.checked_add(start).ok_or(bad("block count"))?;
+                Self::ZeroDigests { blocks: BlockRange::new(start, end) }
+            }
+            DIGEST_CREDIT => Self::DigestCredit { blocks: r.number("blocks")? },
+            PAGE_DIGEST_REQUEST => Self::PageDigestRequest { blocks: r.blocks("blocks")? },
+            PAGE_DIGESTS => Self::PageDigests {
+                blocks: r.blocks("blocks")?,
+                digests: items(payload, 16, PAGE_REPLY_MAX_PAGES, "page digests")?,
+            },
+            DATA => Self::Data(r.data(payload.clone())?),
+            ZERO => {
+                let sequence = r.number("sequence")?;
+                let count = r.at_most(BATCH_MAX_BLOCKS, "ranges")?;
+                let mut next = 0;
+                let ranges = (0..count).map(|_| r.range(&mut next, "ranges")).collect::<Result<_>>()?;
+                Self::Zero { sequence, ranges }
+            }
+            REFERENCES => {
+                let sequence = r.number("sequence")?;
+                let blocks = r.blocks("offers")?;
+                let offers = blocks
+                    .into_iter()
+                    .map(|block| Ok(Offer { block, digest: r.digest("offer digest")? }))
+                    .collect::<Result<_>>()?;
+                Self::References { sequence, offers }
+            }
+            WRITTEN => Self::Written { sequence: r.number("sequence")?, missing: r.blocks("missing")? },
+            ACKNOWLEDGED => Self::Acknowledged { below: r.number("below")? },
+            SEAL => Self::Seal { root: r.digest("root")?, messages: r.number("messages")? },
+            SEALED => Self::Sealed { root: r.digest("root")? },
+            CHUNK_DIGESTS => Self::ChunkDigests {
+                first: ChunkIndex(r.number("first chunk")?),
+                digests: items(payload, 32, BATCH_MAX_BLOCKS, "chunk digests")?,
+            },
+            CHUNK_REQUEST => {
+                Self::ChunkRequest { chunks: r.ascending(BATCH_MAX_BLOCKS, "chunks", ChunkIndex)? }
+            }
+            FULL_DIGESTS => Self::FullDigests {
+                chunk: ChunkIndex(r.number("chunk")?),
+                digests: items(payload, 32, BATCH_MAX_BLOCKS, "digests")?,
+            },
+            ERROR => Self::Error { code: r.text("code")?, message: r.text("message")? },
+            _ => return Err(WireError::new(ErrorKind::UnknownKind, "frame")),
+        };
+        if r.0.is_empty() { Ok(message) } else { Err(WireError::new(ErrorKind::TrailingBytes, "body")) }
+    }
+}
+
+fn encode_data(w: &mut Writer, data: &Data) -> Frame {
+    let content = match data.encoding {
+        Encoding::Raw => 0,
+        Encoding::Zstd { content_bytes } => content_bytes,
+    };
+    w.number(data.sequence).number(content.into()).number(data.patches.len() as u64);
+    let mut next = 0;
+    for patch in &data.patches {
+        w.patch(patch, next);
+        next = patch.block.0 + 1;
+    }
+    w.frame(DATA, data.payload.clone())
+}

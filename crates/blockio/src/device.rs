@@ -47,6 +47,22 @@ pub trait Device: Send + Sync + Debug {
     /// Makes these bytes read as zero.
     fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError>;
 
+    /// Takes space for these bytes of a file, which keep reading as they do, and lengthens the file if need be; `false`
+    /// where that cannot be done ahead of writing.
+    fn reserve(&self, _range: ByteRange) -> Result<bool, DiskError> {
+        Ok(false)
+    }
+
+    /// Bytes it takes on its medium; where only holes are known, the bytes that are none.
+    fn allocated_bytes(&self) -> Result<u64, DiskError> {
+        let (mut at, mut sum) = (0, 0);
+        while let Some(data) = self.next_data(at)? {
+            sum += data.length_bytes();
+            at = data.end();
+        }
+        Ok(sum)
+    }
+
     /// First run of bytes at or after `from_bytes` that may hold data; `None` where the rest is a hole. What lies
     /// between reads as zero. Without hole support: all the rest.
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;

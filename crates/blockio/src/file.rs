@@ -3,11 +3,14 @@
 //! **Invariant**: a call moves all its bytes or fails naming the first byte it could not move; a file that became
 //! shorter than it was when it was opened is reported as changed, never read as zeros.
 
+mod holes;
+mod open;
+mod zero;
+
 use crate::latch::Latch;
-use crate::read::{ReadMode, Reader};
+use crate::read::Reader;
 use crate::{Device, DiskError, Operation, Zeroing, sys};
 use failback_model::{ByteRange, Code, SectorSize};
-use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -17,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Parts handed to one `pwritev`; Linux's `IOV_MAX`.
 const PARTS_MAX: usize = 1024;
+
 /// What a file or device is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -71,6 +75,17 @@ impl FileDevice {
         matches!(self.id, FileId::Device(_))
     }
 
+    /// Refuses what would change a file opened for reading.
+    fn require_write(&self, operation: Operation) -> Result<(), DiskError> {
+        match self.access {
+            Access::Write => Ok(()),
+            Access::Read => {
+                let reason = "it was opened for reading only";
+                Err(DiskError::new(Code::WriteFailed, operation, &self.path, reason))
+            }
+        }
+    }
+
     fn fail(&self, operation: Operation, offset_bytes: impl Into<Option<u64>>, errno: Errno) -> DiskError {
         DiskError::io(operation, &self.path, offset_bytes, errno.into())
     }
@@ -86,7 +101,6 @@ impl FileDevice {
         };
         DiskError::new(code, Operation::Read, &self.path, reason).at(offset_bytes)
     }
-
 }
 
 impl Device for FileDevice {
@@ -121,6 +135,7 @@ impl Device for FileDevice {
     }
 
     fn write_vectored_at(&self, offset_bytes: u64, parts: &[&[u8]]) -> Result<(), DiskError> {
+        self.require_write(Operation::Write)?;
         let mut slices: Vec<IoSlice<'_>> =
             parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();
@@ -144,10 +159,12 @@ impl Device for FileDevice {
     }
 
     fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError> {
+        self.require_write(Operation::Zero)?;
         self.zero_range(range, zeroing)
     }
 
     fn reserve(&self, range: ByteRange) -> Result<bool, DiskError> {
+        self.require_write(Operation::Write)?;
         self.reserve_range(range)
     }
 
@@ -164,6 +181,7 @@ impl Device for FileDevice {
     }
 
     fn set_length(&self, length_bytes: u64) -> Result<(), DiskError> {
+        self.require_write(Operation::Resize)?;
         if self.is_block_device() {
             let reason = "a block device is resized where it is provided";
             return Err(DiskError::new(Code::WriteFailed, Operation::Resize, &self.path, reason));

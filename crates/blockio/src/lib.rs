@@ -10,7 +10,9 @@ mod device;
 mod error;
 mod file;
 mod latch;
+mod lock;
 mod map;
+mod new_files;
 mod read;
 mod sys;
 
@@ -19,4 +21,5 @@ pub use device::{ChangeFeed, Device, UnitSource, Zeroing};
 pub use error::{DiskError, Operation};
 pub use file::{Access, FileDevice, FileId};
 pub use map::{MappedFile, MappedView};
+pub use new_files::{NewFiles, folder_of, sync_folder};
 pub use read::ReadMode;

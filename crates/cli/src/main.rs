@@ -1,2 +1,48 @@
-//! The failback command.
-fn main() {}
+//! The `failback` command: parses the command line, calls one command, ends with its exit code.
+//!
+//! **Invariant**: only this crate prints; every way out has a code of [`ExitClass`].
+
+mod args;
+mod completions;
+mod hash;
+mod image;
+mod man;
+mod pace;
+mod progress;
+mod report;
+mod signals;
+mod size;
+mod summary;
+mod sync;
+mod transfer;
+mod usage;
+
+use args::{Cli, Command, ImageCommand};
+use clap::Parser;
+use failback_model::{Code, ExitClass, Finding};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        // A panic is our bug: its text is on standard error already, the exit code must still be one of ours.
+        Ok(cli) => std::panic::catch_unwind(|| run(&cli.command)).unwrap_or_else(|_| {
+            let finding = Finding::error(Code::Internal, "the command broke off; see the text above");
+            report::Voice { command: "failback", json: cli.command.json(), quiet: false }.fail(&[finding])
+        }),
+        Err(error) => usage::explain(&error),
+    };
+    ExitCode::from(exit.code())
+}
+
+fn run(command: &Command) -> ExitClass {
+    match command {
+        Command::Sync(args) => sync::run(args),
+        Command::Hash(args) => hash::run(args),
+        Command::Image(ImageCommand::Info(args)) => image::info::run(args),
+        Command::Image(ImageCommand::Create(args)) => image::create::run(args),
+        Command::Image(ImageCommand::Convert(args)) => image::convert::run(args),
+        Command::Image(ImageCommand::Check(args)) => image::check::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
+}

@@ -1,0 +1,378 @@
+//! The command line as a type. Everything that can be wrong about one value alone is found here; what depends on
+//! disks is found by the commands.
+
+use crate::size;
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use failback_image::{Provisioning, VmdkType};
+use failback_model::limits::THREADS_MAX;
+use failback_pass::{Compression, Refinement};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Brings disks home: compares two disks block by block, ships only what differs, proves the result.
+#[derive(Parser)]
+#[command(name = "failback", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  failback sync azure-copy.vhd /mnt/nfs/web01/web01.vmdk
+  failback sync --dry-run --json azure-copy.vhd /dev/sdb
+  failback hash web01.vmdk
+  failback image convert web01.vhd web01.vmdk
+
+Images are named by path. The extension tells the format (.vmdk, .vhd, .vhdx, .raw, .img); a prefix
+overrides it: vmdk:PATH, vhd:PATH, vhdx:PATH, raw:PATH. Sizes take K, M, G or T (powers of 1024).
+
+Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused before anything was written,
+4 failed on the way (run it again), 5 contents are wrong, 130 stopped by Ctrl-C (run it again)."
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Bring DST to the bytes of SRC, shipping only what differs
+    Sync(SyncArgs),
+    /// Print the root of a disk: equal roots mean equal bytes, in any format
+    Hash(HashArgs),
+    /// Look at, make and convert disk images
+    #[command(subcommand, arg_required_else_help = true)]
+    Image(ImageCommand),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them into a folder
+    Man(ManArgs),
+}
+
+impl Command {
+    /// Whether it was asked to speak JSON.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Sync(args) => args.output.json,
+            Self::Hash(args) => args.output.json,
+            Self::Image(ImageCommand::Info(args)) => args.output.json,
+            Self::Image(ImageCommand::Create(args)) => args.output.json,
+            Self::Image(ImageCommand::Convert(args)) => args.output.json,
+            Self::Image(ImageCommand::Check(args)) => args.output.json,
+            Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+}
+
+/// Commands about one image.
+#[derive(Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Show format, size, identity and provisioning of an image or device
+    Info(InfoArgs),
+    /// Make an empty image
+    Create(CreateArgs),
+    /// Copy a disk into a new image of another format, verified block by block
+    Convert(ConvertArgs),
+    /// Look through an image's own metadata for faults
+    Check(CheckArgs),
+}
+
+/// `failback sync`.
+#[derive(Args)]
+#[command(after_help = "\
+A DST that exists is brought to SRC's bytes in place (original-location recovery); one that does
+not is created with SRC's length (alternate-location recovery). Ctrl-C ends cleanly; the same
+command again finishes the job.
+
+Examples:
+  failback sync azure-copy.vhd web01.vmdk
+  failback sync --dry-run azure-copy.vhd web01.vmdk
+  failback sync --verify --json azure-copy.vhd /dev/sdb
+  failback sync --vmdk-type monolithicSparse --seed template.vmdk azure-copy.vhd new.vmdk")]
+pub(crate) struct SyncArgs {
+    /// Disk that comes home: an image or a device
+    #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
+    pub(crate) source: OsString,
+    /// Where it comes home to: an image, a device, or an image that will be created
+    #[arg(value_name = "DST", value_hint = ValueHint::AnyPath)]
+    pub(crate) target: OsString,
+    /// Print what would be done and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Extend DST if it is an image file shorter than SRC
+    #[arg(long)]
+    pub(crate) grow: bool,
+    /// Overwrite DST although it looks like another disk
+    #[arg(long)]
+    pub(crate) accept_mismatch: bool,
+    #[command(flatten)]
+    pub(crate) create: NewImageArgs,
+    #[command(flatten)]
+    pub(crate) pass: PassArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) progress: ProgressArgs,
+}
+
+/// `failback hash`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback hash web01.vmdk
+  failback hash --manifest web01.manifest /dev/sdb
+  failback hash --json --block-size 1M web01.vhd")]
+pub(crate) struct HashArgs {
+    /// Image or device to hash
+    #[arg(value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
+    pub(crate) image: OsString,
+    /// Also write every block's digest into this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) scan: ScanArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) progress: ProgressArgs,
+}
+
+/// `failback image info`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback image info web01.vmdk
+  failback image info --json /dev/sdb")]
+pub(crate) struct InfoArgs {
+    /// Image or device to look at
+    #[arg(value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
+    pub(crate) image: OsString,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `failback image create`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback image create web01.vmdk 20G
+  failback image create --provisioning thin --vmdk-type monolithicSparse web01.vmdk 20G
+  failback image create raw:web01.disk 512M")]
+pub(crate) struct CreateArgs {
+    /// Image to make; must not exist
+    #[arg(value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
+    pub(crate) image: OsString,
+    /// Length of the disk
+    #[arg(value_parser = size::parse)]
+    pub(crate) size: u64,
+    #[command(flatten)]
+    pub(crate) create: NewImageArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `failback image convert`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback image convert web01.vhd web01.vmdk
+  failback image convert --vmdk-type streamOptimized web01.raw web01-export.vmdk
+  failback image convert --verify web01.vmdk raw:web01.disk")]
+pub(crate) struct ConvertArgs {
+    /// Image or device to copy
+    #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
+    pub(crate) source: OsString,
+    /// Image to make; must not exist
+    #[arg(value_name = "DST", value_hint = ValueHint::AnyPath)]
+    pub(crate) target: OsString,
+    #[command(flatten)]
+    pub(crate) create: NewImageArgs,
+    #[command(flatten)]
+    pub(crate) pass: PassArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) progress: ProgressArgs,
+}
+
+/// `failback image check`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback image check web01.vmdk
+  failback image check --json web01.vhd")]
+pub(crate) struct CheckArgs {
+    /// Image to look through
+    #[arg(value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
+    pub(crate) image: OsString,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `failback completions`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback completions bash > /etc/bash_completion.d/failback
+  failback completions zsh > ~/.zfunc/_failback")]
+pub(crate) struct CompletionsArgs {
+    /// Shell to write for
+    pub(crate) shell: Shell,
+}
+
+/// `failback man`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback man | man -l -
+  failback man --dir /usr/local/share/man/man1")]
+pub(crate) struct ManArgs {
+    /// Write failback.1 and a page for every command into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// How a disk is read and hashed.
+#[derive(Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct ScanArgs {
+    /// Unit of comparison: a power of two from 16K to 1M
+    #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = size::parse)]
+    pub(crate) block_size: u64,
+    /// Reader threads at each end, 1 to 64; the number of processors unless given
+    #[arg(long, value_name = "N", value_parser = threads())]
+    pub(crate) threads: Option<usize>,
+}
+
+/// How a pass works.
+#[derive(Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct PassArgs {
+    /// Re-read all of DST from its medium at the end and compare roots
+    #[arg(long)]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) scan: ScanArgs,
+    /// Narrow blocks that differ to their 4 KiB pages: auto, on or off
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = refinement())]
+    pub(crate) page_refinement: Refinement,
+    /// Compress what ships: auto, off, or a zstd level from 1 to 22
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = compression)]
+    pub(crate) compression: Compression,
+    /// Disk whose blocks DST may copy instead of receiving them; may be repeated
+    #[arg(long, value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
+    pub(crate) seed: Vec<OsString>,
+}
+
+/// What a created image is like.
+#[derive(Args)]
+#[command(next_help_heading = "New images")]
+pub(crate) struct NewImageArgs {
+    /// How a created image takes space: thin (unless given), thick (lazily zeroed) or eager (zeroed)
+    #[arg(long, value_name = "HOW", value_parser = provisioning())]
+    pub(crate) provisioning: Option<Provisioning>,
+    /// Kind of a created VMDK; vmfs unless given
+    #[arg(long, value_name = "KIND", ignore_case = true, value_parser = vmdk_type())]
+    pub(crate) vmdk_type: Option<VmdkType>,
+}
+
+/// How a command speaks.
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Print one JSON object on one line of standard output instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a long command shows while it runs.
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct ProgressArgs {
+    /// Show neither progress nor a summary, only what went wrong
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Show no progress
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+}
+
+/// Kinds of VMDK that can be created, by the names that VMware gives them.
+fn vmdk_type() -> impl TypedValueParser<Value = VmdkType> {
+    let help = |kind: VmdkType| match kind {
+        VmdkType::Vmfs => "descriptor and -flat file, as ESXi keeps a disk",
+        VmdkType::MonolithicFlat => "descriptor and one flat file, for hosted products",
+        VmdkType::TwoGbMaxExtentFlat => "descriptor and flat files of 2 GiB",
+        VmdkType::MonolithicSparse => "one sparse file",
+        VmdkType::TwoGbMaxExtentSparse => "descriptor and sparse files of 2 GiB",
+        VmdkType::StreamOptimized => "one compressed file, written in one go, for import",
+    };
+    let values = VmdkType::ALL.map(|kind| PossibleValue::new(kind.as_str()).help(help(kind)));
+    PossibleValuesParser::new(values).map(|word| {
+        let named = |kind: &VmdkType| kind.as_str().eq_ignore_ascii_case(&word);
+        VmdkType::ALL.into_iter().find(named).unwrap_or_default()
+    })
+}
+
+fn threads() -> impl TypedValueParser<Value = usize> {
+    RangedU64ValueParser::<usize>::new().range(1..=THREADS_MAX as u64)
+}
+
+fn refinement() -> impl TypedValueParser<Value = Refinement> {
+    PossibleValuesParser::new(["auto", "on", "off"]).map(|word| match word.as_str() {
+        "on" => Refinement::On,
+        "off" => Refinement::Off,
+        _ => Refinement::Auto,
+    })
+}
+
+fn provisioning() -> impl TypedValueParser<Value = Provisioning> {
+    PossibleValuesParser::new(["thin", "thick", "eager"]).map(|word| match word.as_str() {
+        "thick" => Provisioning::Thick,
+        "eager" => Provisioning::Eager,
+        _ => Provisioning::Thin,
+    })
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "auto" => Ok(Compression::Auto),
+        "off" => Ok(Compression::Off),
+        level => match level.parse() {
+            Ok(level @ 1..=22) => Ok(Compression::Level(level)),
+            _ => Err("auto, off, or a level from 1 to 22".into()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_has_examples() {
+        fn look(command: &clap::Command) {
+            let mut leaves = 0;
+            for sub in command.get_subcommands() {
+                look(sub);
+                leaves += 1;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(leaves > 0 || help.contains("Examples:\n  failback "), "{}", command.get_name());
+        }
+        Cli::command().debug_assert();
+        look(&Cli::command());
+    }
+
+    #[test]
+    fn compression_is_a_word_or_a_level() {
+        assert_eq!(compression("auto"), Ok(Compression::Auto));
+        assert_eq!(compression("19"), Ok(Compression::Level(19)));
+        for wrong in ["0", "23", "-3", "fast", ""] {
+            assert!(compression(wrong).is_err(), "{wrong}");
+        }
+    }
+}

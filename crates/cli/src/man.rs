@@ -1,0 +1,156 @@
+//! `failback man`: the manual, made from the command line itself, with every exit code and every FB code.
+
+use crate::args::{Cli, ManArgs};
+use crate::report::{Nothing, Voice, print};
+use clap::{Command, CommandFactory};
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+use failback_model::{Code, ExitClass, Finding};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+const EXITS: [(ExitClass, &str); 7] = [
+    (ExitClass::Success, "Done. Warnings may have been printed."),
+    (ExitClass::Failure, "Failed for a reason of the machine or of this program."),
+    (ExitClass::Usage, "The command line is wrong."),
+    (ExitClass::Refused, "Refused before anything was written. All reasons are printed at once."),
+    (ExitClass::Interrupted, "Failed on the way. Run the same command again once the cause is gone."),
+    (ExitClass::Mismatch, "Contents are not what they must be."),
+    (ExitClass::Signal, "Stopped by SIGINT or SIGTERM. Run the same command again to finish."),
+];
+
+/// Prints the main page, or writes all pages.
+pub(crate) fn run(args: &ManArgs) -> ExitClass {
+    let voice = Voice { command: "man", json: false, quiet: false };
+    let done = match &args.dir {
+        Some(dir) => write_pages(dir).map_err(|error| Finding::error(Code::CreateFailed, error)),
+        None => main_page().and_then(|page| print(&page)).map_err(|error| {
+            Finding::error(Code::WriteFailed, format!("cannot write to standard output: {error}"))
+        }),
+    };
+    match done {
+        Ok(()) => voice.finish("done", &Nothing {}, &[]),
+        Err(finding) => voice.fail(&[finding]),
+    }
+}
+
+fn write_pages(dir: &Path) -> Result<(), String> {
+    let write = |name: &str, page: io::Result<String>| {
+        let path = dir.join(format!("{name}.1"));
+        page.and_then(|page| fs::write(&path, page)).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    write("failback", main_page())?;
+    for command in leaves(&built()) {
+        write(name_of(command), leaf_page(command))?;
+    }
+    Ok(())
+}
+
+/// The whole command line with full names (`failback-image-info`) filled in.
+fn built() -> Command {
+    let mut command = Cli::command();
+    command.build();
+    command
+}
+
+fn name_of(command: &Command) -> &str {
+    command.get_display_name().unwrap_or_else(|| command.get_name())
+}
+
+/// Commands that do something, however deep.
+fn leaves(command: &Command) -> Vec<&Command> {
+    if command.get_subcommands().next().is_none() {
+        return vec![command];
+    }
+    command.get_subcommands().flat_map(leaves).collect()
+}
+
+fn main_page() -> io::Result<String> {
+    let command = built();
+    let man = Man::new(command.clone()).manual("Failback Manual");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    let mut roff = Roff::new();
+    roff.control("SH", ["COMMANDS"]);
+    for leaf in leaves(&command) {
+        let about = leaf.get_about().map(ToString::to_string).unwrap_or_default();
+        item(&mut roff, &name_of(leaf).replace('-', " "), &format!("{about}. See {}(1).", name_of(leaf)));
+    }
+    notes_and_examples(&mut roff, &command);
+    roff.control("SH", ["OUTPUT"]);
+    roff.text([roman(
+        "Results go to standard output, progress and findings to standard error. With --json, exactly one JSON \
+         object on one line goes to standard output when the command ends, however it ends, with at least \
+         command, status (done, planned, refused, interrupted, failed), exit_code, version and findings (code, \
+         severity, title, evidence, remedy).",
+    )]);
+    exit_status(&mut roff);
+    codes(&mut roff);
+    page.extend(roff.to_roff().into_bytes());
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+fn leaf_page(command: &Command) -> io::Result<String> {
+    let man = Man::new(command.clone()).manual("Failback Manual");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    let mut roff = Roff::new();
+    notes_and_examples(&mut roff, command);
+    exit_status(&mut roff);
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([bold("failback"), roman("(1), which explains every FB code")]);
+    page.extend(roff.to_roff().into_bytes());
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+/// What `--help` says behind the options: notes, then the examples. Exit codes have a section of their own.
+fn notes_and_examples(roff: &mut Roff, command: &Command) {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (examples, notes): (Vec<_>, Vec<_>) =
+        help.split("\n\n").partition(|part| part.starts_with("Examples:"));
+    let notes: Vec<_> = notes.into_iter().filter(|note| !note.starts_with("Exit codes:")).collect();
+    if !notes.is_empty() {
+        roff.control("SH", ["NOTES"]);
+        roff.text([roman(notes.join("\n\n"))]);
+    }
+    for lines in examples {
+        roff.control("SH", ["EXAMPLES"]);
+        roff.control("nf", []);
+        roff.text([roman(lines.trim_start_matches("Examples:\n"))]);
+        roff.control("fi", []);
+    }
+}
+
+fn exit_status(roff: &mut Roff) {
+    roff.control("SH", ["EXIT STATUS"]);
+    for (class, meaning) in EXITS {
+        item(roff, &class.code().to_string(), meaning);
+    }
+}
+
+fn codes(roff: &mut Roff) {
+    roff.control("SH", ["CODES"]);
+    roff.text([roman(
+        "A code keeps its meaning for ever. The number in brackets is the exit status of an error.",
+    )]);
+    for code in Code::ALL {
+        let meaning = format!("{} [{}]. Remedy: {}.", code.title(), code.exit().code(), code.remedy());
+        item(roff, code.as_str(), &meaning);
+    }
+}
+
+fn item(roff: &mut Roff, term: &str, meaning: &str) {
+    roff.control("TP", []);
+    roff.text([bold(term)]);
+    roff.text([roman(meaning)]);
+}

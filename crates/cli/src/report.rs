@@ -1,0 +1,221 @@
+//! How every command ends: one summary, all findings, one exit code, with the same content as text and as JSON.
+//!
+//! **Invariant**: with `--json` exactly one line goes to standard output, however the command ends.
+
+use failback_model::{Code, ExitClass, Finding, Severity};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, Write as _};
+
+/// What a command found out.
+pub(crate) trait Summary: Serialize {
+    /// For people; empty where there is nothing to say (a pass that did not finish).
+    fn text(&self) -> String;
+
+    /// Whether the command wrote to a disk: then nothing was "refused before anything was written".
+    fn has_written(&self) -> bool {
+        false
+    }
+}
+
+/// A summary of nothing, for commands that only succeed or fail.
+#[derive(Serialize)]
+pub(crate) struct Nothing {}
+
+impl Summary for Nothing {
+    fn text(&self) -> String {
+        String::new()
+    }
+}
+
+/// How to speak.
+#[derive(Clone, Copy)]
+pub(crate) struct Voice {
+    /// Which command speaks.
+    pub(crate) command: &'static str,
+    /// One JSON object instead of text.
+    pub(crate) json: bool,
+    /// Only what went wrong.
+    pub(crate) quiet: bool,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, S> {
+    command: &'static str,
+    status: &'static str,
+    exit_code: u8,
+    version: &'static str,
+    findings: Vec<FindingLine<'a>>,
+    #[serde(flatten)]
+    summary: &'a S,
+}
+
+#[derive(Serialize)]
+struct FindingLine<'a> {
+    code: &'static str,
+    severity: &'static str,
+    title: &'static str,
+    evidence: &'a str,
+    remedy: &'a str,
+}
+
+impl<'a> FindingLine<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        Self {
+            code: finding.code.as_str(),
+            severity: finding.severity.as_str(),
+            title: finding.code.title(),
+            evidence: &finding.evidence,
+            remedy: &finding.remedy,
+        }
+    }
+}
+
+impl Voice {
+    /// Says how the command ended; `done` is the status of success. Gives the exit code's class.
+    pub(crate) fn finish(
+        self,
+        done: &'static str,
+        summary: &impl Summary,
+        findings: &[Finding],
+    ) -> ExitClass {
+        let exit = exit_class(findings, summary.has_written());
+        let status = match exit {
+            ExitClass::Success => done,
+            ExitClass::Usage | ExitClass::Refused => "refused",
+            ExitClass::Signal => "interrupted",
+            ExitClass::Failure | ExitClass::Interrupted | ExitClass::Mismatch => "failed",
+        };
+        let mut findings: Vec<_> = findings.iter().collect();
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        let said = if self.json {
+            print(&json(self.command, status, exit, summary, &findings))
+        } else {
+            let loud = |finding: &&Finding| !self.quiet || finding.severity == Severity::Error;
+            let shown: String = findings.into_iter().filter(loud).map(paragraph).collect();
+            warn(&shown);
+            if self.quiet { Ok(()) } else { print(&summary.text()) }
+        };
+        match said {
+            Ok(()) => exit,
+            Err(error) => {
+                let evidence = format!("cannot write to standard output: {error}");
+                warn(&paragraph(
+                    &Finding::error(Code::Internal, evidence).with_remedy("check where it leads to"),
+                ));
+                worse(exit, ExitClass::Failure)
+            }
+        }
+    }
+
+    /// Says that the command did not get as far as a summary.
+    pub(crate) fn fail(self, findings: &[Finding]) -> ExitClass {
+        self.finish("failed", &Nothing {}, findings)
+    }
+}
+
+fn json(
+    command: &'static str,
+    status: &'static str,
+    exit: ExitClass,
+    summary: &impl Summary,
+    findings: &[&Finding],
+) -> String {
+    let envelope = Envelope {
+        command,
+        status,
+        exit_code: exit.code(),
+        version: env!("CARGO_PKG_VERSION"),
+        findings: findings.iter().map(|finding| FindingLine::of(finding)).collect(),
+        summary,
+    };
+    let mut text = serde_json::to_string(&envelope).expect("summaries have string keys and finite numbers");
+    text.push('\n');
+    text
+}
+
+/// `error[FB305]: title`, the evidence, the remedy.
+fn paragraph(finding: &Finding) -> String {
+    let mut text =
+        format!("{}[{}]: {}\n", finding.severity.as_str(), finding.code.as_str(), finding.code.title());
+    for line in finding.evidence.lines().filter(|line| !line.is_empty()) {
+        let _ = writeln!(text, "  {}", printable(line));
+    }
+    let _ = writeln!(text, "  remedy: {}", printable(&finding.remedy));
+    text
+}
+
+/// Paths and extent names come from disks that others wrote: no control character reaches a terminal.
+pub(crate) fn printable(line: &str) -> String {
+    line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// The exit code's class of the gravest error; success where there is none.
+fn exit_class(findings: &[Finding], has_written: bool) -> ExitClass {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let exit = errors.map(|finding| finding.code.exit()).fold(ExitClass::Success, worse);
+    if has_written && exit == ExitClass::Refused { ExitClass::Interrupted } else { exit }
+}
+
+fn worse(a: ExitClass, b: ExitClass) -> ExitClass {
+    const LIGHT_TO_GRAVE: [ExitClass; 7] = [
+        ExitClass::Success,
+        ExitClass::Signal,
+        ExitClass::Usage,
+        ExitClass::Refused,
+        ExitClass::Interrupted,
+        ExitClass::Mismatch,
+        ExitClass::Failure,
+    ];
+    let weight = |class| LIGHT_TO_GRAVE.iter().position(|&other| other == class);
+    if weight(a) < weight(b) { b } else { a }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is not a failure.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes to standard error, the last place to complain: if that fails, nobody is left to tell.
+pub(crate) fn warn(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_error_decides_and_warnings_do_not_count() {
+        let error = |code| Finding::error(code, "x");
+        assert_eq!(exit_class(&[], true), ExitClass::Success);
+        assert_eq!(exit_class(&[Finding::warning(Code::WrongDisk, "x")], false), ExitClass::Success);
+        let both = [error(Code::BlockSizeInvalid), error(Code::OpenFailed)];
+        assert_eq!(exit_class(&both, false), ExitClass::Refused);
+        let both = [error(Code::Cancelled), error(Code::FlushFailed)];
+        assert_eq!(exit_class(&both, true), ExitClass::Interrupted);
+    }
+
+    #[test]
+    fn nothing_is_called_refused_after_a_write() {
+        let late = [Finding::error(Code::OpenFailed, "reopening")];
+        assert_eq!(exit_class(&late, false), ExitClass::Refused);
+        assert_eq!(exit_class(&late, true), ExitClass::Interrupted);
+    }
+
+    #[test]
+    fn text_and_json_have_the_same_content_and_no_control_characters() {
+        let finding = Finding::error(Code::ImageExtentEscapes, "\u{1b}[2J../../etc/passwd\nsecond line");
+        insta::assert_snapshot!(paragraph(&finding), @r"
+        error[FB106]: VMDK names an extent outside its own folder
+          \u{1b}[2J../../etc/passwd
+          second line
+          remedy: do not trust this descriptor; extents must lie beside it
+        ");
+        insta::assert_snapshot!(json("sync", "refused", ExitClass::Refused, &Nothing {}, &[&finding]), @"");
+    }
+}

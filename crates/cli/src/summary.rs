@@ -1,0 +1,250 @@
+//! What a pass and a plan have to say: the fields of `--json`, and the same for people.
+
+use crate::pace::limiting;
+use crate::report::{Summary, printable};
+use crate::size::{grouped, human};
+use failback_model::limits::PAGE_BYTES;
+use failback_pass::{Outcome, Plan, Progress, Stage};
+use serde::{Serialize, Serializer};
+use std::ffi::OsStr;
+use std::time::Duration;
+
+/// A pass, finished or not; the counters say how far it came.
+#[derive(Serialize)]
+pub(crate) struct PassSummary {
+    source: String,
+    target: String,
+    strategy: Option<&'static str>,
+    virtual_size_bytes: u64,
+    block_size_bytes: u64,
+    blocks_total: u64,
+    blocks_differing: u64,
+    blocks_repaired: u64,
+    bytes_read_source: u64,
+    bytes_read_target: u64,
+    bytes_to_target: u64,
+    bytes_to_source: u64,
+    bytes_written: u64,
+    pages_shipped: u64,
+    zero_bytes: u64,
+    seed_bytes: u64,
+    verified_bytes: u64,
+    /// Bytes of the source that are not holes: what a full copy would ship.
+    full_copy_bytes: u64,
+    egress_saved_bytes: u64,
+    root: Option<String>,
+    verified: bool,
+    elapsed_seconds: f64,
+    seconds_per_stage: StageSeconds,
+    limiting_stage: Option<&'static str>,
+    #[serde(skip)]
+    finished: bool,
+}
+
+/// Seconds of each stage, in the order of the data path.
+struct StageSeconds([Duration; Stage::ALL.len()]);
+
+impl Serialize for StageSeconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let seconds = |stage: Stage| (stage.as_str(), self.0[stage as usize].as_secs_f64());
+        serializer.collect_map(Stage::ALL.into_iter().map(seconds))
+    }
+}
+
+/// What is known of a pass before it starts.
+pub(crate) struct Facts {
+    pub(crate) source: String,
+    pub(crate) target: String,
+    pub(crate) strategy: Option<&'static str>,
+    pub(crate) virtual_size_bytes: u64,
+    pub(crate) block_size_bytes: u64,
+    pub(crate) full_copy_bytes: u64,
+    pub(crate) threads: usize,
+}
+
+impl PassSummary {
+    /// Of a pass that never started: the same fields, all saying so.
+    pub(crate) fn not_started(source: &OsStr, target: &OsStr) -> Self {
+        let facts = Facts {
+            source: source.display().to_string(),
+            target: target.display().to_string(),
+            strategy: None,
+            virtual_size_bytes: 0,
+            block_size_bytes: 0,
+            full_copy_bytes: 0,
+            threads: 1,
+        };
+        Self::new(facts, None, &Progress::default(), Duration::ZERO)
+    }
+
+    /// From the counters, whether the pass finished (`outcome`) or not.
+    pub(crate) fn new(
+        facts: Facts,
+        outcome: Option<&Outcome>,
+        progress: &Progress,
+        elapsed: Duration,
+    ) -> Self {
+        let get = Progress::get;
+        let elapsed = outcome.map_or(elapsed, |outcome| outcome.elapsed);
+        let slowest = limiting(|stage| progress.times.get(stage), elapsed, facts.threads);
+        let bytes_to_target = get(&progress.bytes_to_target);
+        Self {
+            source: facts.source,
+            target: facts.target,
+            strategy: facts.strategy,
+            virtual_size_bytes: facts.virtual_size_bytes,
+            block_size_bytes: facts.block_size_bytes,
+            blocks_total: facts.virtual_size_bytes.div_ceil(facts.block_size_bytes.max(1)),
+            blocks_differing: get(&progress.blocks_differing),
+            blocks_repaired: get(&progress.blocks_repaired),
+            bytes_read_source: get(&progress.bytes_read_source),
+            bytes_read_target: get(&progress.bytes_read_target),
+            bytes_to_target,
+            bytes_to_source: get(&progress.bytes_to_source),
+            bytes_written: get(&progress.bytes_written),
+            pages_shipped: get(&progress.pages_shipped),
+            zero_bytes: get(&progress.zero_bytes),
+            seed_bytes: get(&progress.seed_bytes),
+            verified_bytes: get(&progress.verified_bytes),
+            full_copy_bytes: facts.full_copy_bytes,
+            egress_saved_bytes: facts.full_copy_bytes.saturating_sub(bytes_to_target),
+            root: outcome.map(|outcome| outcome.root.to_string()),
+            verified: outcome.is_some_and(|outcome| outcome.verified),
+            elapsed_seconds: elapsed.as_secs_f64(),
+            seconds_per_stage: StageSeconds(Stage::ALL.map(|stage| progress.times.get(stage))),
+            limiting_stage: slowest.map(Stage::as_str),
+            finished: outcome.is_some(),
+        }
+    }
+}
+
+impl Summary for PassSummary {
+    fn text(&self) -> String {
+        if !self.finished {
+            return String::new();
+        }
+        let mut rows = vec![
+            (
+                "read",
+                format!(
+                    "{} of the source, {} of the target",
+                    human(self.bytes_read_source),
+                    human(self.bytes_read_target)
+                ),
+            ),
+            (
+                "differed",
+                format!("{} of {} blocks", grouped(self.blocks_differing), grouped(self.blocks_total)),
+            ),
+            (
+                "shipped",
+                format!(
+                    "{} pages ({}); {} to the target, {} to the source",
+                    grouped(self.pages_shipped),
+                    human(self.pages_shipped * PAGE_BYTES),
+                    human(self.bytes_to_target),
+                    human(self.bytes_to_source)
+                ),
+            ),
+            (
+                "saved",
+                format!(
+                    "{} of egress against a full copy ({})",
+                    human(self.egress_saved_bytes),
+                    human(self.full_copy_bytes)
+                ),
+            ),
+            ("written", format!("{}, {} of it zeros", human(self.bytes_written), human(self.zero_bytes))),
+        ];
+        if self.seed_bytes > 0 {
+            rows.push(("seeds", format!("gave {}", human(self.seed_bytes))));
+        }
+        if self.blocks_repaired > 0 {
+            rows.push(("repaired", format!("{} blocks, sent again whole", grouped(self.blocks_repaired))));
+        }
+        let verified = if self.verified {
+            "the whole target was read back from its medium"
+        } else {
+            "every block on arrival"
+        };
+        rows.push(("verified", verified.into()));
+        rows.push(("root", self.root.clone().unwrap_or_default()));
+        let limiting = self.limiting_stage.map_or_else(String::new, |stage| format!(", limited by {stage}"));
+        rows.push(("elapsed", format!("{:.1} s{limiting}", self.elapsed_seconds)));
+        table(
+            &format!("{} -> {} ({})", self.source, self.target, self.strategy.unwrap_or("no strategy")),
+            &rows,
+        )
+    }
+
+    fn has_written(&self) -> bool {
+        self.bytes_written > 0
+    }
+}
+
+/// A plan, printed instead of carried out.
+#[derive(Serialize)]
+pub(crate) struct PlanSummary {
+    source: String,
+    target: String,
+    strategy: &'static str,
+    virtual_size_bytes: u64,
+    block_size_bytes: u64,
+    blocks_total: u64,
+    read_source_bytes: u64,
+    read_target_bytes: u64,
+    ship_at_most_bytes: u64,
+}
+
+impl PlanSummary {
+    pub(crate) fn new(source: String, target: String, plan: &Plan) -> Self {
+        Self {
+            source,
+            target,
+            strategy: plan.strategy,
+            virtual_size_bytes: plan.virtual_size_bytes,
+            block_size_bytes: plan.block_size.bytes(),
+            blocks_total: plan.blocks_total,
+            read_source_bytes: plan.read_source_bytes,
+            read_target_bytes: plan.read_target_bytes,
+            ship_at_most_bytes: plan.ship_at_most_bytes,
+        }
+    }
+}
+
+impl Summary for PlanSummary {
+    fn text(&self) -> String {
+        let blocks = format!("{} of {}", grouped(self.blocks_total), human(self.block_size_bytes));
+        table(
+            &format!("plan: {} -> {} ({})", self.source, self.target, self.strategy),
+            &[
+                (
+                    "disk",
+                    format!(
+                        "{} ({} bytes) after the pass",
+                        human(self.virtual_size_bytes),
+                        self.virtual_size_bytes
+                    ),
+                ),
+                ("blocks", blocks),
+                (
+                    "will read",
+                    format!(
+                        "{} of the source, {} of the target",
+                        human(self.read_source_bytes),
+                        human(self.read_target_bytes)
+                    ),
+                ),
+                ("will ship", format!("{} at most", human(self.ship_at_most_bytes))),
+            ],
+        )
+    }
+}
+
+/// A headline and named rows below it.
+pub(crate) fn table(headline: &str, rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let rows: String =
+        rows.iter().map(|(name, value)| format!("  {name:width$}  {}\n", printable(value))).collect();
+    format!("{}\n{rows}", printable(headline))
+}

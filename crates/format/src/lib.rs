@@ -6,6 +6,7 @@
 mod error;
 mod field;
 pub mod manifest;
+pub mod vhd;
 pub mod vmdk;
 
 pub use error::FormatError;

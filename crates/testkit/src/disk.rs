@@ -89,7 +89,7 @@ impl GeneratedDisk {
     fn write_words(&self, random: &mut Random, bytes: &mut [u8]) {
         for part in bytes.chunks_mut(WORD_BYTES) {
             let draw = random.next();
-            let word = if draw.is_multiple_of(4) {
+            let word = if draw.is_multiple_of(8) {
                 draw.to_le_bytes()
             } else {
                 // The product of two uniform numbers leans toward the first words.

@@ -59,7 +59,8 @@ impl FileDevice {
         Ok(device)
     }
 
-    fn from_file(path: &Path, file: File, access: Access, mode: ReadMode) -> Result<Self, DiskError> {
+    /// The same for a file that was opened by someone who knows more about where it may lie; `path` is for messages.
+    pub fn from_file(path: &Path, file: File, access: Access, mode: ReadMode) -> Result<Self, DiskError> {
         let fail = |errno: Errno| DiskError::io(Operation::Open, path, None, errno.into());
         let stat = rustix::fs::fstat(&file).map_err(fail)?;
         let (id, length_bytes, taken_bytes, sector_bytes) = match FileType::from_raw_mode(stat.st_mode) {

@@ -1,9 +1,16 @@
 //! Disks as local block devices: raw files, block devices, VHD, VHDX and VMDK, all behind one trait.
 
+mod device;
 mod image;
+mod open;
 mod options;
+mod raw;
+pub mod vmdk;
 
+pub use device::DeviceImage;
 pub use failback_blockio::Access;
 pub use failback_format::vmdk::descriptor::AdapterType;
 pub use image::{Image, ImageFormat, ImageIdentity, Provisioning};
+pub use open::{create, exists, open, same_disk};
 pub use options::{CreateOptions, FormatName, ImageSpec, VmdkType};
+pub use raw::RawImage;

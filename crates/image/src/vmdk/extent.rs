@@ -1,0 +1,42 @@
+//! What a VMDK's extent table needs of one extent, flat or sparse.
+//!
+//! **Invariant**: offsets are the extent's own, from 0 to its length; `flush` makes the extent's data durable before
+//! any metadata of its own that reaches it.
+
+use failback_blockio::{DiskError, Zeroing};
+use failback_model::{ByteRange, Finding};
+use std::fmt::Debug;
+
+/// The bytes of one extent.
+pub(crate) trait ExtentStore: Send + Sync + Debug {
+    /// Fills `buffer` from `offset_bytes`.
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
+
+    /// Writes `parts` one behind the other from `offset_bytes`.
+    fn write_vectored_at(&self, offset_bytes: u64, parts: &[&[u8]]) -> Result<(), DiskError>;
+
+    /// Makes these bytes read as zero.
+    fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError>;
+
+    /// First run at or after `from_bytes` that may hold data; `None` where the rest reads as zero.
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;
+
+    /// Asks the medium to start taking these bytes.
+    fn start_writeback(&self, range: ByteRange);
+
+    /// Makes data durable, then what reaches it.
+    fn flush(&self) -> Result<(), DiskError>;
+
+    /// Flushes and marks the extent as closed cleanly, where its format has such a mark.
+    fn close(&self) -> Result<(), DiskError> {
+        self.flush()
+    }
+
+    /// Bytes it takes on its medium.
+    fn allocated_bytes(&self) -> Result<u64, DiskError>;
+
+    /// One finding for each fault of its own metadata.
+    fn check(&self) -> Result<Vec<Finding>, DiskError> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,136 @@
+//! Opening and creating an image by what the user wrote.
+//!
+//! **Invariant**: the format is what the prefix or the extension says; the content of a container must agree with it,
+//! and a raw disk's content is never asked.
+
+use crate::device::DeviceImage;
+use crate::raw::RawImage;
+use crate::{CreateOptions, FormatName, Image, ImageIdentity, ImageSpec, vmdk};
+use failback_blockio::{Access, Device, DiskError, FileDevice, Operation};
+use failback_format::vmdk::descriptor::Descriptor;
+use failback_model::Code;
+use rustix::fs::FileType;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes looked at at either end of a container to see whether it is one.
+const PROBE_BYTES: u64 = 512;
+
+/// Opens an existing image, locked against other users.
+pub fn open(spec: &ImageSpec, access: Access) -> Result<Arc<dyn Image>, DiskError> {
+    let path = spec.path.as_path();
+    match format_of(spec)? {
+        FormatName::Raw => Ok(Arc::new(RawImage::open(path, access)?)),
+        FormatName::Device => Ok(Arc::new(DeviceImage::open(path, access)?)),
+        container => {
+            require_content(path, container)?;
+            open_container(path, container, access)
+        }
+    }
+}
+
+fn open_container(path: &Path, format: FormatName, access: Access) -> Result<Arc<dyn Image>, DiskError> {
+    match format {
+        FormatName::Vmdk => vmdk::open(path, access),
+        _ => {
+            let reason = format!("{} images are not built in", format.prefix());
+            Err(DiskError::new(Code::ImageUnsupported, Operation::Open, path, reason))
+        }
+    }
+}
+
+/// Creates an image that does not exist yet; nothing stays behind where that fails.
+pub fn create(spec: &ImageSpec, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
+    let path = spec.path.as_path();
+    let refuse = |code, reason: &str| Err(DiskError::new(code, Operation::Create, path, reason));
+    if exists(spec)? {
+        return refuse(Code::ImageExists, "something of that name is there");
+    }
+    match spec.format_by_name() {
+        Some(FormatName::Raw) => Ok(Arc::new(RawImage::create(path, options)?)),
+        Some(FormatName::Vmdk) => vmdk::create(path, options),
+        Some(FormatName::Device) => refuse(Code::CreateFailed, "block devices are attached, not created"),
+        Some(format) => refuse(Code::ImageUnsupported, &format!("{} cannot be created", format.prefix())),
+        None => refuse(Code::ImageFormatUnknown, "its name has no known extension"),
+    }
+}
+
+/// Whether something lies at the image's path, be it an image or not.
+pub fn exists(spec: &ImageSpec) -> Result<bool, DiskError> {
+    match std::fs::symlink_metadata(&spec.path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(DiskError::io(Operation::Open, &spec.path, None, error)),
+    }
+}
+
+/// Whether two images share a file or a device: one must not become the other's target.
+pub fn same_disk(a: &ImageIdentity, b: &ImageIdentity) -> bool {
+    let of = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        let is_device = FileType::from_raw_mode(metadata.mode()) == FileType::BlockDevice;
+        Some(if is_device { (0, metadata.rdev()) } else { (metadata.dev(), metadata.ino()) })
+    };
+    let files: Vec<_> = a.files.iter().filter_map(|file| of(file)).collect();
+    b.files.iter().filter_map(|file| of(file)).any(|file| files.contains(&file))
+}
+
+/// The format that the name says, or that being a block device says.
+fn format_of(spec: &ImageSpec) -> Result<FormatName, DiskError> {
+    let path = spec.path.as_path();
+    let disagree =
+        |reason: String| Err(DiskError::new(Code::ImageFormatDisagrees, Operation::Open, path, reason));
+    let stat =
+        rustix::fs::stat(path).map_err(|errno| DiskError::io(Operation::Open, path, None, errno.into()))?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+    match spec.format {
+        None if is_device => Ok(FormatName::Device),
+        Some(FormatName::Raw | FormatName::Device) if is_device => Ok(FormatName::Device),
+        Some(named) if is_device => disagree(format!("it is a block device and holds no {}", named.prefix())),
+        Some(FormatName::Device) => disagree("it is no block device".into()),
+        _ => spec.format_by_name().ok_or_else(|| {
+            let reason = "its name has no known extension";
+            DiskError::new(Code::ImageFormatUnknown, Operation::Open, path, reason)
+        }),
+    }
+}
+
+/// Refuses a container whose file does not begin or end as its format wants.
+fn require_content(path: &Path, format: FormatName) -> Result<(), DiskError> {
+    let device = FileDevice::open(path, Access::Read)?;
+    let length_bytes = device.length_bytes();
+    let probe_bytes = length_bytes.min(PROBE_BYTES);
+    let mut head = vec![0; probe_bytes as usize];
+    let mut tail = head.clone();
+    device.read_at(0, &mut head)?;
+    device.read_at(length_bytes - probe_bytes, &mut tail)?;
+    if agrees(format, &head, &tail) {
+        return Ok(());
+    }
+    let reason = match format {
+        FormatName::Vmdk => {
+            "it begins neither with a VMDK descriptor nor with a sparse extent's header; a flat extent is named by its descriptor"
+        }
+        FormatName::Vhd => "it has no VHD footer",
+        _ => "it does not begin as a VHDX",
+    };
+    Err(DiskError::new(Code::ImageFormatDisagrees, Operation::Open, path, reason))
+}
+
+fn agrees(format: FormatName, head: &[u8], tail: &[u8]) -> bool {
+    const VHD_COOKIE: &[u8] = b"conectix";
+    match format {
+        FormatName::Raw | FormatName::Device => true,
+        FormatName::Vmdk => {
+            head.starts_with(b"KDMV") || head.starts_with(b"COWD") || Descriptor::is_signature(head)
+        }
+        // Versions before Virtual PC 2004 wrote a footer of 511 bytes.
+        FormatName::Vhd => {
+            head.starts_with(VHD_COOKIE)
+                || tail.starts_with(VHD_COOKIE)
+                || tail.get(1..).is_some_and(|footer| footer.starts_with(VHD_COOKIE))
+        }
+        FormatName::Vhdx => head.starts_with(b"vhdxfile"),
+    }
+}

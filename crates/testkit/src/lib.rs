@@ -1,7 +1,11 @@
 //! Support for tests and measurements: what they run on, made from seeds. Only ever a dev-dependency.
 
 mod disk;
+mod faulty;
+mod memory;
 mod random;
 
 pub use disk::{Content, GeneratedDisk, Mutation};
+pub use faulty::{Call, Damage, Fault, Faulty, FaultyDevice, When};
+pub use memory::{MemoryDevice, MemorySource};
 pub use random::Random;

@@ -14,6 +14,7 @@ mod lock;
 mod map;
 mod new_files;
 mod read;
+mod recording;
 mod sys;
 
 pub use buffer::{AlignedBuffer, BufferPool};
@@ -23,3 +24,4 @@ pub use file::{Access, FileDevice, FileId};
 pub use map::{MappedFile, MappedView};
 pub use new_files::{NewFiles, folder_of, sync_folder};
 pub use read::ReadMode;
+pub use recording::{Action, AfterCut, Event, Recording, RecordingDevice, after_cut};

@@ -72,7 +72,8 @@ impl Comparer {
         let mut found = Comparison::default();
         match &source.digests {
             Some(digests) => {
-                let own = &digests[(self.below - source.blocks.start.0) as usize..][..(end - self.below) as usize];
+                let own =
+                    &digests[(self.below - source.blocks.start.0) as usize..][..(end - self.below) as usize];
                 compare_digests(self.below, own, target, &mut found);
             }
             None if target.digests.is_none() => {}
@@ -137,7 +138,10 @@ mod tests {
 
     fn target(start: u64, values: &[u8]) -> TargetRun {
         let digests: Vec<u8> = values.iter().flat_map(|&v| [v; 16]).collect();
-        TargetRun { blocks: BlockRange::new(start, start + values.len() as u64), digests: Some(digests.into()) }
+        TargetRun {
+            blocks: BlockRange::new(start, start + values.len() as u64),
+            digests: Some(digests.into()),
+        }
     }
 
     fn run(comparer: &mut Comparer) -> (Vec<u64>, Vec<(u64, u64)>, u64) {

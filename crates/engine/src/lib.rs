@@ -9,13 +9,14 @@ pub mod manifest;
 mod pack;
 mod refine;
 mod scan;
+pub mod seed;
 mod sink;
 mod unpack;
 
 pub use compare::{Comparer, Comparison, TargetRun};
 pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd};
 pub use pack::Packer;
-pub use refine::{RefinedBlock, refine, whole};
-pub use scan::{Meter, Scan, kept_block, read_digests};
+pub use refine::{RefinedBlock, choose_pages, refine, whole};
+pub use scan::{Meter, Scan, read_digests};
 pub use sink::Sink;
 pub use unpack::{OldPages, Unpacked, Write, matches, old_pages_of, unpack};

@@ -83,7 +83,8 @@ pub(crate) fn page_runs(pages: &PageSet) -> impl Iterator<Item = std::ops::Range
 /// Compresses, unless a cheap probe of the middle says that it saves less than a sixteenth.
 fn compress(payload: &Bytes, level: i32) -> Option<Bytes> {
     let middle = payload.len() / 2;
-    let probe = &payload[middle.saturating_sub(PROBE_BYTES / 2)..(middle + PROBE_BYTES / 2).min(payload.len())];
+    let probe =
+        &payload[middle.saturating_sub(PROBE_BYTES / 2)..(middle + PROBE_BYTES / 2).min(payload.len())];
     if probe.is_empty() || !saves(zstd::bulk::compress(probe, PROBE_LEVEL).ok()?.len(), probe.len()) {
         return None;
     }

@@ -22,7 +22,9 @@ pub fn refine(block: &[u8], target: &[TruncatedDigest]) -> RefinedBlock {
     debug_assert_eq!(own.len(), target.len(), "one digest a page");
     let digest = if is_zero(block) { Digest::ZERO } else { block_digest_of_pages(&own) };
     let (mut data, mut zero) = (PageSet::EMPTY, PageSet::EMPTY);
-    for (page, (bytes, (own, theirs))) in block.chunks(PAGE_BYTES as usize).zip(own.iter().zip(target)).enumerate() {
+    for (page, (bytes, (own, theirs))) in
+        block.chunks(PAGE_BYTES as usize).zip(own.iter().zip(target)).enumerate()
+    {
         if own.truncated() == *theirs {
             continue;
         }
@@ -33,11 +35,17 @@ pub fn refine(block: &[u8], target: &[TruncatedDigest]) -> RefinedBlock {
 
 /// All of a block: its zero pages as zeros, the others as contents.
 pub fn whole(block: &[u8]) -> RefinedBlock {
+    let (data, zero) = choose_pages(block);
+    RefinedBlock { digest: block_digest(block), data, zero }
+}
+
+/// A block's pages with contents, and its zero pages.
+pub fn choose_pages(block: &[u8]) -> (PageSet, PageSet) {
     let (mut data, mut zero) = (PageSet::EMPTY, PageSet::EMPTY);
     for (page, bytes) in block.chunks(PAGE_BYTES as usize).enumerate() {
         if is_zero(bytes) { &mut zero } else { &mut data }.insert(page);
     }
-    RefinedBlock { digest: block_digest(block), data, zero }
+    (data, zero)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use crate::digest_source::{DigestRun, DigestSource, KeptBytes, ScanEnd};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use failback_blockio::{AlignedBuffer, BufferPool, DiskError, UnitSource};
-use failback_model::{BlockIndex, BlockRange, ByteRange, Digest, Layout, block_digest};
+use failback_model::{BlockRange, ByteRange, Digest, Layout, block_digest};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -172,9 +172,9 @@ impl<'a> Shared<'a> {
         let ticket = plan.next_ticket;
         plan.next_ticket += 1;
         let buffers = match &self.scan.keep {
-            Some(pool) if !is_hole => {
-                units(self.scan.layout, blocks).map(|unit| pool.acquire(byte_count(self.scan.layout, unit))).collect()
-            }
+            Some(pool) if !is_hole => units(self.scan.layout, blocks)
+                .map(|unit| pool.acquire(byte_count(self.scan.layout, unit)))
+                .collect(),
             _ => Vec::new(),
         };
         Ok(Some(Step { ticket, blocks, buffers, is_hole }))
@@ -266,21 +266,18 @@ fn read_unit(
 }
 
 /// Reads blocks that follow each other into one buffer and returns their digests: for repair and for single chunks.
-pub fn read_digests(source: &dyn UnitSource, layout: Layout, blocks: BlockRange) -> Result<Vec<Digest>, DiskError> {
+pub fn read_digests(
+    source: &dyn UnitSource,
+    layout: Layout,
+    blocks: BlockRange,
+) -> Result<Vec<Digest>, DiskError> {
     let mut digests = Vec::with_capacity(blocks.count() as usize);
-    let mut buffer = AlignedBuffer::new(byte_count(layout, BlockRange::new(0, layout.unit_blocks().min(blocks.count()))));
+    let mut buffer =
+        AlignedBuffer::new(byte_count(layout, BlockRange::new(0, layout.unit_blocks().min(blocks.count()))));
     for unit in units(layout, blocks) {
         let count = byte_count(layout, unit);
         source.read_at(layout.bytes_of(unit).start(), &mut buffer[..count])?;
         digests.extend(buffer[..count].chunks(layout.block_size().bytes() as usize).map(block_digest));
     }
     Ok(digests)
-}
-
-/// Bytes of one block within bytes that were kept; `None` where they do not hold it.
-pub fn kept_block(layout: Layout, kept: &KeptBytes, block: BlockIndex) -> Option<bytes::Bytes> {
-    let size = layout.block_size().bytes() as usize;
-    let start = usize::try_from(block.0.checked_sub(kept.first.0)?).ok()?.checked_mul(size)?;
-    let end = start + byte_count(layout, BlockRange::new(block.0, block.0 + 1));
-    (end <= kept.bytes.len()).then(|| kept.bytes.slice(start..end))
 }

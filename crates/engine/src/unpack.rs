@@ -4,10 +4,10 @@
 
 use crate::pack::page_runs;
 use bytes::Bytes;
-use failback_blockio::DiskError;
 use failback_model::limits::{PACK_MAX_BYTES, PAGE_BYTES};
 use failback_model::{
-    BlockIndex, ByteRange, Digest, Layout, PageDigest, block_digest, block_digest_of_pages, is_zero, page_digests,
+    BlockIndex, ByteRange, Digest, Layout, PageDigest, block_digest, block_digest_of_pages, is_zero,
+    page_digest, page_digests,
 };
 use failback_wire::{BlockPatch, Data, Encoding};
 
@@ -34,23 +34,24 @@ pub struct Unpacked {
 }
 
 /// Page digests of a block of the target, known from refining it or read again.
-pub type OldPages<'a> = dyn Fn(BlockIndex) -> Result<Box<[PageDigest]>, DiskError> + 'a;
+pub type OldPages<'a> = dyn Fn(BlockIndex) -> Box<[PageDigest]> + 'a;
 
 /// Decompresses, verifies and sorts a message that the session has checked against the disk's layout.
 ///
-/// `old_pages` is asked for blocks of which only some pages came. A payload that does not decompress fails all blocks.
-pub fn unpack(layout: Layout, data: &Data, old_pages: &OldPages<'_>) -> Result<Unpacked, DiskError> {
+/// `old_pages` is asked for blocks of which only some pages came; where it knows too few, the block fails. A payload
+/// that does not decompress fails all blocks.
+pub fn unpack(layout: Layout, data: &Data, old_pages: &OldPages<'_>) -> Unpacked {
     let mut unpacked = Unpacked::default();
     let Some(content) = content(data) else {
         unpacked.failed = data.patches.iter().map(|patch| patch.block).collect();
-        return Ok(unpacked);
+        return unpacked;
     };
     let mut at = 0;
     for patch in &data.patches {
         let length: usize = patch.data.iter().map(|page| layout.page_bytes(patch.block, page).len()).sum();
         let pages = content.slice(at..at + length);
         at += length;
-        if digest_as_it_will_stand(layout, patch, &pages, old_pages)? == patch.digest {
+        if digest_as_it_will_stand(layout, patch, &pages, old_pages) == Some(patch.digest) {
             unpacked.digests.push((patch.block, patch.digest));
             place(layout, patch, &pages, &mut unpacked);
         } else {
@@ -58,7 +59,7 @@ pub fn unpack(layout: Layout, data: &Data, old_pages: &OldPages<'_>) -> Result<U
         }
     }
     join_neighbours(&mut unpacked.writes, &content);
-    Ok(unpacked)
+    unpacked
 }
 
 /// The pages of a message; `None` where they do not decompress to the length that the message names.
@@ -72,30 +73,30 @@ fn content(data: &Data) -> Option<Bytes> {
     (content.len() == expected).then(|| content.into())
 }
 
+/// `None` where the old pages are not known.
 fn digest_as_it_will_stand(
     layout: Layout,
     patch: &BlockPatch,
     pages: &[u8],
     old_pages: &OldPages<'_>,
-) -> Result<Digest, DiskError> {
+) -> Option<Digest> {
     let count = layout.pages_of(patch.block);
     if patch.data.count() == count {
-        return Ok(block_digest(pages));
+        return Some(block_digest(pages));
     }
     if patch.zero.count() == count {
-        return Ok(Digest::ZERO);
+        return Some(Digest::ZERO);
     }
     let mut block = vec![0; layout.block_bytes(patch.block).length_bytes() as usize];
     scatter(&mut block, patch, pages);
     if patch.data.count() + patch.zero.count() == count {
-        return Ok(block_digest(&block));
+        return Some(block_digest(&block));
     }
-    let mut all = old_pages(patch.block)?;
-    if all.len() != count {
-        return Ok(Digest::ZERO);
-    }
-    replace_pages(&mut all, &block, patch);
-    Ok(block_digest_of_pages(&all))
+    let mut all = old_pages(patch.block);
+    (all.len() == count).then(|| {
+        replace_pages(&mut all, &block, patch);
+        block_digest_of_pages(&all)
+    })
 }
 
 /// Copies a patch's pages to where they belong in their block.
@@ -111,7 +112,7 @@ fn scatter(block: &mut [u8], patch: &BlockPatch, pages: &[u8]) {
 
 fn replace_pages(all: &mut [PageDigest], block: &[u8], patch: &BlockPatch) {
     for page in patch.data.iter().chain(patch.zero.iter()) {
-        all[page] = failback_model::page_digest(block, page);
+        all[page] = page_digest(block, page);
     }
 }
 

@@ -122,6 +122,9 @@ pub trait Image: UnitSource {
     /// Asks the medium to start taking these bytes of the disk; says nothing about durability.
     fn start_writeback(&self, range: ByteRange);
 
+    /// Lets go of what the kernel caches of this image, as far as it can, so that the next reads come from the medium.
+    fn drop_cached(&self) {}
+
     /// Ordered flush: data and extension, then metadata, each durable before the next. After one failure every
     /// further call on this image fails until it is opened anew.
     fn flush(&self) -> Result<(), DiskError>;

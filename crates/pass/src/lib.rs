@@ -1,8 +1,25 @@
 //! Drives one pass: joins images, engine and session machines with threads, channels and byte budgets.
+//!
+//! `run` starts the two ends (`sending`, `receiving`) on an in-memory pipe. Each end is one loop that owns its machine;
+//! `ship` and `apply` are the threads that work for them.
 
 mod api;
+mod apply;
+mod blocks;
+mod image_sink;
+mod kept;
+mod pipe;
+mod plan;
+mod prove;
+mod receiving;
+mod run;
+mod sending;
+mod ship;
+mod wrong_disk;
 
 pub use api::{
     Cancel, Compression, Outcome, PassError, PassOptions, Plan, Progress, Refinement, Stage, StageTimes,
     Target,
 };
+pub use plan::plan;
+pub use run::{hash, run};

@@ -7,7 +7,8 @@ use crate::error::SessionError;
 use crate::sequence::SequenceSet;
 use bytes::{BufMut, Bytes, BytesMut};
 use failback_model::limits::{
-    BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, REFERENCE_WINDOW_BLOCKS, REFINE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES,
+    BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, REFERENCE_WINDOW_BLOCKS, REFINE_WINDOW_BLOCKS,
+    UNACKNOWLEDGED_MAX_MESSAGES,
 };
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, Layout, TruncatedDigest};
 use failback_wire::{Data, Encoding, Hello, Message, Offer, Role};
@@ -223,7 +224,9 @@ impl Receiver {
             _ if !self.is_greeted || self.is_sealed => {
                 return Err(SessionError::violation("a message before the greeting or after the seal"));
             }
-            Message::DigestCredit { blocks } => self.digest_credit = self.digest_credit.saturating_add(blocks),
+            Message::DigestCredit { blocks } => {
+                self.digest_credit = self.digest_credit.saturating_add(blocks)
+            }
             Message::PageDigestRequest { blocks } => self.handle_page_request(blocks)?,
             Message::Data(data) => {
                 self.check_data(&data)?;
@@ -264,7 +267,9 @@ impl Receiver {
         if self.is_greeted || hello.role != Role::Sending {
             return Err(SessionError::violation("a second greeting, or one from a receiving end"));
         }
-        if (hello.length_bytes, u64::from(hello.block_bytes)) != (layout.length_bytes(), layout.block_size().bytes()) {
+        if (hello.length_bytes, u64::from(hello.block_bytes))
+            != (layout.length_bytes(), layout.block_size().bytes())
+        {
             return Err(SessionError::violation("the ends disagree about the disk's length or block size"));
         }
         self.verify = hello.verify;
@@ -276,7 +281,8 @@ impl Receiver {
         self.check_below(blocks.last().map(|block| block.0.saturating_add(1)))?;
         let is_scanned = blocks.last().is_none_or(|block| block.0 < self.scanned_below);
         let is_new = blocks.iter().all(|block| self.open_page_requests.insert(*block));
-        if blocks.is_empty() || !is_scanned || !is_new || self.open_page_requests.len() > REFINE_WINDOW_BLOCKS {
+        if blocks.is_empty() || !is_scanned || !is_new || self.open_page_requests.len() > REFINE_WINDOW_BLOCKS
+        {
             return Err(SessionError::violation("a page digest request without credit or before its digest"));
         }
         self.work.push_back(ReceiverWork::PageDigests { blocks });
@@ -300,7 +306,8 @@ impl Receiver {
             if patch.data.end().max(patch.zero.end()) > pages {
                 return Err(SessionError::violation(format!("block {} has no such page", patch.block.0)));
             }
-            expected += patch.data.iter().map(|page| layout.page_bytes(patch.block, page).len()).sum::<usize>();
+            expected +=
+                patch.data.iter().map(|page| layout.page_bytes(patch.block, page).len()).sum::<usize>();
         }
         let content = match data.encoding {
             Encoding::Raw => data.payload.len(),
@@ -331,7 +338,8 @@ impl Receiver {
 
     fn next_seal(&mut self) -> Option<ReceiverWork> {
         let (_, messages) = self.seal?;
-        let is_quiet = self.in_hand.is_empty() && self.committing.is_none() && self.applied.below() == messages;
+        let is_quiet =
+            self.in_hand.is_empty() && self.committing.is_none() && self.applied.below() == messages;
         if self.is_sealing || !is_quiet {
             return None;
         }

@@ -182,7 +182,8 @@ impl Sender {
     /// Whether the comparison should go on: false while too many differences wait.
     pub fn wants_differences(&self) -> bool {
         self.phase == Phase::Running
-            && self.whole.len() + self.to_refine.len() + self.offers.len() + self.zeros.len() < QUEUE_MAX_BLOCKS
+            && self.whole.len() + self.to_refine.len() + self.offers.len() + self.zeros.len()
+                < QUEUE_MAX_BLOCKS
     }
 
     /// Blocks sent whole because what arrived did not verify, or the roots differed.
@@ -217,7 +218,8 @@ impl Sender {
             Message::Hello(hello) => self.handle_hello(&hello),
             Message::Digests { first, digests } => {
                 let count = (digests.len() / 16) as u64;
-                let end = first.0.checked_add(count).ok_or_else(|| SessionError::violation("digests past 2^64"))?;
+                let end =
+                    first.0.checked_add(count).ok_or_else(|| SessionError::violation("digests past 2^64"))?;
                 self.announce(BlockRange::new(first.0, end), Some(digests))
             }
             Message::ZeroDigests { blocks } => self.announce(blocks, None),
@@ -299,7 +301,8 @@ impl Sender {
             return Err(SessionError { code: Code::RootMismatch, reason });
         }
         self.phase = Phase::CollectingDigests { open };
-        self.transmit.push_back(Message::ChunkRequest { chunks: std::mem::take(&mut self.mismatched_chunks) });
+        self.transmit
+            .push_back(Message::ChunkRequest { chunks: std::mem::take(&mut self.mismatched_chunks) });
         Ok(())
     }
 
@@ -322,7 +325,9 @@ impl Sender {
         if self.phase != Phase::Greeting || hello.role != Role::Receiving {
             return Err(SessionError::violation("a second greeting, or one from a sending end"));
         }
-        if (hello.length_bytes, u64::from(hello.block_bytes)) != (layout.length_bytes(), layout.block_size().bytes()) {
+        if (hello.length_bytes, u64::from(hello.block_bytes))
+            != (layout.length_bytes(), layout.block_size().bytes())
+        {
             return Err(SessionError::violation("the ends disagree about the disk's length or block size"));
         }
         self.target_has_seeds = hello.has_seeds;
@@ -331,7 +336,8 @@ impl Sender {
     }
 
     fn announce(&mut self, blocks: BlockRange, digests: Option<Bytes>) -> Result<(), SessionError> {
-        let is_next = self.phase == Phase::Running && blocks.start.0 == self.announced_below && !blocks.is_empty();
+        let is_next =
+            self.phase == Phase::Running && blocks.start.0 == self.announced_below && !blocks.is_empty();
         if !is_next || blocks.end.0 > self.options.layout.block_count() {
             return Err(SessionError::violation(format!("digests of blocks {blocks:?} out of order")));
         }
@@ -364,7 +370,9 @@ impl Sender {
 
     fn handle_written(&mut self, sequence: u64, missing: Vec<BlockIndex>) -> Result<(), SessionError> {
         let Some(outstanding) = self.outstanding.remove(&sequence) else {
-            return Err(SessionError::violation(format!("message {sequence} was written twice or never sent")));
+            return Err(SessionError::violation(format!(
+                "message {sequence} was written twice or never sent"
+            )));
         };
         if missing.last().is_some_and(|block| block.0 >= self.options.layout.block_count()) {
             return Err(SessionError::violation("a missing block past the disk's end"));
@@ -382,7 +390,10 @@ impl Sender {
                 self.data_credit.give_back(SMALL_MESSAGE_BYTES);
                 self.offered_blocks -= offers.len();
                 let missing: HashSet<_> = missing.into_iter().collect();
-                offers.into_iter().filter(|offer| missing.contains(&offer.block)).for_each(|offer| self.queue(offer));
+                offers
+                    .into_iter()
+                    .filter(|offer| missing.contains(&offer.block))
+                    .for_each(|offer| self.queue(offer));
                 Ok(())
             }
         }
@@ -418,14 +429,16 @@ impl Sender {
     }
 
     fn second_mismatch(&self) -> SessionError {
-        let list: Vec<_> = self.resent.iter().take(MISMATCH_LIST_MAX_BLOCKS).map(|block| block.0.to_string()).collect();
+        let list: Vec<_> =
+            self.resent.iter().take(MISMATCH_LIST_MAX_BLOCKS).map(|block| block.0.to_string()).collect();
         let reason = format!("roots differ again after blocks {} were sent whole", list.join(", "));
         SessionError { code: Code::RootMismatch, reason }
     }
 
     fn handle_full_digests(&mut self, chunk: ChunkIndex, digests: Bytes) -> Result<(), SessionError> {
         let layout = self.options.layout;
-        let fits = chunk.0 < layout.chunk_count() && layout.chunk_blocks(chunk).count() * 32 == digests.len() as u64;
+        let fits =
+            chunk.0 < layout.chunk_count() && layout.chunk_blocks(chunk).count() * 32 == digests.len() as u64;
         if !fits || !matches!(self.phase, Phase::CollectingDigests { .. }) {
             return Err(SessionError::violation("digests of a chunk that was not asked for"));
         }
@@ -524,7 +537,13 @@ impl Sender {
     fn next_seal(&mut self) -> Option<SenderWork> {
         let is_drained = self.phase == Phase::Running
             && self.compared_below == self.options.layout.block_count()
-            && [self.whole.len(), self.to_refine.len(), self.refined.len(), self.offers.len(), self.zeros.len()] == [0; 5]
+            && [
+                self.whole.len(),
+                self.to_refine.len(),
+                self.refined.len(),
+                self.offers.len(),
+                self.zeros.len(),
+            ] == [0; 5]
             && self.open_refinements.is_empty()
             && self.jobs.is_empty()
             && self.outstanding.is_empty()

@@ -1,0 +1,315 @@
+//! Jobs of the receiving end. Reader threads read and hash the target, rayon unpacks and verifies, writer threads write,
+//! one thread commits.
+
+use crate::api::{Cancel, Progress, Stage};
+use crate::blocks::BlockBuffer;
+use crate::receiving::{Answer, ReceivingEnd};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use failback_blockio::{BufferPool, DiskError, UnitSource};
+use failback_engine::{Unpacked, Write, old_pages_of, read_digests, unpack};
+use failback_model::limits::PACK_MAX_BYTES;
+use failback_model::{BlockIndex, BlockRange, ByteRange, ChunkIndex, Digest, PageDigest};
+use failback_wire::{Data, Offer};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::thread::Scope;
+use std::time::Instant;
+
+/// Threads that write: two keep a device busy while one of them waits in a system call.
+const WRITER_THREADS: usize = 2;
+
+/// Page digests by block.
+pub(crate) type KnownPages = HashMap<BlockIndex, Box<[PageDigest]>>;
+
+/// What a numbered message came to.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) sequence: u64,
+    pub(crate) digests: Vec<(BlockIndex, Digest)>,
+    pub(crate) zeroed: Vec<BlockRange>,
+    pub(crate) missing: Vec<BlockIndex>,
+    pub(crate) written_bytes: u64,
+}
+
+/// A data message on its way through the CPU.
+struct Parcel {
+    data: Data,
+    known: KnownPages,
+    /// Blocks that are zero on the target: their zero pages need no writing.
+    zero_before: HashSet<BlockIndex>,
+}
+
+enum ReadJob {
+    Pages(Vec<BlockIndex>),
+    Chunk(ChunkIndex),
+    Reference { sequence: u64, offers: Vec<Offer> },
+    OldPages(Parcel),
+}
+
+struct WriteJob {
+    applied: Applied,
+    writes: Vec<Write>,
+    zeros: Vec<ByteRange>,
+}
+
+enum FlushJob {
+    Commit,
+    Prove { verify: bool },
+}
+
+/// Starts jobs; answers come through the channel it was given.
+pub(crate) struct Applier {
+    reads: Sender<ReadJob>,
+    flushes: Sender<FlushJob>,
+    stage: Stages,
+}
+
+/// What the jobs share.
+#[derive(Clone)]
+struct Stages {
+    layout: failback_model::Layout,
+    block_batch: usize,
+    writes: Sender<WriteJob>,
+    progress: Arc<Progress>,
+}
+
+impl Applier {
+    /// Starts the reader, writer and committing threads.
+    pub(crate) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        end: &'scope ReceivingEnd<'_>,
+        answers: Sender<Result<Answer, DiskError>>,
+    ) -> Self {
+        let (reads, read_jobs) = unbounded();
+        let (writes, write_jobs) = unbounded();
+        let (flushes, flush_jobs) = unbounded();
+        let block_batch = PACK_MAX_BYTES / end.layout.block_size().bytes() as usize;
+        let stage = Stages { layout: end.layout, block_batch, writes, progress: Arc::clone(&end.progress) };
+        let pool = BufferPool::new(end.options.threads * 4 * PACK_MAX_BYTES);
+        let spawn = |name: String, body: Box<dyn FnOnce() + Send + 'scope>| {
+            std::thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, body)
+                .expect("a thread can be started");
+        };
+        for number in 0..end.options.threads {
+            let reader = Reader { end, pool: pool.clone(), answers: answers.clone(), stage: stage.clone() };
+            let jobs = read_jobs.clone();
+            spawn(format!("target-{number}"), Box::new(move || reader.run(&jobs)));
+        }
+        for number in 0..WRITER_THREADS {
+            let (jobs, answers) = (write_jobs.clone(), answers.clone());
+            spawn(format!("write-{number}"), Box::new(move || run_writer(end, &jobs, &answers)));
+        }
+        spawn("commit".into(), Box::new(move || run_flusher(end, &flush_jobs, &answers)));
+        Self { reads, flushes, stage }
+    }
+
+    /// Reads blocks and hashes their pages, a pack's worth at a time.
+    pub(crate) fn page_digests(&self, blocks: Vec<BlockIndex>) {
+        for part in blocks.chunks(self.stage.block_batch) {
+            start(&self.reads, ReadJob::Pages(part.to_vec()));
+        }
+    }
+
+    /// Unpacks, verifies and writes. Page digests that are not `known` but needed are read first.
+    pub(crate) fn apply(&self, data: Data, known: KnownPages, zero_before: HashSet<BlockIndex>) {
+        let layout = self.stage.layout;
+        let lacks_pages = data.patches.iter().any(|patch| {
+            patch.data.count() + patch.zero.count() < layout.pages_of(patch.block)
+                && !known.contains_key(&patch.block)
+        });
+        let parcel = Parcel { data, known, zero_before };
+        if lacks_pages {
+            start(&self.reads, ReadJob::OldPages(parcel));
+        } else {
+            self.stage.clone().unpack(parcel);
+        }
+    }
+
+    /// Makes blocks zero.
+    pub(crate) fn zero(&self, sequence: u64, ranges: Vec<BlockRange>) {
+        let zeros = ranges.iter().map(|&range| self.stage.layout.bytes_of(range)).collect();
+        let applied = Applied { sequence, zeroed: ranges, ..Applied::default() };
+        start(&self.stage.writes, WriteJob { applied, writes: Vec::new(), zeros });
+    }
+
+    /// Looks blocks up in the seeds and writes those found.
+    pub(crate) fn reference(&self, sequence: u64, offers: Vec<Offer>) {
+        start(&self.reads, ReadJob::Reference { sequence, offers });
+    }
+
+    /// Makes everything written so far durable.
+    pub(crate) fn commit(&self) {
+        start(&self.flushes, FlushJob::Commit);
+    }
+
+    /// Commits, and reads the target anew where asked.
+    pub(crate) fn prove(&self, verify: bool) {
+        start(&self.flushes, FlushJob::Prove { verify });
+    }
+
+    /// Reads one chunk's digests from the medium.
+    pub(crate) fn read_chunk(&self, chunk: ChunkIndex) {
+        start(&self.reads, ReadJob::Chunk(chunk));
+    }
+}
+
+/// Queues a job. The threads end only after this sender is dropped, so none is lost while anyone waits for it.
+fn start<T>(jobs: &Sender<T>, job: T) {
+    let _ = jobs.send(job);
+}
+
+impl Stages {
+    /// Hands a parcel to rayon, and what becomes of it to the writers.
+    fn unpack(self, parcel: Parcel) {
+        rayon::spawn(move || {
+            let started = Instant::now();
+            let job = self.open(parcel);
+            self.progress.times.add(Stage::Unpack, started.elapsed());
+            start(&self.writes, job);
+        });
+    }
+
+    fn open(&self, parcel: Parcel) -> WriteJob {
+        let Parcel { data, known, zero_before } = parcel;
+        let Unpacked { writes, mut zeros, digests, failed } =
+            unpack(self.layout, &data, &|block| known.get(&block).cloned().unwrap_or_default());
+        zeros.retain(|range| {
+            let block = self.layout.blocks_covering(*range).start;
+            !zero_before.contains(&block)
+        });
+        WriteJob {
+            applied: Applied { sequence: data.sequence, digests, missing: failed, ..Applied::default() },
+            writes,
+            zeros,
+        }
+    }
+}
+
+struct Reader<'a> {
+    end: &'a ReceivingEnd<'a>,
+    pool: BufferPool,
+    answers: Sender<Result<Answer, DiskError>>,
+    stage: Stages,
+}
+
+impl Reader<'_> {
+    fn run(self, jobs: &Receiver<ReadJob>) {
+        for job in jobs {
+            let outcome = match job {
+                ReadJob::Pages(blocks) => self.hash_pages(blocks).map(Some),
+                ReadJob::Chunk(chunk) => self.read_chunk(chunk).map(Some),
+                ReadJob::Reference { sequence, offers } => self.reference(sequence, &offers).map(|()| None),
+                ReadJob::OldPages(parcel) => self.complete(parcel).map(|()| None),
+            };
+            if let Some(answer) = outcome.transpose() {
+                start(&self.answers, answer);
+            }
+        }
+    }
+
+    fn read(&self, blocks: Vec<BlockIndex>) -> Result<BlockBuffer, DiskError> {
+        let source: &dyn UnitSource = &*self.end.image;
+        let buffer = BlockBuffer::read(source, self.stage.layout, blocks, &self.pool)?;
+        Progress::add(&self.stage.progress.bytes_read_target, buffer.length_bytes());
+        Ok(buffer)
+    }
+
+    fn hash_pages(&self, blocks: Vec<BlockIndex>) -> Result<Answer, DiskError> {
+        let started = Instant::now();
+        let buffer = self.read(blocks)?;
+        let digests = buffer.iter().map(|(_, bytes)| old_pages_of(bytes)).collect();
+        self.stage.progress.times.add(Stage::Refine, started.elapsed());
+        Ok(Answer::Pages { blocks: buffer.into_blocks(), digests })
+    }
+
+    fn read_chunk(&self, chunk: ChunkIndex) -> Result<Answer, DiskError> {
+        self.end.image.drop_cached();
+        let blocks = self.stage.layout.chunk_blocks(chunk);
+        let digests = read_digests(&*self.end.image, self.stage.layout, blocks)?;
+        Progress::add(
+            &self.stage.progress.bytes_read_target,
+            self.stage.layout.bytes_of(blocks).length_bytes(),
+        );
+        Ok(Answer::Chunk { chunk, digests })
+    }
+
+    /// Reads the old pages that a message's patches leave as they are.
+    fn complete(&self, mut parcel: Parcel) -> Result<(), DiskError> {
+        let lacking = parcel.data.patches.iter().map(|patch| patch.block);
+        let lacking: Vec<_> = lacking.filter(|block| !parcel.known.contains_key(block)).collect();
+        let buffer = self.read(lacking)?;
+        parcel.known.extend(buffer.iter().map(|(block, bytes)| (block, old_pages_of(bytes))));
+        self.stage.clone().unpack(parcel);
+        Ok(())
+    }
+
+    /// Copies offered blocks from seeds. The bytes written are the very bytes that were hashed, so a seed that changes
+    /// meanwhile costs a miss, never a wrong block.
+    fn reference(&self, sequence: u64, offers: &[Offer]) -> Result<(), DiskError> {
+        let mut applied = Applied { sequence, ..Applied::default() };
+        let mut writes = Vec::new();
+        for offer in offers {
+            let bytes = self.stage.layout.block_bytes(offer.block);
+            let length = bytes.length_bytes() as usize;
+            match self.end.seeds.as_ref().and_then(|seeds| seeds.find(offer.digest, length)) {
+                Some(found) => {
+                    Progress::add(&self.stage.progress.seed_bytes, found.len() as u64);
+                    writes.push(Write { offset_bytes: bytes.start(), bytes: found });
+                    applied.digests.push((offer.block, offer.digest));
+                }
+                None => applied.missing.push(offer.block),
+            }
+        }
+        start(&self.stage.writes, WriteJob { applied, writes, zeros: Vec::new() });
+        Ok(())
+    }
+}
+
+fn run_writer(
+    end: &ReceivingEnd<'_>,
+    jobs: &Receiver<WriteJob>,
+    answers: &Sender<Result<Answer, DiskError>>,
+) {
+    for job in jobs {
+        // What a cancelled pass has queued is left to the next run.
+        if !Cancel::is_cancelled(&end.cancel) {
+            start(answers, write(end, job).map(Answer::Applied));
+        }
+    }
+}
+
+fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
+    let started = Instant::now();
+    let WriteJob { mut applied, writes, zeros } = job;
+    for write in &writes {
+        end.sink.write(write.offset_bytes, &write.bytes)?;
+        applied.written_bytes += write.bytes.len() as u64;
+    }
+    for &range in &zeros {
+        end.sink.zero(range)?;
+        Progress::add(&end.progress.zero_bytes, range.length_bytes());
+        applied.written_bytes += range.length_bytes();
+    }
+    Progress::add(&end.progress.bytes_written, applied.written_bytes);
+    end.progress.times.add(Stage::Write, started.elapsed());
+    Ok(applied)
+}
+
+fn run_flusher(
+    end: &ReceivingEnd<'_>,
+    jobs: &Receiver<FlushJob>,
+    answers: &Sender<Result<Answer, DiskError>>,
+) {
+    for job in jobs {
+        let started = Instant::now();
+        let committed = end.sink.commit();
+        end.progress.times.add(Stage::Flush, started.elapsed());
+        let answer = match job {
+            FlushJob::Commit => committed.map(|()| Answer::Committed),
+            FlushJob::Prove { verify } => committed.and_then(|()| end.prove(verify)).map(Answer::Proven),
+        };
+        start(answers, answer);
+    }
+}

@@ -1,0 +1,97 @@
+//! Bytes that the scan kept because their blocks ship for certain: found again by block, let go with the last block.
+
+use bytes::Bytes;
+use failback_engine::{KeptBytes, Packer};
+use failback_model::{BlockIndex, Digest, Layout};
+use failback_wire::BlockPatch;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// One unit, and how many of its blocks are still to ship.
+struct Unit {
+    kept: KeptBytes,
+    digests: Vec<Digest>,
+    open_blocks: usize,
+}
+
+/// Units by their first block.
+pub(crate) struct Kept {
+    layout: Layout,
+    units: BTreeMap<u64, Unit>,
+}
+
+impl Kept {
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self { layout, units: BTreeMap::new() }
+    }
+
+    /// Takes a unit of a run whose digests start at `run_start`. Blocks of zeros never ship with contents.
+    pub(crate) fn insert(&mut self, kept: KeptBytes, run_start: BlockIndex, run_digests: &[Digest]) {
+        let size = self.layout.block_size().bytes() as usize;
+        let start = (kept.first.0 - run_start.0) as usize;
+        let digests = run_digests[start..start + kept.bytes.len().div_ceil(size)].to_vec();
+        let open_blocks = digests.iter().filter(|digest| !digest.is_zero()).count();
+        self.units.insert(kept.first.0, Unit { kept, digests, open_blocks });
+    }
+
+    /// A block and its digest, once; `None` where it was not kept.
+    pub(crate) fn take(&mut self, block: BlockIndex) -> Option<KeptBlock> {
+        let (&first, unit) = self.units.range_mut(..=block.0).next_back()?;
+        let position = (block.0 - first) as usize;
+        let digest = *unit.digests.get(position)?;
+        let start = position * self.layout.block_size().bytes() as usize;
+        let end = start + self.layout.block_bytes(block).length_bytes() as usize;
+        let unit_bytes = unit.kept.bytes.clone();
+        unit.open_blocks = unit.open_blocks.saturating_sub(1);
+        if unit.open_blocks == 0 {
+            self.units.remove(&first);
+        }
+        Some(KeptBlock { block, digest, unit: unit_bytes, range: start..end })
+    }
+}
+
+/// A block within a unit that was kept.
+pub(crate) struct KeptBlock {
+    pub(crate) block: BlockIndex,
+    pub(crate) digest: Digest,
+    unit: Bytes,
+    range: Range<usize>,
+}
+
+impl KeptBlock {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.unit[self.range.clone()]
+    }
+}
+
+/// Neighbouring blocks of one unit, to be sent as they lie there.
+#[derive(Default)]
+pub(crate) struct SharedRun {
+    unit: Bytes,
+    range: Range<usize>,
+    patches: Vec<BlockPatch>,
+}
+
+impl SharedRun {
+    /// Adds the block that follows in the same unit; gives it back where it does not follow.
+    pub(crate) fn push(&mut self, block: &KeptBlock, patch: BlockPatch) -> Result<(), BlockPatch> {
+        let is_same_unit = self.unit.as_ptr() == block.unit.as_ptr() && self.range.end == block.range.start;
+        if self.patches.is_empty() {
+            (self.unit, self.range) = (block.unit.clone(), block.range.clone());
+        } else if is_same_unit {
+            self.range.end = block.range.end;
+        } else {
+            return Err(patch);
+        }
+        self.patches.push(patch);
+        Ok(())
+    }
+
+    /// Packs what was collected, without a copy, and starts anew.
+    pub(crate) fn flush(&mut self, packer: &mut Packer) {
+        if !self.patches.is_empty() {
+            let run = std::mem::take(self);
+            packer.add_shared(run.patches, run.unit.slice(run.range));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The receiving end of a pass: one loop that owns the session machine and the target's manifest, and threads that scan,
+//! read, verify, write and commit for it.
+//!
+//! **Invariant**: the manifest names a block's new digest only after the block was verified and written.
+
+use crate::api::{Cancel, PassError, PassOptions, Progress, Stage};
+use crate::apply::{Applied, Applier};
+use crate::pipe::{PipeEnd, decode};
+use crate::sending::{SCAN_QUEUE_RUNS, TICK, deliver_to};
+use crossbeam_channel::{Receiver, bounded, never, select, unbounded};
+use failback_blockio::DiskError;
+use failback_engine::manifest::Manifest;
+use failback_engine::seed::SeedIndex;
+use failback_engine::{DigestRun, DigestSource, NewDisk, Scan, ScanEnd, Sink};
+use failback_image::Image;
+use failback_model::{BlockIndex, ChunkIndex, Digest, Layout, PageDigest, TruncatedDigest};
+use failback_session::{Receiver as Session, ReceiverOptions, ReceiverWork};
+use failback_wire::BlockPatch;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What the receiving end needs.
+pub(crate) struct ReceivingEnd<'a> {
+    pub(crate) image: Arc<dyn Image>,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) layout: Layout,
+    pub(crate) is_new: bool,
+    pub(crate) seeds: Option<Arc<SeedIndex>>,
+    pub(crate) options: &'a PassOptions,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) cancel: Cancel,
+}
+
+/// What threads answer.
+pub(crate) enum Answer {
+    /// Page digests of blocks, as many each as the block has pages.
+    Pages { blocks: Vec<BlockIndex>, digests: Vec<Box<[PageDigest]>> },
+    /// A numbered message is dealt with.
+    Applied(Applied),
+    /// A commit is durable.
+    Committed,
+    /// Everything is durable, and where asked for, read anew.
+    Proven(Option<Manifest>),
+    /// Digests of one chunk as they are on the medium.
+    Chunk { chunk: ChunkIndex, digests: Vec<Digest> },
+}
+
+/// The loop's own state.
+struct Loop<'a> {
+    end: &'a ReceivingEnd<'a>,
+    pipe: PipeEnd,
+    session: Session,
+    manifest: Manifest,
+    known_pages: HashMap<BlockIndex, Box<[PageDigest]>>,
+    applier: Applier,
+    answers: Receiver<Result<Answer, DiskError>>,
+    scanned: Receiver<Result<DigestRun, ScanEnd>>,
+    root: Option<Digest>,
+}
+
+impl ReceivingEnd<'_> {
+    /// Receives the pass; the sealed root.
+    pub(crate) fn run(&self, pipe: PipeEnd) -> Result<Digest, PassError> {
+        let manifest = Manifest::create_temp(self.layout)?;
+        std::thread::scope(|scope| {
+            let (scanned_to, scanned) = bounded(SCAN_QUEUE_RUNS);
+            scope.spawn(move || deliver_to(&mut *self.digest_source(), &scanned_to));
+            let (answers_to, answers) = unbounded();
+            let applier = Applier::start(scope, self, answers_to);
+            let session = Session::new(ReceiverOptions {
+                layout: self.layout,
+                has_seeds: self.seeds.is_some(),
+                is_new: self.is_new,
+            });
+            let known_pages = HashMap::new();
+            Loop { end: self, pipe, session, manifest, known_pages, applier, answers, scanned, root: None }
+                .run()
+        })
+    }
+
+    fn digest_source(&self) -> Box<dyn DigestSource> {
+        if self.is_new {
+            return Box::new(NewDisk(self.layout));
+        }
+        Box::new(self.scan(Stage::ScanTarget))
+    }
+
+    /// A scan of the target, metered as `stage`.
+    pub(crate) fn scan(&self, stage: Stage) -> Scan {
+        let progress = Arc::clone(&self.progress);
+        Scan {
+            source: Arc::clone(&self.image) as _,
+            layout: self.layout,
+            blocks: self.layout.blocks(),
+            threads: self.options.threads,
+            keep: None,
+            meter: Arc::new(move |bytes, spent| {
+                Progress::add(&progress.bytes_read_target, bytes);
+                progress.times.add(stage, spent);
+            }),
+        }
+    }
+}
+
+impl Loop<'_> {
+    fn run(mut self) -> Result<Digest, PassError> {
+        let pending = never();
+        loop {
+            self.advance()?;
+            if let Some(root) = self.root {
+                return Ok(root);
+            }
+            if self.end.cancel.is_cancelled() {
+                return Err(PassError::Cancelled);
+            }
+            let scanned = if self.session.wants_digests() { &self.scanned } else { &pending };
+            select! {
+                recv(self.pipe.input) -> frame => {
+                    let frame = frame.map_err(|_| crate::pipe::peer_gone())?;
+                    self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
+                }
+                recv(self.answers) -> answer => {
+                    if let Ok(answer) = answer {
+                        self.take_answer(answer?)?;
+                    }
+                }
+                recv(scanned) -> run => match run {
+                    Ok(Ok(run)) => self.take_run(&run)?,
+                    Ok(Err(ScanEnd::Disk(error))) => return Err(error.into()),
+                    Ok(Err(ScanEnd::Stopped)) | Err(_) => self.scanned = never(),
+                },
+                default(TICK) => {}
+            }
+        }
+    }
+
+    fn advance(&mut self) -> Result<(), PassError> {
+        loop {
+            let mut is_idle = true;
+            while let Some(work) = self.session.poll_work() {
+                self.start(work)?;
+                is_idle = false;
+            }
+            while let Some(message) = self.session.poll_transmit() {
+                match self.pipe.send(&message, &self.end.progress.bytes_to_source) {
+                    // The last message may find the sending end gone: it is done, and so is this end.
+                    Err(_) if self.root.is_some() => {}
+                    sent => sent?,
+                }
+                is_idle = false;
+            }
+            if is_idle {
+                return Ok(());
+            }
+        }
+    }
+
+    fn start(&mut self, work: ReceiverWork) -> Result<(), PassError> {
+        match work {
+            ReceiverWork::PageDigests { blocks } => self.applier.page_digests(blocks),
+            ReceiverWork::Apply(data) => {
+                let known = data.patches.iter().filter_map(|patch| self.take_known(patch)).collect();
+                let zero_before = data.patches.iter().map(|patch| patch.block);
+                let zero_before = zero_before.filter(|&block| self.manifest.get(block).is_zero()).collect();
+                self.applier.apply(data, known, zero_before);
+            }
+            ReceiverWork::Zero { sequence, ranges } => self.applier.zero(sequence, ranges),
+            ReceiverWork::Reference { sequence, offers } => self.applier.reference(sequence, offers),
+            ReceiverWork::Commit => self.applier.commit(),
+            ReceiverWork::Seal { verify } => self.applier.prove(verify),
+            ReceiverWork::ChunkDigests => {
+                let chunks = self.end.layout.chunk_count();
+                let digests: Vec<_> =
+                    (0..chunks).map(|chunk| self.manifest.chunk_digest(ChunkIndex(chunk))).collect();
+                self.manifest.unseal()?;
+                self.session.handle_chunk_digests(&digests);
+            }
+            ReceiverWork::ReadChunk { chunk } => self.applier.read_chunk(chunk),
+            ReceiverWork::Finish { root } => {
+                self.end.sink.seal(root)?;
+                self.root = Some(root);
+            }
+        }
+        Ok(())
+    }
+
+    /// Page digests of a block that was refined.
+    fn take_known(&mut self, patch: &BlockPatch) -> Option<(BlockIndex, Box<[PageDigest]>)> {
+        self.known_pages.remove(&patch.block).map(|pages| (patch.block, pages))
+    }
+
+    fn take_run(&mut self, run: &DigestRun) -> Result<(), PassError> {
+        let end = self.end.layout.bytes_of(run.blocks).end();
+        self.end.progress.scanned_target_bytes.store(end, Ordering::Relaxed);
+        match &run.digests {
+            None => self.session.handle_scanned(run.blocks, None),
+            Some(digests) => {
+                self.manifest.set_run(run.blocks.start, digests)?;
+                let truncated: Vec<TruncatedDigest> = digests.iter().map(Digest::truncated).collect();
+                self.session.handle_scanned(run.blocks, Some(&truncated));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_answer(&mut self, answer: Answer) -> Result<(), PassError> {
+        match answer {
+            Answer::Pages { blocks, digests } => {
+                let truncated: Vec<_> = digests.iter().flatten().map(PageDigest::truncated).collect();
+                self.known_pages.extend(blocks.iter().copied().zip(digests));
+                self.session.handle_page_digests(blocks, &truncated);
+            }
+            Answer::Applied(applied) => {
+                for (block, digest) in applied.digests {
+                    self.manifest.set(block, digest)?;
+                }
+                for range in applied.zeroed {
+                    self.manifest.set_zeros(range)?;
+                }
+                self.session.handle_applied(applied.sequence, applied.written_bytes, applied.missing);
+            }
+            Answer::Committed => self.session.handle_committed(),
+            Answer::Proven(proof) => {
+                if let Some(proven) = proof {
+                    self.manifest = proven;
+                }
+                let root = self.manifest.seal(1)?;
+                self.session.handle_root(root);
+            }
+            Answer::Chunk { chunk, digests } => {
+                let first = self.end.layout.chunk_blocks(chunk).start;
+                self.manifest.set_run(first, &digests)?;
+                self.session.handle_full_digests(chunk, &digests);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! A whole pass in one process, and hashing one disk.
+
+use crate::api::{Cancel, Outcome, PassError, PassOptions, Progress, Stage, Target};
+use crate::image_sink::ImageSink;
+use crate::pipe::pipe;
+use crate::plan::plan_pass;
+use crate::receiving::ReceivingEnd;
+use crate::sending::SendingEnd;
+use failback_blockio::{DiskError, Operation, UnitSource};
+use failback_engine::manifest::Manifest;
+use failback_engine::seed::SeedIndex;
+use failback_engine::{DigestSource, Meter, Scan, ScanEnd};
+use failback_image::Image;
+use failback_model::{BlockSize, Code, Finding, Layout};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Brings `target` to the state of `source`; returns once that is durable at the target.
+///
+/// Plans first and refuses before anything is written. On an error or a cancel the target holds a mixture that a
+/// second run completes.
+pub fn run(
+    source: Arc<dyn Image>,
+    target: Target,
+    options: &PassOptions,
+    progress: &Arc<Progress>,
+    cancel: &Cancel,
+) -> Result<Outcome, PassError> {
+    let started = Instant::now();
+    let (plan, layout) = plan_pass(&*source, &target, options)?;
+    if plan.is_refused() {
+        return Err(PassError::Refused(plan.findings));
+    }
+    let (image, is_new) = match target {
+        Target::Existing(image) => (image, false),
+        Target::New(Some(image)) => (image, true),
+        Target::New(None) => {
+            return Err(PassError::Failed(Finding::error(
+                Code::Internal,
+                "a pass needs a target that was created",
+            )));
+        }
+    };
+    if image.geometry().length_bytes < layout.length_bytes() {
+        image.grow(layout.length_bytes())?;
+    }
+    let seeds = index_seeds(options, progress, cancel)?;
+    let sending = SendingEnd {
+        source,
+        layout,
+        options,
+        target_is_new: is_new,
+        progress: Arc::clone(progress),
+        cancel: cancel.clone(),
+    };
+    let receiving = ReceivingEnd {
+        sink: Arc::new(ImageSink::new(Arc::clone(&image))),
+        image: Arc::clone(&image),
+        layout,
+        is_new,
+        seeds,
+        options,
+        progress: Arc::clone(progress),
+        cancel: cancel.clone(),
+    };
+    let outcome = run_both(&sending, &receiving);
+    // Whatever happened, what was written is made durable and the image is left as clean as it can be.
+    let closed = image.close();
+    let root = outcome?;
+    closed?;
+    Ok(Outcome {
+        virtual_size_bytes: layout.length_bytes(),
+        block_size: options.block_size,
+        blocks_total: layout.block_count(),
+        root,
+        verified: options.verify,
+        elapsed: started.elapsed(),
+        findings: plan.findings,
+    })
+}
+
+/// Runs the two ends against each other. Where both fail, the one that failed by itself says why.
+fn run_both(
+    sending: &SendingEnd<'_>,
+    receiving: &ReceivingEnd<'_>,
+) -> Result<failback_model::Digest, PassError> {
+    let (left, right) = pipe();
+    let (sent, received) = std::thread::scope(|scope| {
+        let sender = std::thread::Builder::new()
+            .name("sending".into())
+            .spawn_scoped(scope, || sending.run(left))
+            .expect("a thread can be started");
+        let received = receiving.run(right);
+        let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (sent, received)
+    });
+    match (sent, received) {
+        (Ok(root), Ok(sealed)) if root == sealed => Ok(root),
+        (Ok(_), Ok(_)) => {
+            Err(PassError::Failed(Finding::error(Code::Internal, "the ends sealed different roots")))
+        }
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        (Err(sent), Err(received)) => Err(if is_echo(&sent) { received } else { sent }),
+    }
+}
+
+/// Whether an error only says that the other end stopped.
+fn is_echo(error: &PassError) -> bool {
+    matches!(error, PassError::Failed(finding) if finding.code == Code::PeerFailed)
+}
+
+fn index_seeds(
+    options: &PassOptions,
+    progress: &Arc<Progress>,
+    cancel: &Cancel,
+) -> Result<Option<Arc<SeedIndex>>, PassError> {
+    if options.seeds.is_empty() {
+        return Ok(None);
+    }
+    let times = Arc::clone(progress);
+    let meter: Meter = Arc::new(move |_, spent| times.times.add(Stage::ScanTarget, spent));
+    let index = SeedIndex::build(&options.seeds, options.block_size, options.threads, &meter, &|| {
+        !cancel.is_cancelled()
+    });
+    index.map(|index| Some(Arc::new(index))).map_err(stopped)
+}
+
+fn stopped(end: ScanEnd) -> PassError {
+    match end {
+        ScanEnd::Disk(error) => error.into(),
+        ScanEnd::Stopped => PassError::Cancelled,
+    }
+}
+
+/// Hashes a disk: its root, and its manifest at a path where one is given (which must not exist).
+pub fn hash(
+    source: Arc<dyn UnitSource>,
+    block_size: BlockSize,
+    threads: usize,
+    manifest: Option<&Path>,
+    progress: &Arc<Progress>,
+    cancel: &Cancel,
+) -> Result<Outcome, PassError> {
+    let started = Instant::now();
+    let length_bytes = source.geometry().length_bytes;
+    let layout = Layout::new(length_bytes, block_size).map_err(|error| {
+        DiskError::new(Code::ImageSizeUnsupported, Operation::Open, source.name(), error.to_string())
+    })?;
+    let mut entries = match manifest {
+        Some(path) => Manifest::create(path, layout)?,
+        None => Manifest::create_temp(layout)?,
+    };
+    let meters = Arc::clone(progress);
+    let mut scan = Scan {
+        source,
+        layout,
+        blocks: layout.blocks(),
+        threads,
+        keep: None,
+        meter: Arc::new(move |bytes, spent| {
+            Progress::add(&meters.bytes_read_source, bytes);
+            meters.times.add(Stage::ScanSource, spent);
+        }),
+    };
+    let mut failure = None;
+    let scanned = scan.deliver(&mut |run| {
+        if let Some(digests) = &run.digests
+            && let Err(error) = entries.set_run(run.blocks.start, digests)
+        {
+            failure = Some(error);
+            return ControlFlow::Break(());
+        }
+        progress.scanned_source_bytes.store(layout.bytes_of(run.blocks).end(), Ordering::Relaxed);
+        if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let sealed = match (failure, scanned) {
+        (Some(error), _) => Err(error.into()),
+        (None, Err(end)) => Err(stopped(end)),
+        (None, Ok(())) => entries.seal(1).map_err(PassError::from),
+    };
+    if let (Err(_), Some(path)) = (&sealed, manifest) {
+        // A manifest that was not finished is of no use to anyone; the error that stopped it is what matters.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(Outcome {
+        virtual_size_bytes: length_bytes,
+        block_size,
+        blocks_total: layout.block_count(),
+        root: sealed?,
+        verified: false,
+        elapsed: started.elapsed(),
+        findings: Vec::new(),
+    })
+}

@@ -1,0 +1,51 @@
+//! The proof that counts: a disk that ran and wrote elsewhere comes home into its old VMDK and starts a machine on
+//! VMware's controller, with its payload intact and its boot counter advanced.
+
+use crate::command::{failback, figure, project, run};
+use crate::disks::folder;
+use std::path::{Path, PathBuf};
+
+/// The lab's disk that boots; `tools/test` makes it.
+fn lab_disk() -> PathBuf {
+    let disk = project().join("target/lab/disk.raw");
+    assert!(disk.is_file(), "{} is missing: run tools/lab/fetch, then tools/lab/make-disk", disk.display());
+    disk
+}
+
+/// Starts the disk; what the guest said: `boots=N payload=ok driver=NAME`.
+fn boot(controller: &str, format: &str, disk: &Path) -> String {
+    let script = project().join("tools/lab/boot");
+    let script = script.to_str().expect("the project's path is text");
+    run(script, [controller.as_ref(), format.as_ref(), disk.as_os_str()])
+}
+
+fn sync(source: &Path, target: &Path, more: &[&str]) -> serde_json::Value {
+    let ends = ["sync".as_ref(), source.as_os_str(), target.as_os_str()];
+    failback(ends.into_iter().chain(more.iter().map(std::ffi::OsStr::new))).success()
+}
+
+/// `elsewhere` is the name of the disk as it runs away from home, `format` what QEMU calls its format.
+fn comes_home_and_boots(elsewhere: &str, format: &str, vmdk_type: &str) {
+    let folder = folder();
+    let (home, away) = (folder.path().join("app01.vmdk"), folder.path().join(elsewhere));
+    sync(&lab_disk(), &home, &["--vmdk-type", vmdk_type]);
+    sync(&home, &away, &[]);
+    assert_eq!(boot("virtio", format, &away), "boots=1 payload=ok driver=virtio-pci");
+
+    let synced = sync(&away, &home, &["--verify"]);
+    assert!(figure(&synced, "blocks_differing") > 0, "the guest wrote");
+    assert!(figure(&synced, "bytes_to_target") < 16 << 20, "only what it wrote travels: {synced}");
+    let compare = ["compare", "-f", format, "-F", "vmdk"].map(std::ffi::OsStr::new);
+    run("qemu-img", compare.into_iter().chain([away.as_os_str(), home.as_os_str()]));
+    assert_eq!(boot("pvscsi", "vmdk", &home), "boots=2 payload=ok driver=vmw_pvscsi");
+}
+
+#[test]
+fn from_a_vhd_into_a_vmfs_vmdk() {
+    comes_home_and_boots("azure.vhd", "vpc", "vmfs");
+}
+
+#[test]
+fn from_a_raw_disk_into_a_sparse_vmdk() {
+    comes_home_and_boots("azure.raw", "raw", "monolithicSparse");
+}

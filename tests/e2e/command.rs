@@ -1,0 +1,125 @@
+//! Runs programs and judges how they ended.
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// How a `failback` run ended.
+pub(crate) struct Ended {
+    exit_code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    fn of(output: &Output) -> Self {
+        let ended = Self {
+            exit_code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        assert!(!ended.stderr.contains("panicked at"), "panic: {}", ended.stderr);
+        ended
+    }
+
+    /// The one line of JSON, after checking that the run succeeded.
+    pub(crate) fn success(&self) -> Value {
+        assert_eq!(self.exit_code, Some(0), "stdout: {}stderr: {}", self.stdout, self.stderr);
+        self.json()
+    }
+
+    /// The one line of JSON, after checking that the run ended with this exit code and named this error.
+    pub(crate) fn failure(&self, exit_code: i32, code: &str) -> Value {
+        assert_eq!(self.exit_code, Some(exit_code), "stdout: {}stderr: {}", self.stdout, self.stderr);
+        let json = self.json();
+        let named = codes(&json);
+        assert!(named.iter().any(|named| named == code), "{code} is not among {named:?}: {}", self.stdout);
+        json
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1, "not one line: {}", self.stdout);
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {}", self.stdout))
+    }
+}
+
+/// Codes of a run's findings.
+pub(crate) fn codes(json: &Value) -> Vec<String> {
+    let findings = json["findings"].as_array().expect("findings are a list");
+    findings.iter().map(|finding| finding["code"].as_str().expect("a code is text").to_owned()).collect()
+}
+
+/// A figure of a run.
+pub(crate) fn figure(json: &Value, name: &str) -> u64 {
+    json[name].as_u64().unwrap_or_else(|| panic!("no figure {name} in {json}"))
+}
+
+/// Runs `failback` with `--json`.
+pub(crate) fn failback<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ended {
+    Ended::of(&prepare(arguments).output().expect("failback starts"))
+}
+
+/// Starts `failback` with `--json`; [`finish`] waits for it.
+pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Child {
+    prepare(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("failback starts")
+}
+
+/// Waits for a run that [`start`] began.
+pub(crate) fn finish(child: Child) -> Ended {
+    Ended::of(&child.wait_with_output().expect("failback can be waited for"))
+}
+
+fn prepare<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).arg("--json").stdin(Stdio::null());
+    command
+}
+
+/// The command under test: the one that `FAILBACK_BIN` names, or else built now. Cargo tells a test of another
+/// package neither where it is nor whether it is up to date.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| std::env::var_os("FAILBACK_BIN").map_or_else(build, PathBuf::from))
+}
+
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args([
+            "build",
+            "--locked",
+            "--package",
+            "failback-cli",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo starts");
+    assert!(built.status.success(), "the command under test does not build");
+    String::from_utf8_lossy(&built.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .find(|executable| executable.file_name() == Some(OsStr::new("failback")))
+        .expect("cargo names the executable")
+}
+
+/// Runs another program that must succeed; its standard output.
+pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{program} does not start ({error}); tools/test installs it"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {}: {stderr}", output.status);
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// The project's folder.
+pub(crate) fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the project")
+}

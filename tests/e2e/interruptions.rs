@@ -1,0 +1,105 @@
+//! Runs that are stopped in the middle, and sources that shrink under them. A second run always finishes the job.
+
+use crate::command::{Ended, failback, finish, run, start};
+use crate::disks::{Disks, assert_same_bytes};
+use crate::watch::Watch;
+use failback_testkit::Random;
+use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+/// Far more than is on its way at any time: a run is in its middle when its first write is seen.
+const LENGTH_BYTES: u64 = 256 << 20;
+
+/// A source in which every page is to be sent, and an empty target of this kind that exists.
+fn source_and_target(name: &str, options: &[&str]) -> (Disks, PathBuf, PathBuf) {
+    let disks = Disks::new(500, 1 << 20);
+    let (source, target) = (disks.path("source.raw"), disks.path(name));
+    let mut bytes = vec![0; LENGTH_BYTES as usize];
+    Random::new(501).fill(&mut bytes);
+    std::fs::write(&source, bytes).expect("writes");
+    let create = ["image", "create"].map(OsStr::new).into_iter();
+    let length = LENGTH_BYTES.to_string();
+    let create = create.chain([target.as_os_str(), length.as_ref()]);
+    failback(create.chain(options.iter().map(OsStr::new))).success();
+    (disks, source, target)
+}
+
+fn arguments<'a>(source: &'a Path, target: &'a Path) -> [&'a OsStr; 4] {
+    // An empty target looks like another disk; that it does not is tested elsewhere.
+    ["sync".as_ref(), source.as_os_str(), target.as_os_str(), "--accept-mismatch".as_ref()]
+}
+
+/// Starts a run and does something once it has begun to write to `written`.
+fn strike(source: &Path, target: &Path, written: &Path, blow: impl FnOnce(&mut Child)) -> Child {
+    let watch = Watch::writes_to(written);
+    let mut child = start(arguments(source, target));
+    watch.wait();
+    blow(&mut child);
+    child
+}
+
+fn interrupt(child: &mut Child) {
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
+    kill_process(id, Signal::INT).expect("may interrupt its own child");
+}
+
+fn second_run(source: &Path, target: &Path) -> Ended {
+    failback(arguments(source, target).into_iter().chain(["--verify".as_ref()]))
+}
+
+fn assert_equal_image(source: &Path, target: &Path) {
+    let compare = ["compare", "-f", "raw", "-F", "vmdk"].map(OsStr::new);
+    run("qemu-img", compare.into_iter().chain([source.as_os_str(), target.as_os_str()]));
+}
+
+#[test]
+fn interrupted_run_ends_cleanly_and_a_second_one_finishes() {
+    let (disks, source, target) = source_and_target("target.vmdk", &[]);
+    let flat = disks.path("target-flat.vmdk");
+    let stopped = finish(strike(&source, &target, &flat, interrupt));
+    stopped.failure(130, "FB403");
+    second_run(&source, &target).success();
+    assert_same_bytes(&source, &flat, LENGTH_BYTES);
+}
+
+#[test]
+fn interrupted_sparse_image_is_sound() {
+    let (_disks, source, target) = source_and_target("target.vmdk", &["--vmdk-type", "monolithicSparse"]);
+    finish(strike(&source, &target, &target, interrupt)).failure(130, "FB403");
+    run("qemu-img", ["check".as_ref(), target.as_os_str()]);
+    second_run(&source, &target).success();
+    assert_equal_image(&source, &target);
+}
+
+#[test]
+fn killed_run_is_finished_by_a_second_one() {
+    let (_disks, source, target) = source_and_target("target.raw", &[]);
+    let mut child = strike(&source, &target, &target, |child| child.kill().expect("may kill its own child"));
+    assert_eq!(child.wait().expect("ends").code(), None, "it was killed, not finished");
+    second_run(&source, &target).success();
+    assert_same_bytes(&source, &target, LENGTH_BYTES);
+}
+
+#[test]
+fn killed_sparse_image_is_finished_by_a_second_run() {
+    let (_disks, source, target) = source_and_target("target.vmdk", &["--vmdk-type", "monolithicSparse"]);
+    let mut child = strike(&source, &target, &target, |child| child.kill().expect("may kill its own child"));
+    assert_eq!(child.wait().expect("ends").code(), None, "it was killed, not finished");
+    second_run(&source, &target).success();
+    run("qemu-img", ["check".as_ref(), target.as_os_str()]);
+    assert_equal_image(&source, &target);
+}
+
+#[test]
+fn source_that_is_truncated_while_it_is_read() {
+    let (_disks, source, target) = source_and_target("target.raw", &[]);
+    let whole = std::fs::read(&source).expect("reads");
+    let file = std::fs::OpenOptions::new().write(true).open(&source).expect("opens");
+    let child = strike(&source, &target, &target, |_| file.set_len(LENGTH_BYTES / 8).expect("truncates"));
+    finish(child).failure(4, "FB206");
+    std::fs::write(&source, whole).expect("writes");
+    second_run(&source, &target).success();
+    assert_same_bytes(&source, &target, LENGTH_BYTES);
+}

@@ -1,0 +1,15 @@
+//! What a user of the command can rely on, shown from outside: only the command line, files, devices and signals.
+//!
+//! Needs what `tools/test` installs, and root for loop devices and mounts. A test that misses something fails and names it.
+
+mod boot;
+mod command;
+mod devices;
+mod disks;
+mod faults;
+mod faulty_disk;
+mod formats;
+mod full_target;
+mod host;
+mod interruptions;
+mod watch;

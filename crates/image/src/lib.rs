@@ -5,6 +5,7 @@ mod image;
 mod open;
 mod options;
 mod raw;
+pub mod vhd;
 pub mod vmdk;
 
 pub use device::DeviceImage;

@@ -5,7 +5,7 @@
 
 use crate::device::DeviceImage;
 use crate::raw::RawImage;
-use crate::{CreateOptions, FormatName, Image, ImageIdentity, ImageSpec, vmdk};
+use crate::{CreateOptions, FormatName, Image, ImageIdentity, ImageSpec, vhd, vmdk};
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation};
 use failback_format::vmdk::descriptor::Descriptor;
 use failback_model::Code;
@@ -33,6 +33,7 @@ pub fn open(spec: &ImageSpec, access: Access) -> Result<Arc<dyn Image>, DiskErro
 fn open_container(path: &Path, format: FormatName, access: Access) -> Result<Arc<dyn Image>, DiskError> {
     match format {
         FormatName::Vmdk => vmdk::open(path, access),
+        FormatName::Vhd => vhd::open(path, access),
         _ => {
             let reason = format!("{} images are not built in", format.prefix());
             Err(DiskError::new(Code::ImageUnsupported, Operation::Open, path, reason))
@@ -50,6 +51,7 @@ pub fn create(spec: &ImageSpec, options: &CreateOptions) -> Result<Arc<dyn Image
     match spec.format_by_name() {
         Some(FormatName::Raw) => Ok(Arc::new(RawImage::create(path, options)?)),
         Some(FormatName::Vmdk) => vmdk::create(path, options),
+        Some(FormatName::Vhd) => vhd::create(path, options),
         Some(FormatName::Device) => refuse(Code::CreateFailed, "block devices are attached, not created"),
         Some(format) => refuse(Code::ImageUnsupported, &format!("{} cannot be created", format.prefix())),
         None => refuse(Code::ImageFormatUnknown, "its name has no known extension"),

@@ -16,6 +16,7 @@ use crate::{Access, Device, DiskError, FileDevice, Operation};
 use failback_model::{ByteRange, Code};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use std::os::fd::AsFd;
 
 /// Everything: whole-file locks of others, and qemu's bytes.
 const ALL_BYTES: ByteRange = ByteRange::new(0, i64::MAX as u64);
@@ -39,7 +40,8 @@ impl FileDevice {
         match self.try_lock() {
             Ok(()) => Ok(()),
             Err(Errno::AGAIN | Errno::ACCESS) => {
-                let holder = holder::holder_of(self.id()).unwrap_or_else(|| "another process".into());
+                let holder =
+                    holder::holder_of(self.id(), self.as_fd()).unwrap_or_else(|| "another process".into());
                 in_use(format!("{holder} holds it"))
             }
             // A file system without locks: nobody there can be refused, so nobody is.

@@ -167,3 +167,42 @@ impl DropBehind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::sys::residency;
+    use crate::{Access, Device, FileDevice, ReadMode};
+    use rustix::fs::Advice;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    const MIB: usize = 1 << 20;
+    const PAGES_PER_MIB: usize = MIB / 4096;
+
+    #[test]
+    fn what_others_had_cached_stays_and_the_rest_goes() {
+        // Unlike /tmp never in memory.
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let path = folder.path().join("disk");
+        std::fs::write(&path, vec![7; 8 * MIB]).expect("written");
+        let file = File::open(&path).expect("opened");
+        file.sync_all().expect("synced");
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).expect("dropped");
+        rustix::fs::fadvise(&file, 0, None, Advice::Random).expect("no read-ahead");
+        file.read_exact_at(&mut vec![0; 2 * MIB], 3 * MIB as u64).expect("cached");
+        let before = residency::of(&file);
+        let cached_pages = before.iter().filter(|cached| **cached).count();
+        assert_eq!(cached_pages, 2 * PAGES_PER_MIB, "this file system does not cache as it is told");
+
+        for mode in [ReadMode::DropBehind, ReadMode::Direct] {
+            let device = FileDevice::open_with(&path, Access::Read, mode).expect("opened");
+            let mut buffer = vec![0; MIB / 4];
+            for unit in 0..32 {
+                device.read_at((unit * buffer.len()) as u64, &mut buffer).expect("read");
+                assert!(buffer.iter().all(|&byte| byte == 7));
+            }
+            drop(device);
+            assert!(residency::of(&file) == before, "{mode:?} changed what is cached");
+        }
+    }
+}

@@ -73,3 +73,22 @@ fn lock_call(
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
+
+#[cfg(test)]
+pub(crate) mod residency {
+    //! What of a file the page cache holds, asked without changing it.
+
+    use memmap2::Mmap;
+    use std::fs::File;
+
+    /// For each page of the file, whether it is cached.
+    pub(crate) fn of(file: &File) -> Vec<bool> {
+        // SAFETY: a test's own file, which nothing shortens.
+        let map = unsafe { Mmap::map(file) }.expect("mapped");
+        let mut pages = vec![0_u8; map.len().div_ceil(4096)];
+        // SAFETY: the mapping spans `map.len()` bytes and `pages` has one byte for each of its pages.
+        let result = unsafe { libc::mincore(map.as_ptr() as *mut _, map.len(), pages.as_mut_ptr()) };
+        assert_eq!(result, 0, "mincore failed");
+        pages.iter().map(|page| page & 1 == 1).collect()
+    }
+}

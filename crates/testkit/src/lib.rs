@@ -2,10 +2,12 @@
 
 mod disk;
 mod faulty;
+mod host;
 mod memory;
 mod random;
 
 pub use disk::{Content, GeneratedDisk, Mutation};
 pub use faulty::{Call, Damage, Fault, Faulty, FaultyDevice, When};
+pub use host::{LoopDevice, Mounted, run, sparse_file};
 pub use memory::{MemoryDevice, MemorySource};
 pub use random::Random;

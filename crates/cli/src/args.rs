@@ -291,7 +291,7 @@ pub(crate) struct OutputArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct ProgressArgs {
-    /// Show neither progress nor a summary, only what went wrong
+    /// Print only what went wrong (and, for hash, the root)
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// Show no progress

@@ -216,6 +216,11 @@ mod tests {
           second line
           remedy: do not trust this descriptor; extents must lie beside it
         ");
-        insta::assert_snapshot!(json("sync", "refused", ExitClass::Refused, &Nothing {}, &[&finding]), @"");
+        let line = json("sync", "refused", ExitClass::Refused, &Nothing {}, &[&finding]);
+        let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!((&object["exit_code"], &object["status"]), (&3.into(), &"refused".into()));
+        assert_eq!(object["findings"][0]["title"], finding.code.title());
+        assert_eq!(object["findings"][0]["evidence"], finding.evidence.as_str());
+        assert!(line.find('\u{1b}').is_none() && line.ends_with("}\n") && line.matches('\n').count() == 1);
     }
 }

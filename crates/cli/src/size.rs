@@ -49,6 +49,12 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 page`, `1,234 pages`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,8 +76,10 @@ mod tests {
         let shown = [0, 1023, 1024, 1536, (1 << 20) - 1, 1 << 20, 20 << 30, u64::MAX].map(human);
         assert_eq!(
             shown,
-            ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1 MiB", "1 MiB", "20 GiB", "16384 PiB"].map(String::from)
+            ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1.0 MiB", "1 MiB", "20 GiB", "16384 PiB"]
+                .map(String::from)
         );
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1, 2000].map(|n| counted(n, "page")), ["0 pages", "1 page", "2,000 pages"]);
     }
 }

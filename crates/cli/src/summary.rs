@@ -2,8 +2,7 @@
 
 use crate::pace::limiting;
 use crate::report::{Summary, printable};
-use crate::size::{grouped, human};
-use failback_model::limits::PAGE_BYTES;
+use crate::size::{counted, grouped, human};
 use failback_pass::{Outcome, Plan, Progress, Stage};
 use serde::{Serialize, Serializer};
 use std::ffi::OsStr;
@@ -87,14 +86,16 @@ impl PassSummary {
         let get = Progress::get;
         let elapsed = outcome.map_or(elapsed, |outcome| outcome.elapsed);
         let slowest = limiting(|stage| progress.times.get(stage), elapsed, facts.threads);
+        // A pass may travel less than the source: an excess of zeros stays away.
+        let length_bytes = outcome.map_or(facts.virtual_size_bytes, |outcome| outcome.virtual_size_bytes);
         let bytes_to_target = get(&progress.bytes_to_target);
         Self {
             source: facts.source,
             target: facts.target,
             strategy: facts.strategy,
-            virtual_size_bytes: facts.virtual_size_bytes,
+            virtual_size_bytes: length_bytes,
             block_size_bytes: facts.block_size_bytes,
-            blocks_total: facts.virtual_size_bytes.div_ceil(facts.block_size_bytes.max(1)),
+            blocks_total: length_bytes.div_ceil(facts.block_size_bytes.max(1)),
             blocks_differing: get(&progress.blocks_differing),
             blocks_repaired: get(&progress.blocks_repaired),
             bytes_read_source: get(&progress.bytes_read_source),
@@ -123,62 +124,46 @@ impl Summary for PassSummary {
         if !self.finished {
             return String::new();
         }
+        let strategy = self.strategy.unwrap_or("no strategy");
+        table(&format!("{} -> {} ({strategy})", self.source, self.target), &self.rows())
+    }
+
+    fn has_written(&self) -> bool {
+        self.bytes_written > 0
+    }
+}
+
+impl PassSummary {
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let (source, target) = (human(self.bytes_read_source), human(self.bytes_read_target));
+        let pages = counted(self.pages_shipped, "page");
+        let (home, back) = (human(self.bytes_to_target), human(self.bytes_to_source));
+        let (saved, full) = (human(self.egress_saved_bytes), human(self.full_copy_bytes));
+        let verified = match self.verified {
+            true => "every block on arrival, and all of the target read back from its medium",
+            false => "every block on arrival",
+        };
+        let limiting = self.limiting_stage.map_or_else(String::new, |stage| format!(", limited by {stage}"));
         let mut rows = vec![
-            (
-                "read",
-                format!(
-                    "{} of the source, {} of the target",
-                    human(self.bytes_read_source),
-                    human(self.bytes_read_target)
-                ),
-            ),
+            ("read", format!("{source} of the source, {target} of the target")),
             (
                 "differed",
-                format!("{} of {} blocks", grouped(self.blocks_differing), grouped(self.blocks_total)),
+                format!("{} of {}", grouped(self.blocks_differing), counted(self.blocks_total, "block")),
             ),
-            (
-                "shipped",
-                format!(
-                    "{} pages ({}); {} to the target, {} to the source",
-                    grouped(self.pages_shipped),
-                    human(self.pages_shipped * PAGE_BYTES),
-                    human(self.bytes_to_target),
-                    human(self.bytes_to_source)
-                ),
-            ),
-            (
-                "saved",
-                format!(
-                    "{} of egress against a full copy ({})",
-                    human(self.egress_saved_bytes),
-                    human(self.full_copy_bytes)
-                ),
-            ),
+            ("shipped", format!("{pages}; {home} to the target, {back} to the source")),
+            ("saved", format!("{saved} of egress against a full copy of {full}")),
             ("written", format!("{}, {} of it zeros", human(self.bytes_written), human(self.zero_bytes))),
         ];
         if self.seed_bytes > 0 {
             rows.push(("seeds", format!("gave {}", human(self.seed_bytes))));
         }
         if self.blocks_repaired > 0 {
-            rows.push(("repaired", format!("{} blocks, sent again whole", grouped(self.blocks_repaired))));
+            rows.push(("repaired", format!("{}, sent again whole", counted(self.blocks_repaired, "block"))));
         }
-        let verified = if self.verified {
-            "the whole target was read back from its medium"
-        } else {
-            "every block on arrival"
-        };
         rows.push(("verified", verified.into()));
         rows.push(("root", self.root.clone().unwrap_or_default()));
-        let limiting = self.limiting_stage.map_or_else(String::new, |stage| format!(", limited by {stage}"));
         rows.push(("elapsed", format!("{:.1} s{limiting}", self.elapsed_seconds)));
-        table(
-            &format!("{} -> {} ({})", self.source, self.target, self.strategy.unwrap_or("no strategy")),
-            &rows,
-        )
-    }
-
-    fn has_written(&self) -> bool {
-        self.bytes_written > 0
+        rows
     }
 }
 
@@ -214,27 +199,15 @@ impl PlanSummary {
 
 impl Summary for PlanSummary {
     fn text(&self) -> String {
+        let size = human(self.virtual_size_bytes);
+        let (source, target) = (human(self.read_source_bytes), human(self.read_target_bytes));
         let blocks = format!("{} of {}", grouped(self.blocks_total), human(self.block_size_bytes));
         table(
             &format!("plan: {} -> {} ({})", self.source, self.target, self.strategy),
             &[
-                (
-                    "disk",
-                    format!(
-                        "{} ({} bytes) after the pass",
-                        human(self.virtual_size_bytes),
-                        self.virtual_size_bytes
-                    ),
-                ),
+                ("disk", format!("{size} ({} bytes) after the pass", self.virtual_size_bytes)),
                 ("blocks", blocks),
-                (
-                    "will read",
-                    format!(
-                        "{} of the source, {} of the target",
-                        human(self.read_source_bytes),
-                        human(self.read_target_bytes)
-                    ),
-                ),
+                ("will read", format!("{source} of the source, {target} of the target")),
                 ("will ship", format!("{} at most", human(self.ship_at_most_bytes))),
             ],
         )

@@ -3,7 +3,7 @@
 use crate::args::SyncArgs;
 use crate::report::Voice;
 use crate::summary::{PassSummary, PlanSummary};
-use crate::transfer::{Unfinished, carry_out, collect, create_new, open_to_read, pass_options};
+use crate::transfer::{Goal, Pass, Unfinished, collect, exists, open_to_read, pass_options};
 use failback_image::{Access, Image, ImageSpec};
 use failback_model::{Code, ExitClass, Finding};
 use failback_pass::{PassOptions, Target};
@@ -48,21 +48,14 @@ impl Ends {
     /// Opens everything, and tells everything that is wrong at once.
     fn open(args: &SyncArgs) -> Result<Self, Vec<Finding>> {
         let mut findings = Vec::new();
+        let target = ImageSpec::parse(&args.target);
+        let source = collect(open_to_read(&args.source), &mut findings);
+        let existing = match collect(exists(&target), &mut findings) {
+            Some(true) => collect(open_to_write(&target, source.as_deref()), &mut findings),
+            _ => None,
+        };
         let options = pass_options(&args.pass, &mut findings);
         let options = PassOptions { grow: args.grow, accept_mismatch: args.accept_mismatch, ..options };
-        let (source, target) = (ImageSpec::parse(&args.source), ImageSpec::parse(&args.target));
-        if failback_image::same_disk(&source, &target) {
-            let evidence = format!("{} and {}", args.source.display(), args.target.display());
-            findings.push(Finding::error(Code::SameImage, evidence));
-            return Err(findings);
-        }
-        let source = collect(open_to_read(&args.source), &mut findings);
-        let existing = if failback_image::exists(&target) {
-            let access = if args.dry_run { Access::Read } else { Access::Write };
-            collect(failback_image::open(&target, access).map_err(|error| error.to_finding()), &mut findings)
-        } else {
-            None
-        };
         match source {
             Some(source) if findings.is_empty() => {
                 let warnings = existing.iter().filter_map(|_| options_without_effect(args)).collect();
@@ -79,15 +72,30 @@ impl Ends {
 
     /// Creates what does not exist, once the plan allows it, and runs the pass.
     fn sync(self, args: &SyncArgs) -> Result<(PassSummary, Vec<Finding>), Vec<Finding>> {
-        let target = match self.existing {
-            Some(image) => Target::Existing(image),
-            None => create_new(&self.source, &self.target, &args.create, &self.options)?,
+        let pass = Pass::prepare(self.source, self.options)?;
+        let goal = match self.existing {
+            Some(image) => Goal::existing(image),
+            None => pass.create(&self.target, &args.create)?,
         };
-        let (summary, mut findings) =
-            carry_out(self.source, target, &self.options, &args.progress, Unfinished::Keep)?;
+        let (summary, mut findings) = pass.carry_out(&goal, &args.progress, Unfinished::Keep);
         findings.extend(self.warnings);
         Ok((summary, findings))
     }
+}
+
+/// Opens the target, also for a plan: who may not write shall hear it then, and an image that is not written to is
+/// not changed.
+fn open_to_write(target: &ImageSpec, source: Option<&dyn Image>) -> Result<Arc<dyn Image>, Finding> {
+    failback_image::open(target, Access::Write).map_err(|error| {
+        let is_source = |image: Arc<dyn Image>| {
+            source.is_some_and(|source| failback_image::same_disk(&source.identity(), &image.identity()))
+        };
+        // It may be our own lock on the source that is in the way.
+        if error.code == Code::InUse && failback_image::open(target, Access::Read).is_ok_and(is_source) {
+            return Finding::error(Code::SameImage, target.path.display().to_string());
+        }
+        error.to_finding()
+    })
 }
 
 /// An option that is silently ignored is a trap.

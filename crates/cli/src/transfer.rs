@@ -11,10 +11,11 @@ use crate::summary::{Facts, PassSummary};
 use failback_blockio::{DiskError, UnitSource};
 use failback_image::{Access, CreateOptions, Image, ImageFormat, ImageSpec};
 use failback_model::{BlockSize, Code, Finding};
-use failback_pass::{Outcome, PassError, PassOptions, Progress, Target};
+use failback_pass::{Cancel, PassOptions, Progress, Target};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,6 +33,11 @@ pub(crate) fn open_to_read(text: &OsStr) -> Result<Arc<dyn Image>, Finding> {
     failback_image::open(&ImageSpec::parse(text), Access::Read).map_err(|error| error.to_finding())
 }
 
+/// Whether something lies where an image is to be.
+pub(crate) fn exists(spec: &ImageSpec) -> Result<bool, Finding> {
+    failback_image::exists(spec).map_err(|error| error.to_finding())
+}
+
 /// Checks a block size.
 pub(crate) fn block_size(bytes: u64) -> Result<BlockSize, Finding> {
     BlockSize::new(bytes).map_err(|error| Finding::error(Code::BlockSizeInvalid, error.to_string()))
@@ -43,6 +49,8 @@ pub(crate) fn collect<T>(result: Result<T, Finding>, findings: &mut Vec<Finding>
 }
 
 /// Options of the pass from the command line, with every seed opened.
+///
+/// Called once the target is open: a seed that is the target is then refused as being in use.
 pub(crate) fn pass_options(args: &PassArgs, findings: &mut Vec<Finding>) -> PassOptions {
     let mut options = PassOptions {
         refinement: args.page_refinement,
@@ -74,69 +82,95 @@ pub(crate) fn create_options(args: &NewImageArgs, length_bytes: u64) -> CreateOp
     }
 }
 
-/// Creates the target with the source's length, once the plan allows it.
-pub(crate) fn create_new(
-    source: &Arc<dyn Image>,
-    target: &ImageSpec,
-    args: &NewImageArgs,
-    options: &PassOptions,
-) -> Result<Target, Vec<Finding>> {
-    let plan = failback_pass::plan(source, &Target::New(None), options).map_err(|error| error.findings())?;
-    if plan.is_refused() {
-        return Err(plan.findings);
-    }
-    let image = failback_image::create(target, &create_options(args, source.geometry().length_bytes))
-        .map_err(|error| vec![error.to_finding()])?;
-    Ok(Target::New(Some(image)))
-}
-
-/// Runs the pass, shows its progress, closes the target and cleans up what this command created.
-pub(crate) fn carry_out(
+/// A pass about to start: everything that can fail without a target has been done.
+pub(crate) struct Pass {
     source: Arc<dyn Image>,
-    target: Target,
-    options: &PassOptions,
-    shown: &ProgressArgs,
-    unfinished: Unfinished,
-) -> Result<(PassSummary, Vec<Finding>), Vec<Finding>> {
-    let cancel = cancel_on_signal().map_err(|finding| vec![finding])?;
-    let (image, is_new) = match &target {
-        Target::Existing(image) => (Arc::clone(image), false),
-        Target::New(Some(image)) => (Arc::clone(image), true),
-        Target::New(None) => return Err(vec![Finding::error(Code::Internal, "the target was not created")]),
-    };
-    let facts = facts(&*source, &*image, is_new, options)?;
-    let totals = Totals {
-        source_bytes: facts.virtual_size_bytes,
-        target_bytes: if is_new { 0 } else { facts.virtual_size_bytes.min(image.geometry().length_bytes) },
-        verify_bytes: if options.verify { facts.virtual_size_bytes } else { 0 },
-        threads: options.threads,
-    };
-    let (progress, start) = (Arc::new(Progress::default()), Instant::now());
-    let ended = {
-        let _shown = show(shown, totals, &progress);
-        failback_pass::run(source, target, options, &progress, &cancel)
-    };
-    let mut findings = after_the_end(&ended, &*image, is_new, &progress, unfinished);
-    let summary = PassSummary::new(facts, ended.as_ref().ok(), &progress, start.elapsed());
-    findings.splice(0..0, ended.map_or_else(|error| error.findings(), |outcome| outcome.findings));
-    Ok((summary, findings))
+    options: PassOptions,
+    cancel: Cancel,
+    full_copy_bytes: u64,
 }
 
-fn facts(
-    source: &dyn Image,
-    target: &dyn Image,
+/// Where it goes, opened for writing.
+pub(crate) struct Goal {
+    image: Arc<dyn Image>,
+    /// Created by this command, so this command's to remove.
     is_new: bool,
-    options: &PassOptions,
-) -> Result<Facts, Vec<Finding>> {
-    Ok(Facts {
-        source: source.name().display().to_string(),
-        target: target.name().display().to_string(),
-        strategy: Some(if is_new { "alternate-location" } else { "original-location" }),
-        virtual_size_bytes: source.geometry().length_bytes,
-        block_size_bytes: options.block_size.bytes(),
-        full_copy_bytes: data_bytes(source).map_err(|error| vec![error.to_finding()])?,
-        threads: options.threads,
-    })
+}
+
+impl Goal {
+    /// A disk that was there before.
+    pub(crate) fn existing(image: Arc<dyn Image>) -> Self {
+        Self { image, is_new: false }
+    }
+
+    fn target(&self) -> Target {
+        let image = Arc::clone(&self.image);
+        if self.is_new { Target::New(Some(image)) } else { Target::Existing(image) }
+    }
+}
+
+impl Pass {
+    /// Listens for signals and looks for holes.
+    pub(crate) fn prepare(source: Arc<dyn Image>, options: PassOptions) -> Result<Self, Vec<Finding>> {
+        let cancel = cancel_on_signal().map_err(|finding| vec![finding])?;
+        let full_copy_bytes = data_bytes(&*source).map_err(|error| vec![error.to_finding()])?;
+        Ok(Self { source, options, cancel, full_copy_bytes })
+    }
+
+    /// Creates the target with the source's length, once the plan allows it.
+    pub(crate) fn create(&self, target: &ImageSpec, args: &NewImageArgs) -> Result<Goal, Vec<Finding>> {
+        let plan = failback_pass::plan(&self.source, &Target::New(None), &self.options)
+            .map_err(|error| error.findings())?;
+        if plan.is_refused() {
+            return Err(plan.findings);
+        }
+        let options = create_options(args, self.source.geometry().length_bytes);
+        let image = failback_image::create(target, &options).map_err(|error| vec![error.to_finding()])?;
+        Ok(Goal { image, is_new: true })
+    }
+
+    /// Runs the pass, which also closes the target, shows its progress and cleans up what this command created.
+    pub(crate) fn carry_out(
+        self,
+        goal: &Goal,
+        shown: &ProgressArgs,
+        unfinished: Unfinished,
+    ) -> (PassSummary, Vec<Finding>) {
+        let facts = self.facts(goal);
+        let (progress, start) = (Arc::new(Progress::default()), Instant::now());
+        let ended = {
+            let _shown = show(shown, self.totals(goal), &progress);
+            failback_pass::run(self.source, goal.target(), &self.options, &progress, &self.cancel)
+        };
+        let summary = PassSummary::new(facts, ended.as_ref().ok(), &progress, start.elapsed());
+        let findings = match ended {
+            Ok(outcome) => outcome.findings,
+            Err(error) => [error.findings(), clean_up(goal, &progress, unfinished)].concat(),
+        };
+        (summary, findings)
+    }
+
+    fn facts(&self, goal: &Goal) -> Facts {
+        Facts {
+            source: self.source.name().display().to_string(),
+            target: goal.image.name().display().to_string(),
+            strategy: Some(if goal.is_new { "alternate-location" } else { "original-location" }),
+            virtual_size_bytes: self.source.geometry().length_bytes,
+            block_size_bytes: self.options.block_size.bytes(),
+            full_copy_bytes: self.full_copy_bytes,
+            threads: self.options.threads,
+        }
+    }
+
+    fn totals(&self, goal: &Goal) -> Totals {
+        let source_bytes = self.source.geometry().length_bytes;
+        Totals {
+            source_bytes,
+            target_bytes: if goal.is_new { 0 } else { source_bytes.min(goal.image.geometry().length_bytes) },
+            verify_bytes: if self.options.verify { source_bytes } else { 0 },
+            threads: self.options.threads,
+        }
+    }
 }
 
 /// Bytes that are not holes.
@@ -144,30 +178,24 @@ fn data_bytes(source: &dyn UnitSource) -> Result<u64, DiskError> {
     let (mut from, mut bytes) = (0, 0);
     while let Some(run) = source.next_data(from)? {
         bytes += run.length_bytes();
-        from = run.end();
+        from = run.end().max(from + 1);
     }
     Ok(bytes)
 }
 
-/// Closes the target, or removes it where it is of no use.
-fn after_the_end(
-    ended: &Result<Outcome, PassError>,
-    image: &dyn Image,
-    is_new: bool,
-    progress: &Progress,
-    unfinished: Unfinished,
-) -> Vec<Finding> {
+/// Removes a created target where it is of no use.
+fn clean_up(goal: &Goal, progress: &Progress, unfinished: Unfinished) -> Vec<Finding> {
+    let image = &*goal.image;
     let one_go = image.identity().format == ImageFormat::VmdkStreamOptimized;
     let nothing_written = Progress::get(&progress.bytes_written) == 0;
-    if ended.is_err() && is_new && (nothing_written || one_go || unfinished == Unfinished::Remove) {
-        let mut findings = remove(image);
-        if !nothing_written {
-            findings.push(removed(image, one_go));
-        }
-        return findings;
+    if !goal.is_new || !(nothing_written || one_go || unfinished == Unfinished::Remove) {
+        return Vec::new();
     }
-    // A pass that failed on the target's medium has latched it; closing says so once more, which does no harm.
-    image.close().err().map(|error| error.to_finding()).into_iter().collect()
+    let mut findings = remove(image);
+    if !nothing_written {
+        findings.push(removed(image, one_go));
+    }
+    findings
 }
 
 fn removed(image: &dyn Image, one_go: bool) -> Finding {
@@ -179,7 +207,7 @@ fn removed(image: &dyn Image, one_go: bool) -> Finding {
 
 /// Removes every file of an image that this command created.
 fn remove(image: &dyn Image) -> Vec<Finding> {
-    let failed = |path: &std::path::Path, error: io::Error| {
+    let failed = |path: &Path, error: io::Error| {
         Finding::warning(Code::WriteFailed, format!("cannot remove {}: {error}", path.display()))
             .with_remedy("remove it by hand before the next run")
     };

@@ -1,7 +1,8 @@
 //! `failback image check`: an image's own metadata, fault by fault.
 
 use crate::args::CheckArgs;
-use crate::report::{Summary, Voice};
+use crate::report::{Summary, Voice, printable};
+use crate::size::counted;
 use crate::transfer::open_to_read;
 use failback_model::{ExitClass, Finding};
 use serde::Serialize;
@@ -10,16 +11,12 @@ use serde::Serialize;
 struct CheckSummary {
     image: String,
     format: &'static str,
-    faults: usize,
+    faults: u64,
 }
 
 impl Summary for CheckSummary {
     fn text(&self) -> String {
-        match self.faults {
-            0 => format!("{}: no faults ({})\n", self.image, self.format),
-            1 => format!("{}: 1 fault ({})\n", self.image, self.format),
-            faults => format!("{}: {faults} faults ({})\n", self.image, self.format),
-        }
+        format!("{}: {} ({})\n", printable(&self.image), counted(self.faults, "fault"), self.format)
     }
 }
 
@@ -37,5 +34,5 @@ fn check(args: &CheckArgs) -> Result<(CheckSummary, Vec<Finding>), Finding> {
     let findings = image.check().map_err(|error| error.to_finding())?;
     let image_name = image.name().display().to_string();
     let format = image.identity().format.as_str();
-    Ok((CheckSummary { image: image_name, format, faults: findings.len() }, findings))
+    Ok((CheckSummary { image: image_name, format, faults: findings.len() as u64 }, findings))
 }

@@ -3,7 +3,7 @@
 use crate::args::ConvertArgs;
 use crate::report::Voice;
 use crate::summary::PassSummary;
-use crate::transfer::{Unfinished, carry_out, collect, create_new, open_to_read, pass_options};
+use crate::transfer::{Pass, Unfinished, collect, exists, open_to_read, pass_options};
 use failback_image::ImageSpec;
 use failback_model::{Code, ExitClass, Finding};
 
@@ -20,15 +20,16 @@ pub(crate) fn run(args: &ConvertArgs) -> ExitClass {
 
 fn convert(args: &ConvertArgs) -> Result<(PassSummary, Vec<Finding>), Vec<Finding>> {
     let mut findings = Vec::new();
+    let target = ImageSpec::parse(&args.target);
     let options = pass_options(&args.pass, &mut findings);
     let source = collect(open_to_read(&args.source), &mut findings);
-    let target = ImageSpec::parse(&args.target);
-    if failback_image::exists(&target) {
+    if collect(exists(&target), &mut findings) == Some(true) {
         let remedy = "choose another path; 'failback sync' brings an image that exists to the source's bytes";
         let evidence = args.target.display().to_string();
         findings.push(Finding::error(Code::ImageExists, evidence).with_remedy(remedy));
     }
     let (Some(source), true) = (source, findings.is_empty()) else { return Err(findings) };
-    let created = create_new(&source, &target, &args.create, &options)?;
-    carry_out(source, created, &options, &args.progress, Unfinished::Remove)
+    let pass = Pass::prepare(source, options)?;
+    let goal = pass.create(&target, &args.create)?;
+    Ok(pass.carry_out(&goal, &args.progress, Unfinished::Remove))
 }

@@ -3,7 +3,7 @@
 use super::info::InfoSummary;
 use crate::args::CreateArgs;
 use crate::report::Voice;
-use crate::transfer::create_options;
+use crate::transfer::{create_options, open_to_read};
 use failback_image::ImageSpec;
 use failback_model::{ExitClass, Finding};
 
@@ -21,5 +21,7 @@ fn create(args: &CreateArgs) -> Result<InfoSummary, Finding> {
         failback_image::create(&ImageSpec::parse(&args.image), &create_options(&args.create, args.size))
             .map_err(|error| error.to_finding())?;
     image.close().map_err(|error| error.to_finding())?;
-    InfoSummary::of(&*image)
+    drop(image);
+    // What is reported is what the next command will find.
+    InfoSummary::of(&*open_to_read(&args.image)?)
 }

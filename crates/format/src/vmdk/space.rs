@@ -69,6 +69,20 @@ impl MetadataSpace {
         self.runs.get(after).is_some_and(|&(run, _)| run < start + sectors)
     }
 
+    /// Whether something of unknown size may begin at `sector`, named by the entry at byte `named_at`.
+    pub fn admit(&self, sector: u32, named_at: u64) -> Result<(), SparseError> {
+        let start = u64::from(sector);
+        if start >= self.file_sectors {
+            let reason = format!("grain at sector {sector} begins past the end of the file");
+            return Err(SparseError::damaged(named_at, reason));
+        }
+        if self.overlaps(start, 1) {
+            let reason = format!("grain at sector {sector} overlaps the extent's metadata");
+            return Err(SparseError::damaged(named_at, reason));
+        }
+        Ok(())
+    }
+
     /// Whole sectors of the file.
     pub const fn file_sectors(&self) -> u64 {
         self.file_sectors

@@ -105,6 +105,14 @@ impl GrainGeometry {
         let end = start + self.grain_bytes();
         ByteRange::new(start, if end < self.length_bytes() { end } else { self.length_bytes() })
     }
+
+    /// The grains that `range` of the disk touches, and the part of each that falls into it.
+    pub fn cut(self, range: ByteRange) -> impl Iterator<Item = (u64, ByteRange)> {
+        let size = self.grain_bytes();
+        let first = range.start() / size;
+        let end = if range.is_empty() { first } else { range.end().div_ceil(size) };
+        (first..end).filter_map(move |grain| Some((grain, self.grain_range(grain).intersection(range)?)))
+    }
 }
 
 /// What an entry of a grain table says.

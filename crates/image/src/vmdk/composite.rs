@@ -4,6 +4,7 @@
 //! and goes on in the next.
 
 use super::extent::ExtentStore;
+use super::parts::Parts;
 use failback_blockio::{DiskError, Operation, Zeroing};
 use failback_model::{ByteRange, Code, Finding};
 use std::path::Path;
@@ -93,7 +94,7 @@ impl ExtentTable {
     /// Writes `parts` one behind the other from `offset_bytes` of the disk.
     pub(crate) fn write_at(&self, name: &Path, offset_bytes: u64, parts: &[&[u8]]) -> Result<(), DiskError> {
         let length_bytes = parts.iter().map(|part| part.len() as u64).sum();
-        let mut cursor = Parts { parts, within: 0 };
+        let mut cursor = Parts::new(parts);
         for piece in self.pieces(name, Operation::Write, offset_bytes, length_bytes)? {
             let local = piece.local();
             let taken = cursor.take(local.length_bytes() as usize);
@@ -155,32 +156,5 @@ impl ExtentTable {
             findings.extend(slot.store.check()?);
         }
         Ok(findings)
-    }
-}
-
-/// Walks a list of parts, cutting where extents end.
-struct Parts<'a> {
-    parts: &'a [&'a [u8]],
-    /// Bytes of the first part that are taken already.
-    within: usize,
-}
-
-impl<'a> Parts<'a> {
-    /// The next `length` bytes, which the caller knows to be there.
-    fn take(&mut self, length: usize) -> Vec<&'a [u8]> {
-        let mut taken = Vec::new();
-        let mut missing = length;
-        while let Some((first, behind)) = self.parts.split_first() {
-            let rest = &first[self.within..];
-            if rest.len() > missing {
-                taken.push(&rest[..missing]);
-                self.within += missing;
-                break;
-            }
-            taken.push(rest);
-            missing -= rest.len();
-            (self.parts, self.within) = (behind, 0);
-        }
-        taken
     }
 }

@@ -1,4 +1,4 @@
-//! Making a new flat VMDK.
+//! Making a new VMDK whose descriptor is a file of its own.
 //!
 //! **Invariant**: every file is made exclusively, the descriptor last, and each is durable when the disk is handed
 //! out; on a failure nothing that was made is left.
@@ -6,8 +6,10 @@
 use super::composite::{ExtentTable, Slot};
 use super::content::{DescriptorFile, fresh_content_id};
 use super::disk::VmdkDisk;
+use super::extent::ExtentStore;
 use super::flat::FlatExtent;
 use super::folder::Folder;
+use super::sparse::SparseExtent;
 use crate::raw::provision;
 use crate::{CreateOptions, ImageFormat, Provisioning, VmdkType};
 use failback_blockio::{Access, Device, DiskError, NewFiles, Operation};
@@ -23,8 +25,8 @@ use std::sync::{Arc, OnceLock, RwLock};
 /// Length of each file of a split disk but the last: what hosted products use, 2047 MiB.
 pub(crate) const TWO_GB_EXTENT_BYTES: u64 = 2047 << 20;
 
-/// Makes a flat disk of the kind that `options` names.
-pub(crate) fn create_flat(path: &Path, options: &CreateOptions) -> Result<VmdkDisk, DiskError> {
+/// Makes a disk of the kind that `options` names, flat or of sparse files.
+pub(crate) fn create_text(path: &Path, options: &CreateOptions) -> Result<VmdkDisk, DiskError> {
     checked_length(path, Operation::Create, options.length_bytes)?;
     let (folder, name) = Folder::of_new(path)?;
     let stem = stem_of(path, &name)?;
@@ -37,15 +39,10 @@ pub(crate) fn create_flat(path: &Path, options: &CreateOptions) -> Result<VmdkDi
     let mut slots = Vec::with_capacity(plan.extents.len());
     let mut start = 0;
     for extent in &plan.extents {
-        let range = ByteRange::new(0, extent.length_bytes);
-        let device = files.create(&folder.path_of(OsStr::new(&extent.name)), extent.length_bytes)?;
-        provision(&device, range, options.provisioning())?;
-        device.sync()?;
+        let path = folder.path_of(OsStr::new(&extent.name));
+        let store = make_extent(&mut files, &path, extent, options.provisioning())?;
         let disk = ByteRange::new(start, start + extent.length_bytes);
-        slots.push(Slot {
-            disk,
-            store: Arc::new(FlatExtent::new(Arc::new(device), range, options.provisioning())?),
-        });
+        slots.push(Slot { disk, store });
         start = disk.end();
     }
     let descriptor = write_descriptor(&mut files, &descriptor_path, &plan)?;
@@ -59,6 +56,23 @@ pub(crate) fn create_flat(path: &Path, options: &CreateOptions) -> Result<VmdkDi
         table: RwLock::new(Arc::new(ExtentTable::new(slots))),
         failed: OnceLock::new(),
     })
+}
+
+fn make_extent(
+    files: &mut NewFiles,
+    path: &Path,
+    extent: &NewExtent,
+    provisioning: Provisioning,
+) -> Result<Arc<dyn ExtentStore>, DiskError> {
+    if extent.kind == ExtentKind::Sparse {
+        let device = Arc::new(files.create(path, 0)?);
+        return Ok(Arc::new(SparseExtent::create(device, extent.length_bytes, None)?));
+    }
+    let range = ByteRange::new(0, extent.length_bytes);
+    let device = files.create(path, extent.length_bytes)?;
+    provision(&device, range, provisioning)?;
+    device.sync()?;
+    Ok(Arc::new(FlatExtent::new(Arc::new(device), range, provisioning)?))
 }
 
 /// Refuses a length that no VMDK can have, naming the next one that it can.
@@ -135,28 +149,36 @@ fn format_of(kind: VmdkType) -> ImageFormat {
     }
 }
 
-fn plan(path: &Path, stem: &str, options: &CreateOptions) -> Result<NewDescriptor, DiskError> {
+/// What is to be made; `stem` is the disk's name without its extension.
+pub(super) fn plan(path: &Path, stem: &str, options: &CreateOptions) -> Result<NewDescriptor, DiskError> {
     let length_bytes = options.length_bytes;
     let one = |vmfs| {
         let kind = ExtentKind::Flat { offset_bytes: 0, vmfs };
         vec![NewExtent { length_bytes, kind, name: format!("{stem}-flat.vmdk") }]
     };
+    let inside = || {
+        let name = format!("{stem}.vmdk");
+        vec![NewExtent { length_bytes, kind: ExtentKind::Sparse, name }]
+    };
+    let is_flat =
+        matches!(options.vmdk_type, VmdkType::Vmfs | VmdkType::MonolithicFlat | VmdkType::TwoGbMaxExtentFlat);
+    if !is_flat && options.provisioning() != Provisioning::Thin {
+        let reason = format!("{} takes its space as it is written: only thin", options.vmdk_type.as_str());
+        return Err(DiskError::new(Code::CreateFailed, Operation::Create, path, reason));
+    }
     let (create_type, extents) = match options.vmdk_type {
         VmdkType::Vmfs => (CreateType::Vmfs, one(true)),
         VmdkType::MonolithicFlat => (CreateType::MonolithicFlat, one(false)),
         VmdkType::TwoGbMaxExtentFlat => {
-            let lengths = split_lengths(path, length_bytes)?;
-            let extent = |(index, length_bytes)| NewExtent {
-                length_bytes,
-                kind: ExtentKind::Flat { offset_bytes: 0, vmfs: false },
-                name: split_name(stem, 'f', index),
-            };
-            (CreateType::TwoGbMaxExtentFlat, lengths.into_iter().enumerate().map(extent).collect())
+            let kind = ExtentKind::Flat { offset_bytes: 0, vmfs: false };
+            (CreateType::TwoGbMaxExtentFlat, split(path, stem, 'f', &kind, length_bytes)?)
         }
-        other => {
-            let reason = format!("{} is not a flat kind", other.as_str());
-            return Err(DiskError::new(Code::Internal, Operation::Create, path, reason));
+        VmdkType::TwoGbMaxExtentSparse => {
+            let extents = split(path, stem, 's', &ExtentKind::Sparse, length_bytes)?;
+            (CreateType::TwoGbMaxExtentSparse, extents)
         }
+        VmdkType::MonolithicSparse => (CreateType::MonolithicSparse, inside()),
+        VmdkType::StreamOptimized => (CreateType::StreamOptimized, inside()),
     };
     let uuid_is_sound =
         |uuid: &str| uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || b" -".contains(&byte));
@@ -166,6 +188,22 @@ fn plan(path: &Path, stem: &str, options: &CreateOptions) -> Result<NewDescripto
     }
     let thin = options.vmdk_type == VmdkType::Vmfs && options.provisioning() == Provisioning::Thin;
     Ok(new_descriptor(create_type, extents, options, thin))
+}
+
+/// The extents of a split disk.
+fn split(
+    path: &Path,
+    stem: &str,
+    letter: char,
+    kind: &ExtentKind,
+    length_bytes: u64,
+) -> Result<Vec<NewExtent>, DiskError> {
+    let extent = |(index, length_bytes)| NewExtent {
+        length_bytes,
+        kind: kind.clone(),
+        name: split_name(stem, letter, index),
+    };
+    Ok(split_lengths(path, length_bytes)?.into_iter().enumerate().map(extent).collect())
 }
 
 fn write_descriptor(files: &mut NewFiles, path: &Path, new: &NewDescriptor) -> Result<Descriptor, DiskError> {

@@ -3,7 +3,6 @@
 //! **Invariant**: a guard reads names and descriptors only, never the content of an extent: what a guest wrote into
 //! its own disk cannot lock another one.
 
-use super::content::DescriptorFile;
 use super::folder::Folder;
 use failback_blockio::{DiskError, Operation};
 use failback_format::vmdk::descriptor::Descriptor;
@@ -24,18 +23,17 @@ const DATA_SUFFIXES: [&[u8]; 6] =
     [b"-flat.vmdk", b"-delta.vmdk", b"-sesparse.vmdk", b"-ctk.vmdk", b"-rdm.vmdk", b"-rdmp.vmdk"];
 
 /// Refuses to write to a disk that a delta in the same folder names as its parent.
-pub(crate) fn refuse_parent(disk: &DescriptorFile) -> Result<(), DiskError> {
-    let folder = disk.folder();
+pub(crate) fn refuse_parent(folder: &Folder, own_name: &OsStr, own: &Descriptor) -> Result<(), DiskError> {
     let names = folder.names()?;
-    let own = disk.now();
     for name in &names {
-        if name == disk.name() || !may_hold_descriptor(name) {
+        if name == own_name || !may_hold_descriptor(name) {
             continue;
         }
         let Some(other) = descriptor_of(folder, name) else { continue };
-        if is_child(&other, &own, disk.name(), &names) {
+        if is_child(&other, own, own_name, &names) {
             let reason = format!("{} is a delta over it", folder.path_of(name).display());
-            return Err(DiskError::new(Code::ImageHasChild, Operation::Open, disk.path(), reason));
+            let path = folder.path_of(own_name);
+            return Err(DiskError::new(Code::ImageHasChild, Operation::Open, &path, reason));
         }
     }
     Ok(())

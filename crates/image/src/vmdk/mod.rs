@@ -7,11 +7,19 @@ mod composite;
 mod content;
 mod create;
 mod disk;
+mod embedded;
 mod extent;
 mod flat;
 mod folder;
+mod grow;
 mod guard;
 mod open;
+mod parts;
+mod sparse;
+mod sparse_disk;
+mod stream;
+mod stream_disk;
+mod stream_writer;
 
 use crate::{CreateOptions, Image, VmdkType};
 use failback_blockio::{Access, DiskError};
@@ -20,6 +28,10 @@ use folder::Folder;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+
+pub use sparse::SparseExtent;
+pub use stream::StreamExtent;
+pub use stream_writer::StreamWriter;
 
 pub(crate) use open::file_name;
 
@@ -41,9 +53,7 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
         .read_at(&mut magic, 0)
         .map_err(|error| DiskError::io(failback_blockio::Operation::Read, path, 0, error))?;
     match magic {
-        SPARSE_MAGIC if count == magic.len() => {
-            Err(open::unsupported(path, "hosted sparse", "not yet"))
-        }
+        SPARSE_MAGIC if count == magic.len() => embedded::open(path, &folder, &name, access),
         COW_MAGIC if count == magic.len() => {
             let remedy = "consolidate the machine's snapshots, then name the disk that is left";
             Err(open::unsupported(path, "it is a snapshot's delta (vmfsSparse)", remedy))
@@ -55,11 +65,10 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
 /// Makes a new VMDK and opens it for writing.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
     match options.vmdk_type {
-        VmdkType::Vmfs | VmdkType::MonolithicFlat | VmdkType::TwoGbMaxExtentFlat => {
-            Ok(Arc::new(create::create_flat(path, options)?))
-        }
-        VmdkType::MonolithicSparse | VmdkType::TwoGbMaxExtentSparse | VmdkType::StreamOptimized => {
-            Err(open::unsupported(path, "hosted sparse", "not yet"))
-        }
+        VmdkType::MonolithicSparse | VmdkType::StreamOptimized => embedded::create(path, options),
+        VmdkType::Vmfs
+        | VmdkType::MonolithicFlat
+        | VmdkType::TwoGbMaxExtentFlat
+        | VmdkType::TwoGbMaxExtentSparse => Ok(Arc::new(create::create_text(path, options)?)),
     }
 }

@@ -10,8 +10,9 @@ use super::extent::ExtentStore;
 use super::flat::{FlatExtent, ZeroExtent};
 use super::folder::Folder;
 use super::guard;
+use super::sparse::SparseExtent;
 use crate::{ImageFormat, Provisioning};
-use failback_blockio::{Access, Device, DiskError, FileDevice, FileId, Operation, ReadMode};
+use failback_blockio::{Access, Device, DiskError, FileDevice, FileId, Operation, ReadMode, UnitSource};
 use failback_format::vmdk::descriptor::{
     CreateType, Descriptor, Extent, ExtentAccess, ExtentKind, NameForm, Support,
 };
@@ -41,7 +42,7 @@ pub(crate) fn open_text(
     // Only now that the extents are locked does the descriptor stand still.
     file.expect_unchanged()?;
     if access == Access::Write {
-        guard::refuse_parent(&file)?;
+        guard::refuse_parent(file.folder(), file.name(), &descriptor)?;
     }
     Ok(VmdkDisk {
         path: path.into(),
@@ -66,6 +67,27 @@ pub(crate) fn unsupported(path: &Path, what: &str, remedy: &str) -> DiskError {
 
 /// Judges a descriptor before any file it names is looked at.
 fn judge(path: &Path, descriptor: &Descriptor, access: Access) -> Result<ImageFormat, DiskError> {
+    refuse_delta(path, descriptor)?;
+    for (index, extent) in descriptor.extents().iter().enumerate() {
+        judge_extent(path, index, extent, access)?;
+    }
+    let kind = descriptor.create_type();
+    let format = match kind {
+        CreateType::Vmfs => ImageFormat::VmdkVmfs,
+        CreateType::MonolithicFlat => ImageFormat::VmdkMonolithicFlat,
+        CreateType::TwoGbMaxExtentFlat => ImageFormat::VmdkTwoGbMaxExtentFlat,
+        CreateType::TwoGbMaxExtentSparse => ImageFormat::VmdkTwoGbMaxExtentSparse,
+        _ => {
+            let reason =
+                format!("a descriptor of kind {} lies within its one file, not apart from it", kind.as_str());
+            return Err(DiskError::new(Code::ImageDamaged, Operation::Open, path, reason));
+        }
+    };
+    Ok(format)
+}
+
+/// Refuses what is no whole disk of its own, and what no disk may be.
+pub(super) fn refuse_delta(path: &Path, descriptor: &Descriptor) -> Result<(), DiskError> {
     let kind = descriptor.create_type();
     match kind.support() {
         Support::Yes => {}
@@ -90,21 +112,7 @@ fn judge(path: &Path, descriptor: &Descriptor, access: Access) -> Result<ImageFo
         );
         return Err(DiskError::new(Code::ImageSizeUnsupported, Operation::Open, path, reason));
     }
-    for (index, extent) in descriptor.extents().iter().enumerate() {
-        judge_extent(path, index, extent, access)?;
-    }
-    let format = match kind {
-        CreateType::Vmfs => ImageFormat::VmdkVmfs,
-        CreateType::MonolithicFlat => ImageFormat::VmdkMonolithicFlat,
-        CreateType::TwoGbMaxExtentFlat => ImageFormat::VmdkTwoGbMaxExtentFlat,
-        CreateType::TwoGbMaxExtentSparse => ImageFormat::VmdkTwoGbMaxExtentSparse,
-        _ => {
-            let reason =
-                format!("a descriptor of kind {} lies within its one file, not apart from it", kind.as_str());
-            return Err(DiskError::new(Code::ImageDamaged, Operation::Open, path, reason));
-        }
-    };
-    Ok(format)
+    Ok(())
 }
 
 fn judge_extent(path: &Path, index: usize, extent: &Extent, access: Access) -> Result<(), DiskError> {
@@ -160,14 +168,25 @@ fn open_extents(
                 Arc::new(FlatExtent::new(device, run, provisioning)?)
             }
             ExtentKind::Sparse => {
-                let what = format!("extent '{}' is sparse", extent.display_name());
-                return Err(unsupported(file.path(), &what, HOT_ADD));
+                disk_provisioning = Provisioning::Thin;
+                Arc::new(open_sparse(files.device(extent)?, extent)?)
             }
             _ => Arc::new(ZeroExtent { descriptor: file.path().into() }),
         };
         slots.push(Slot { disk: extent.disk, store });
     }
     Ok((slots, disk_provisioning))
+}
+
+/// A sparse extent, which must be as long as the descriptor says.
+fn open_sparse(device: Arc<FileDevice>, extent: &Extent) -> Result<SparseExtent, DiskError> {
+    let sparse = SparseExtent::open(device)?;
+    let (named, found) = (extent.disk.length_bytes(), sparse.geometry().length_bytes);
+    if named != found {
+        let reason = format!("the descriptor gives it {named} bytes, its header {found}");
+        return Err(DiskError::new(Code::ImageDamaged, Operation::Open, sparse.name(), reason));
+    }
+    Ok(sparse)
 }
 
 /// Every file of a disk, opened and locked once.

@@ -3,10 +3,11 @@
 //! **Invariant**: a table that was changed stays until a flush has made it durable, and a table is never read from the
 //! file while a newer one is here.
 
-use super::sparse_tables::{Table, Tables};
+use super::tables::{Table, Tables};
 use failback_blockio::{Device, DiskError};
 use failback_model::limits::GRAIN_TABLES_MAX;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Where a table stands between memory and file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ struct Cached {
 
 /// Tables in memory by their number.
 #[derive(Debug, Default)]
-pub(super) struct TableCache {
+pub(in crate::vmdk) struct TableCache {
     tables: HashMap<u32, Cached>,
     clock: u64,
     dirty: usize,
@@ -34,27 +35,29 @@ pub(super) struct TableCache {
 
 impl TableCache {
     /// The table, read if it is not here.
-    pub(super) fn get(
+    pub(in crate::vmdk) fn get(
         &mut self,
         tables: &Tables,
         device: &dyn Device,
         table: u32,
     ) -> Result<&mut Table, DiskError> {
         self.clock += 1;
-        if !self.tables.contains_key(&table) {
-            if self.tables.len() >= GRAIN_TABLES_MAX {
-                self.evict();
-            }
-            let (entries, _same) = tables.load(device, table)?;
-            self.tables.insert(table, Cached { entries, state: State::Clean, used_at: 0 });
+        if self.tables.len() >= GRAIN_TABLES_MAX && !self.tables.contains_key(&table) {
+            self.evict();
         }
-        let cached = self.tables.entry(table).or_insert_with(|| unreachable!("it was just put there"));
+        let cached = match self.tables.entry(table) {
+            Entry::Occupied(here) => here.into_mut(),
+            Entry::Vacant(place) => {
+                let (entries, _same) = tables.load(device, table)?;
+                place.insert(Cached { entries, state: State::Clean, used_at: 0 })
+            }
+        };
         cached.used_at = self.clock;
         Ok(&mut cached.entries)
     }
 
     /// Marks a table that is here as changed.
-    pub(super) fn mark_dirty(&mut self, table: u32) {
+    pub(in crate::vmdk) fn mark_dirty(&mut self, table: u32) {
         if let Some(cached) = self.tables.get_mut(&table)
             && cached.state != State::Dirty
         {
@@ -64,12 +67,12 @@ impl TableCache {
     }
 
     /// Whether so many tables are changed that they must be flushed before more are.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::vmdk) fn is_full(&self) -> bool {
         self.dirty >= GRAIN_TABLES_MAX / 2
     }
 
     /// The changed tables as they are now, ascending: what a flush will write once their grains are durable.
-    pub(super) fn take_dirty(&mut self) -> Vec<(u32, Table)> {
+    pub(in crate::vmdk) fn take_dirty(&mut self) -> Vec<(u32, Table)> {
         let mut taken: Vec<_> = self
             .tables
             .iter_mut()
@@ -85,7 +88,7 @@ impl TableCache {
     }
 
     /// These tables are durable, unless they were changed again meanwhile.
-    pub(super) fn mark_flushed(&mut self, flushed: &[(u32, Table)]) {
+    pub(in crate::vmdk) fn mark_flushed(&mut self, flushed: &[(u32, Table)]) {
         for (table, _) in flushed {
             if let Some(cached) = self.tables.get_mut(table)
                 && cached.state == State::Flushing

@@ -14,18 +14,18 @@ use failback_model::limits::IMAGE_FAULTS_MAX;
 use std::path::Path;
 
 /// Bytes of a grain table.
-pub(super) const TABLE_BYTES: usize = TABLE_ENTRIES as usize * 4;
+pub(in crate::vmdk) const TABLE_BYTES: usize = TABLE_ENTRIES as usize * 4;
 
 /// Entries of one grain table.
-pub(super) type Table = Box<[u32; TABLE_ENTRIES as usize]>;
+pub(in crate::vmdk) type Table = Box<[u32; TABLE_ENTRIES as usize]>;
 
 /// A fault of the format as a fault of this file.
-pub(super) fn refused(path: &Path, operation: Operation, error: SparseError) -> DiskError {
+pub(in crate::vmdk) fn refused(path: &Path, operation: Operation, error: SparseError) -> DiskError {
     DiskError::new(error.code, operation, path, error.reason).at(error.offset_bytes)
 }
 
 /// Reads the header at byte `at` of the file, as it is and decoded.
-pub(super) fn read_header(
+pub(in crate::vmdk) fn read_header(
     device: &dyn Device,
     at: u64,
 ) -> Result<([u8; HEADER_BYTES], SparseHeader), DiskError> {
@@ -35,14 +35,29 @@ pub(super) fn read_header(
         return Err(refused(device.path(), Operation::Open, SparseError::damaged(at, reason)));
     }
     device.read_at(at, &mut bytes)?;
-    let header = SparseHeader::parse(&bytes, at)
-        .map_err(|error| refused(device.path(), Operation::Open, error))?;
+    let header =
+        SparseHeader::parse(&bytes, at).map_err(|error| refused(device.path(), Operation::Open, error))?;
     Ok((bytes, header))
+}
+
+/// Reads the room of the embedded descriptor; empty where there is none.
+pub(in crate::vmdk) fn read_descriptor(
+    device: &dyn Device,
+    header: &SparseHeader,
+) -> Result<Vec<u8>, DiskError> {
+    let Some(room) = header.descriptor_range() else { return Ok(Vec::new()) };
+    if room.end() > device.length_bytes() {
+        let error = SparseError::damaged(28, "its descriptor reaches past the end of the file");
+        return Err(refused(device.path(), Operation::Open, error));
+    }
+    // Bounded: a header's descriptor is at most DESCRIPTOR_MAX_BYTES long.
+    let mut bytes = vec![0; room.length_bytes() as usize];
+    device.read_at(room.start(), &mut bytes).map(|()| bytes)
 }
 
 /// Both copies' directories.
 #[derive(Debug)]
-pub(super) struct Tables {
+pub(in crate::vmdk) struct Tables {
     header: SparseHeader,
     directory: Vec<u32>,
     /// Empty where there is no redundant directory.
@@ -51,20 +66,23 @@ pub(super) struct Tables {
 
 /// What was found in every table.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(in crate::vmdk) struct Survey {
     /// Allocated grains that each table names.
-    pub(super) used: Vec<u16>,
+    pub(in crate::vmdk) used: Vec<u16>,
     /// Tables whose copies differ.
-    pub(super) differing: Vec<u32>,
+    pub(in crate::vmdk) differing: Vec<u32>,
     /// One past the last sector of the last grain in the file.
-    pub(super) end_sector: u64,
+    pub(in crate::vmdk) end_sector: u64,
     /// Damage, the first so many of it.
-    pub(super) faults: Vec<SparseError>,
+    pub(in crate::vmdk) faults: Vec<SparseError>,
 }
 
 impl Tables {
     /// Reads the directories and checks that no two parts of the metadata share a sector.
-    pub(super) fn read(device: &dyn Device, header: SparseHeader) -> Result<(Self, MetadataSpace), DiskError> {
+    pub(in crate::vmdk) fn read(
+        device: &dyn Device,
+        header: SparseHeader,
+    ) -> Result<(Self, MetadataSpace), DiskError> {
         let fail = |error| refused(device.path(), Operation::Open, error);
         let mut space = MetadataSpace::of_header(&header, device.length_bytes()).map_err(fail)?;
         // Bounded: the header's geometry has at most 2^20 tables, and the space lies within the file.
@@ -81,8 +99,11 @@ impl Tables {
         let at = header.directory_sector * SECTOR_BYTES;
         let redundant_at = header.redundant_directory_sector.saturating_mul(SECTOR_BYTES);
         space.add_tables(&[(at, &directory), (redundant_at, &redundant)]).map_err(fail)?;
-        let tables =
-            Self { header, directory: entries(&directory).collect(), redundant: entries(&redundant).collect() };
+        let tables = Self {
+            header,
+            directory: entries(&directory).collect(),
+            redundant: entries(&redundant).collect(),
+        };
         Ok((tables, space))
     }
 
@@ -93,12 +114,12 @@ impl Tables {
     }
 
     /// Byte of the file of an entry, in the first copy that there is.
-    pub(super) fn entry_offset(&self, table: u32, entry: usize) -> u64 {
+    pub(in crate::vmdk) fn entry_offset(&self, table: u32, entry: usize) -> u64 {
         self.copies(table).next().unwrap_or(0) * SECTOR_BYTES + 4 * entry as u64
     }
 
     /// Whether every table has a place in the file, in both copies: what writing needs.
-    pub(super) fn first_missing(&self) -> Option<usize> {
+    pub(in crate::vmdk) fn first_missing(&self) -> Option<usize> {
         let missing = |directory: &[u32]| directory.iter().position(|&sector| sector == 0);
         missing(&self.directory).or_else(|| missing(&self.redundant))
     }
@@ -110,7 +131,7 @@ impl Tables {
     }
 
     /// Reads a table, its copies merged, and says whether they are the same.
-    pub(super) fn load(&self, device: &dyn Device, table: u32) -> Result<(Table, bool), DiskError> {
+    pub(in crate::vmdk) fn load(&self, device: &dyn Device, table: u32) -> Result<(Table, bool), DiskError> {
         let mut merged: Table = Box::new([0; TABLE_ENTRIES as usize]);
         let mut same = true;
         let mut bytes = [0; TABLE_BYTES];
@@ -127,7 +148,11 @@ impl Tables {
                     (GrainEntry::At(_), GrainEntry::At(_)) => {
                         let reason = format!("grain tables disagree: sector {kept} or sector {raw}");
                         let at = sector * SECTOR_BYTES + 4 * index as u64;
-                        return Err(refused(device.path(), Operation::Read, SparseError::damaged(at, reason)));
+                        return Err(refused(
+                            device.path(),
+                            Operation::Read,
+                            SparseError::damaged(at, reason),
+                        ));
                     }
                     (GrainEntry::At(_), _) => {}
                     _ => *kept = raw,
@@ -138,7 +163,12 @@ impl Tables {
     }
 
     /// Writes a table to every copy.
-    pub(super) fn store(&self, device: &dyn Device, table: u32, entries: &Table) -> Result<(), DiskError> {
+    pub(in crate::vmdk) fn store(
+        &self,
+        device: &dyn Device,
+        table: u32,
+        entries: &Table,
+    ) -> Result<(), DiskError> {
         let mut bytes = [0; TABLE_BYTES];
         for (place, entry) in bytes.chunks_exact_mut(4).zip(entries.iter()) {
             place.copy_from_slice(&entry.to_le_bytes());
@@ -148,16 +178,21 @@ impl Tables {
 
     /// Reads every table and checks every grain: inside the file, clear of metadata and, where grains have one size, of
     /// each other. Compressed grains differ in size; their own markers tell whether a table names the right one.
-    pub(super) fn survey(&self, device: &dyn Device, metadata: &MetadataSpace) -> Result<Survey, DiskError> {
-        let grain_sectors = if self.header.is_compressed() { 1 } else { self.header.geometry.grain_sectors };
-        let mut space = GrainSpace::new(metadata, grain_sectors);
+    pub(in crate::vmdk) fn survey(
+        &self,
+        device: &dyn Device,
+        metadata: &MetadataSpace,
+    ) -> Result<Survey, DiskError> {
+        let is_compressed = self.header.is_compressed();
+        let mut space = GrainSpace::new(metadata, self.header.geometry.grain_sectors);
         let mut survey = Survey { used: vec![0; self.directory.len()], ..Survey::default() };
         for table in 0..self.directory.len() as u32 {
             let (entries, same) = match self.load(device, table) {
                 Ok(loaded) => loaded,
                 Err(error) => {
                     let at = error.offset_bytes.unwrap_or(0);
-                    if error.source.is_some() || !note(&mut survey, SparseError::damaged(at, &*error.reason)) {
+                    if error.source.is_some() || !note(&mut survey, SparseError::damaged(at, &*error.reason))
+                    {
                         return Err(error);
                     }
                     continue;
@@ -169,7 +204,9 @@ impl Tables {
             for (index, &raw) in entries[..self.entries_of(table)].iter().enumerate() {
                 let GrainEntry::At(sector) = self.header.entry(raw) else { continue };
                 survey.used[table as usize] += 1;
-                if let Err(fault) = space.add(sector, self.entry_offset(table, index))
+                let at = self.entry_offset(table, index);
+                let fits = if is_compressed { metadata.admit(sector, at) } else { space.add(sector, at) };
+                if let Err(fault) = fits
                     && !note(&mut survey, fault)
                 {
                     return Ok(survey);

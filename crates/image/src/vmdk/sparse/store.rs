@@ -1,0 +1,154 @@
+//! Reading and writing through the map of grains.
+//!
+//! **Invariant**: the map is held only while places are looked up or handed out, never while data moves.
+
+use super::SparseExtent;
+use super::grains::{Run, split};
+use super::tables::{Tables, read_header};
+use crate::vmdk::extent::ExtentStore;
+use crate::vmdk::parts::Parts;
+use failback_blockio::{DiskError, Operation, UnitSource, Zeroing};
+use failback_format::vmdk::sparse::{GrainEntry, TABLE_ENTRIES};
+use failback_model::{ByteRange, Code, DiskGeometry, Finding, SectorSize};
+use std::path::Path;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+impl UnitSource for SparseExtent {
+    fn geometry(&self) -> DiskGeometry {
+        DiskGeometry { length_bytes: self.geometry_in_grains().length_bytes(), sector_size: SectorSize::B512 }
+    }
+
+    fn name(&self) -> &Path {
+        self.device.path()
+    }
+
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let range = self.checked(Operation::Read, offset_bytes, buffer.len() as u64)?;
+        let mut rest = buffer;
+        for run in self.runs(range)? {
+            let (part, behind) = rest.split_at_mut(run.disk.length_bytes() as usize);
+            match run.file_offset {
+                Some(offset) => self.device.read_at(offset, part)?,
+                None => part.fill(0),
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
+        self.refuse_failed(Operation::Seek)?;
+        let geometry = self.geometry_in_grains();
+        let mut grains = self.lock();
+        let mut grain = from_bytes / geometry.grain_bytes();
+        while grain < geometry.grain_count() {
+            if grains.used[split(grain).0 as usize] == 0 {
+                grain = (grain / u64::from(TABLE_ENTRIES) + 1) * u64::from(TABLE_ENTRIES);
+                continue;
+            }
+            if matches!(grains.entry(self, grain)?, GrainEntry::At(_)) {
+                break;
+            }
+            grain += 1;
+        }
+        let start = (grain * geometry.grain_bytes()).max(from_bytes);
+        // A run ends with its table at the latest: whoever asks unit by unit must not walk the whole disk each time.
+        let last =
+            grain.next_multiple_of(u64::from(TABLE_ENTRIES)).max(grain + 1).min(geometry.grain_count());
+        let mut end = grain;
+        while end < last && matches!(grains.entry(self, end)?, GrainEntry::At(_)) {
+            end += 1;
+        }
+        let end_bytes = (end * geometry.grain_bytes()).min(geometry.length_bytes());
+        Ok((start < end_bytes).then(|| ByteRange::new(start, end_bytes)))
+    }
+}
+
+impl ExtentStore for SparseExtent {
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        UnitSource::read_at(self, offset_bytes, buffer)
+    }
+
+    fn write_vectored_at(&self, offset_bytes: u64, parts: &[&[u8]]) -> Result<(), DiskError> {
+        let length_bytes = parts.iter().map(|part| part.len() as u64).sum();
+        let range = self.checked(Operation::Write, offset_bytes, length_bytes)?;
+        self.begin_writing(Operation::Write)?;
+        let mut cursor = Parts::new(parts);
+        for run in self.runs_for_writing(range)? {
+            let taken = cursor.take(run.disk.length_bytes() as usize);
+            if let Some(offset) = run.file_offset {
+                self.device.write_vectored_at(offset, &taken)?;
+            }
+        }
+        if self.lock().cache.is_full() {
+            ExtentStore::flush(self)?;
+        }
+        Ok(())
+    }
+
+    fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError> {
+        let range = self.checked(Operation::Zero, range.start(), range.length_bytes())?;
+        // A hole stays a hole, and a grain stays where it is: its space is zeroed or punched in the file.
+        let taken: Vec<_> = self.runs(range)?.into_iter().filter_map(Run::in_file).collect();
+        if !taken.is_empty() {
+            self.begin_writing(Operation::Zero)?;
+        }
+        taken.into_iter().try_for_each(|file| self.device.zero(file, zeroing))
+    }
+
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
+        UnitSource::next_data(self, from_bytes)
+    }
+
+    fn start_writeback(&self, range: ByteRange) {
+        // Only a hint: what cannot be looked up now will be found by the flush.
+        if let Ok(runs) = self.runs(range) {
+            runs.into_iter().filter_map(Run::in_file).for_each(|file| self.device.start_writeback(file));
+        }
+    }
+
+    fn flush(&self) -> Result<(), DiskError> {
+        self.refuse_failed(Operation::Flush)?;
+        if !self.is_marked.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.latch(self.flush_tables())
+    }
+
+    fn close(&self) -> Result<(), DiskError> {
+        self.refuse_failed(Operation::Flush)?;
+        let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_marked.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.latch(self.flush_tables().and_then(|()| self.write_mark(false)))?;
+        self.is_marked.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn allocated_bytes(&self) -> Result<u64, DiskError> {
+        self.device.allocated_bytes()
+    }
+
+    fn check(&self) -> Result<Vec<Finding>, DiskError> {
+        ExtentStore::flush(self)?;
+        let (_, header) = read_header(&*self.device, 0)?;
+        let (tables, metadata) = Tables::read(&*self.device, header)?;
+        let survey = tables.survey(&*self.device, &metadata)?;
+        let path = self.device.path().display();
+        let fault = |fault: &dyn std::fmt::Display| format!("{path}: {fault}");
+        let mut findings: Vec<_> =
+            survey.faults.iter().map(|error| Finding::error(Code::ImageCheck, fault(error))).collect();
+        for table in survey.differing {
+            let at = tables.entry_offset(table, 0);
+            let text = fault(&format!("byte {at}: the two copies of grain table {table} differ"));
+            findings.push(Finding::warning(Code::ImageCheck, text));
+        }
+        if header.unclean && !self.is_marked.load(Ordering::Acquire) {
+            findings.push(Finding::warning(Code::ImageUnclean, fault(&"it was not closed cleanly")));
+        }
+        Ok(findings)
+    }
+}

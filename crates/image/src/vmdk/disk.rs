@@ -133,8 +133,7 @@ impl Image for VmdkDisk {
     }
 
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError> {
-        let reason = format!("growing to {length_bytes} bytes");
-        Err(DiskError::new(Code::ImageUnsupported, Operation::Resize, &self.path, reason))
+        super::grow::grow(self, length_bytes)
     }
 
     fn close(&self) -> Result<(), DiskError> {

@@ -6,6 +6,7 @@
 use failback_blockio::{DiskError, Zeroing};
 use failback_model::{ByteRange, Finding};
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// The bytes of one extent.
 pub(crate) trait ExtentStore: Send + Sync + Debug {
@@ -34,6 +35,11 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
 
     /// Bytes it takes on its medium.
     fn allocated_bytes(&self) -> Result<u64, DiskError>;
+
+    /// The same extent made longer, what is new reading as zero; `None` where its kind cannot, which is all but flat.
+    fn lengthened(&self, _length_bytes: u64) -> Result<Option<Arc<dyn ExtentStore>>, DiskError> {
+        Ok(None)
+    }
 
     /// One finding for each fault of its own metadata.
     fn check(&self) -> Result<Vec<Finding>, DiskError> {

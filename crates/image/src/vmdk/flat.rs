@@ -5,7 +5,7 @@
 
 use super::extent::ExtentStore;
 use crate::Provisioning;
-use crate::raw::zero_flat;
+use crate::raw::{provision, zero_flat};
 use failback_blockio::{Device, DiskError, Operation, Zeroing};
 use failback_model::{ByteRange, Code};
 use std::path::PathBuf;
@@ -70,6 +70,25 @@ impl ExtentStore for FlatExtent {
 
     fn allocated_bytes(&self) -> Result<u64, DiskError> {
         self.device.allocated_bytes()
+    }
+
+    fn lengthened(&self, length_bytes: u64) -> Result<Option<Arc<dyn ExtentStore>>, DiskError> {
+        let (file_end, new_end) = (self.device.length_bytes(), self.file.start() + length_bytes);
+        if file_end > self.file.end() {
+            // Bytes behind the run belonged to nobody; now the guest would see them.
+            let behind = ByteRange::new(self.file.end(), file_end.min(new_end));
+            zero_flat(self.device.as_ref(), behind, Zeroing::Punch, self.provisioning)?;
+        }
+        if new_end > file_end {
+            self.device.set_length(new_end)?;
+            let added = ByteRange::new(file_end, new_end);
+            provision(self.device.as_ref(), added, self.provisioning).inspect_err(|_| {
+                // Back to what it was; the error that is returned says why it had to be.
+                let _shortened = self.device.set_length(file_end);
+            })?;
+        }
+        let file = ByteRange::new(self.file.start(), new_end);
+        Ok(Some(Arc::new(Self::new(self.device.clone(), file, self.provisioning)?)))
     }
 }
 

@@ -1,0 +1,8 @@
+//! Flat VMDKs: judged by qemu-img both ways, foreign descriptors kept, hostile ones refused, guards, growth.
+
+mod foreign;
+mod guards;
+mod hostile;
+mod lifecycle;
+mod qemu;
+mod support;

@@ -9,11 +9,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 no_install=${no_install:-0}
 readonly rust_needed=1.95
 
-# Every package the tests and the lab use, with the reason. One list, so that what is said is what is installed.
-readonly build_packages="gcc libc6-dev"
-readonly judge_packages="qemu-utils libvmdk-utils python3-venv"
-readonly disk_packages="e2fsprogs fdisk util-linux mount"
-readonly fault_packages="nbdkit libnbd-bin fuse3"
+# Every package the tests and the lab use, by reason. One list, so that what is said is what is installed.
+# shellcheck disable=SC2034 # used where this is sourced
+{
+  readonly build_packages="gcc libc6-dev"
+  readonly judge_packages="qemu-utils libvmdk-utils python3-venv"
+  readonly disk_packages="e2fsprogs fdisk util-linux mount"
+  readonly fault_packages="nbdkit libnbd-bin fuse3"
+}
 readonly python_packages="dissect.hypervisor==3.21"
 
 die() {

@@ -25,12 +25,14 @@ impl Ended {
     }
 
     /// The one line of JSON, after checking that the run succeeded.
+    #[track_caller]
     pub(crate) fn success(&self) -> Value {
         assert_eq!(self.exit_code, Some(0), "stdout: {}stderr: {}", self.stdout, self.stderr);
         self.json()
     }
 
     /// The one line of JSON, after checking that the run ended with this exit code and named this error.
+    #[track_caller]
     pub(crate) fn failure(&self, exit_code: i32, code: &str) -> Value {
         assert_eq!(self.exit_code, Some(exit_code), "stdout: {}stderr: {}", self.stdout, self.stderr);
         let json = self.json();
@@ -39,6 +41,7 @@ impl Ended {
         json
     }
 
+    #[track_caller]
     fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "not one line: {}", self.stdout);
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {}", self.stdout))
@@ -52,6 +55,7 @@ pub(crate) fn codes(json: &Value) -> Vec<String> {
 }
 
 /// A figure of a run.
+#[track_caller]
 pub(crate) fn figure(json: &Value, name: &str) -> u64 {
     json[name].as_u64().unwrap_or_else(|| panic!("no figure {name} in {json}"))
 }
@@ -108,6 +112,7 @@ fn build() -> PathBuf {
 }
 
 /// Runs another program that must succeed; its standard output.
+#[track_caller]
 pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> String {
     let output = Command::new(program)
         .args(arguments)

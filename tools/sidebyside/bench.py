@@ -1,0 +1,118 @@
+"""The bench: makes the disks, runs every contender in turn, times them until durable, checks every result.
+
+Invariant: before the timer starts both disks lie in the page cache and nothing is left to be written back; a target
+that a contender wrote to is never used again.
+"""
+
+import dataclasses
+import os
+import subprocess
+import time
+
+from . import process
+
+SEED = 1
+PAGE_BYTES = 4096
+
+
+@dataclasses.dataclass
+class Run:
+    """One run of one contender."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    wire_bytes: int | None
+    to_target_bytes: int | None
+
+
+@dataclasses.dataclass
+class Result:
+    """All runs of one case."""
+
+    case: object
+    changed_bytes: int
+    runs: dict  # contender's name -> list of Run, in order
+
+
+class Bench:
+    """A folder of disks and the programs that work on them."""
+
+    def __init__(self, root, work, size_bytes, runs):
+        self.work = work
+        self.size_bytes = size_bytes
+        self.runs = runs
+        release = root / "target" / "release"
+        self.failback = release / "failback"
+        self.read_hash_floor = release / "read-hash-floor"
+        self.generate_disk = release / "generate-disk"
+        self.base = work / "base.raw"
+        print(f"making a disk of {size_bytes >> 20} MiB", flush=True)
+        self.call(self.generate_disk, "create", self.base, size_bytes, SEED)
+
+    @staticmethod
+    def call(*command):
+        """Runs a helper that must succeed, outside any timer."""
+        return subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def run_case(self, case, chosen):
+        """Every contender of the case in turn, as often as asked."""
+        source, changed_bytes = self.source_of(case)
+        result = Result(case, changed_bytes, {each.name: [] for each in chosen if case.letter in each.cases})
+        for number in range(self.runs):
+            for contender in (each for each in chosen if case.letter in each.cases):
+                run = self.run_once(case, contender, source)
+                result.runs[contender.name].append(run)
+                print(f"case {case.letter} run {number + 1} {contender.name:14} {run.seconds:8.3f} s", flush=True)
+        (self.work / "target.raw").unlink(missing_ok=True)
+        if source != self.base:
+            source.unlink()
+        return result
+
+    def source_of(self, case):
+        """The disk that comes home, and how many bytes of it changed."""
+        if case.permille == 0:
+            return self.base, 0
+        source = self.work / f"source-{case.letter}.raw"
+        self.copy(self.base, source)
+        pages = int(self.call(self.generate_disk, "mutate", source, SEED + 1, case.permille))
+        return source, pages * PAGE_BYTES
+
+    @staticmethod
+    def copy(source, target):
+        """A copy with holes where the original has zeros, as both ends keep their disks."""
+        Bench.call("cp", "--sparse=always", "--reflink=never", source, target)
+
+    def run_once(self, case, contender, source):
+        """Prepares, times, checks."""
+        target = self.work / "target.raw"
+        self.lay_out(case, contender, target)
+        self.warm(source, target)
+        cost = process.Cost()
+        with contender.prepare(self, source, target, cost) as job:
+            start = time.monotonic()
+            wire_bytes, to_target_bytes = job()
+            if contender.writes:
+                self.call("sync", "-d", target)
+            seconds = time.monotonic() - start
+        if contender.writes:
+            self.call("cmp", source, target)
+            target.unlink()
+        return Run(seconds, cost.cpu_seconds, cost.peak_bytes, wire_bytes, to_target_bytes)
+
+    def lay_out(self, case, contender, target):
+        """The target as the contender needs to find it."""
+        target.unlink(missing_ok=True)
+        if not case.new_target:
+            self.copy(self.base, target)
+        elif contender.name != "ours":
+            # Servers serve what exists; an empty disk of the right length is a new disk.
+            target.touch()
+            os.truncate(target, self.size_bytes)
+
+    def warm(self, source, target):
+        """Both disks into the page cache, and everything dirty out to the medium."""
+        for disk in (source, target):
+            if disk.exists():
+                self.call("dd", f"if={disk}", "of=/dev/null", "bs=1M", "status=none")
+        os.sync()

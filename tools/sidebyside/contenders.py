@@ -1,0 +1,144 @@
+"""Who takes part, and in which cases. A contender is a context that prepares outside the timer and gives a function
+to run inside it; the function returns the bytes that crossed a wire as (both ways, toward the target), None where
+nobody knows.
+"""
+
+import contextlib
+import dataclasses
+import json
+import re
+import shutil
+import typing
+
+from . import process
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One job."""
+
+    letter: str
+    title: str
+    permille: int  # pages rewritten, of a thousand
+    new_target: bool = False
+
+
+CASES = (
+    Case("a", "target is identical", 0),
+    Case("b", "1 % of the 4 KiB pages rewritten", 10),
+    Case("c", "10 % of the 4 KiB pages rewritten", 100),
+    Case("d", "new disk", 0, new_target=True),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One way to do the job."""
+
+    name: str
+    title: str
+    cases: str
+    programs: tuple
+    prepare: typing.Callable  # (bench, source, target, cost) -> context manager of a function
+    writes: bool = True  # whether the target equals the source afterwards, and must be made anew
+
+    def is_installed(self):
+        """Whether its programs are there."""
+        return all(shutil.which(program) for program in self.programs)
+
+
+@contextlib.contextmanager
+def ours(bench, source, target, cost):
+    """failback with both ends in one process, as anyone would call it."""
+
+    def job():
+        said = process.run([bench.failback, "sync", f"raw:{source}", f"raw:{target}", "--json", "--no-progress"], cost)
+        figures = json.loads(said)
+        return figures["bytes_to_target"] + figures["bytes_to_source"], figures["bytes_to_target"]
+
+    yield job
+
+
+@contextlib.contextmanager
+def rsync(bench, source, target, cost):
+    """rsync to a daemon, with its delta algorithm and its fastest strong settings."""
+    port = process.free_port()
+    config = bench.work / "rsyncd.conf"
+    config.write_text(
+        f"port = {port}\naddress = 127.0.0.1\nuse chroot = no\nuid = 0\ngid = 0\npid file = {bench.work}/rsyncd.pid\n"
+        f"log file = /dev/null\n[d]\npath = {target.parent}\nread only = no\n"
+    )
+    delta = ["-I", "--inplace", "--no-whole-file", "--block-size=65536", "--cc=xxh128"]
+    packed = ["-z", "--zc=zstd", "--zl=1", "--fsync", "--stats"]
+
+    def job():
+        url = f"rsync://127.0.0.1:{port}/d/{target.name}"
+        said = process.run(["rsync", *delta, *packed, source, url], cost)
+        sent, received = (int(number.replace(",", "")) for number in re.findall(r"Total bytes \w+: ([\d,]+)", said))
+        return sent + received, sent
+
+    with process.server(["rsync", "--daemon", "--no-detach", f"--config={config}"], port, cost):
+        yield job
+    (bench.work / "rsyncd.pid").unlink(missing_ok=True)
+
+
+def over_nbd(*command):
+    """A client of nbdkit's file server; {source} and {url} stand for the ends."""
+
+    @contextlib.contextmanager
+    def prepare(_bench, source, target, cost):
+        port = process.free_port()
+
+        def job():
+            before = process.loopback_bytes()
+            process.run([part.format(source=source, url=f"nbd://127.0.0.1:{port}") for part in command], cost)
+            return process.loopback_bytes() - before, None
+
+        serve = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(port), "--threads", "16", "file", str(target)]
+        with process.server(serve, port, cost):
+            yield job
+
+    return prepare
+
+
+def bare(mode):
+    """Reading and hashing both disks, and nothing else."""
+
+    @contextlib.contextmanager
+    def prepare(bench, source, target, cost):
+        def job():
+            process.run([bench.read_hash_floor, mode, "2", source, target], cost)
+            return None, None
+
+        yield job
+
+    return prepare
+
+
+@contextlib.contextmanager
+def copy(_bench, source, target, cost):
+    """cp, which knows holes and nothing of networks."""
+
+    def job():
+        process.run(["cp", "--sparse=auto", source, target], cost)
+        return None, None
+
+    yield job
+
+
+CONVERT = ("qemu-img", "convert", "-n", "-W", "-m", "16", "-f", "raw", "-O", "raw", "{source}", "{url}")
+COMPARE = ("qemu-img", "compare", "-f", "raw", "-F", "raw", "{source}", "{url}")
+NBDCOPY = ("nbdcopy", "-C", "4", "-R", "64", "--request-size=262144", "--flush", "{source}", "{url}")
+
+ALL = (
+    Contender("ours", "failback sync, both ends in one process", "abcd", (), ours),
+    Contender("bare", "read and hash both disks, holes left out", "abc", (), bare("holes"), writes=False),
+    Contender("bare-dense", "read and hash both disks, holes read too", "a", (), bare("dense"), writes=False),
+    Contender("cp", "cp --sparse=auto", "d", ("cp",), copy),
+    Contender("rsync", "delta over a daemon: 64 KiB blocks, zstd 1, xxh128", "abc", ("rsync",), rsync),
+    Contender("nbdcopy", "full copy, 4 connections, to nbdkit", "abcd", ("nbdcopy", "nbdkit"), over_nbd(*NBDCOPY)),
+    Contender("qemu-convert", "qemu-img convert to nbdkit", "abcd", ("qemu-img", "nbdkit"), over_nbd(*CONVERT)),
+    Contender(
+        "qemu-compare", "qemu-img compare with nbdkit", "a", ("qemu-img", "nbdkit"), over_nbd(*COMPARE), writes=False
+    ),
+)

@@ -26,7 +26,10 @@ impl LoopDevice {
     /// The same with its partitions as devices of their own.
     pub fn attach_with_partitions(file: &Path) -> Self {
         let name = run(Command::new("losetup").args(["--find", "--show", "--partscan"]).arg(file));
-        Self { path: name.trim().into() }
+        let disk = Self { path: name.trim().into() };
+        // Kernels built without partition tables are told by hand.
+        run(Command::new("partx").arg("--update").arg(&disk.path));
+        disk
     }
 
     /// Where it is: `/dev/loopN`.

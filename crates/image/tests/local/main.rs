@@ -1,0 +1,7 @@
+//! Raw files and block devices as images, and the choice of a format by name.
+//!
+//! Needs root, losetup, partx, sfdisk, mkfs.ext4 and mount.
+
+mod device;
+mod open;
+mod raw;

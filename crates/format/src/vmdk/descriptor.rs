@@ -10,6 +10,8 @@ mod edit;
 mod extent;
 mod new;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 pub use create_type::{CreateType, Support};
 pub use extent::{Extent, ExtentAccess, ExtentKind, NameForm};

@@ -13,6 +13,7 @@ impl Descriptor {
         let mut edits = vec![(self.content_id_at.clone(), digits.clone())];
         if let Some(at) = self.ddb_at("longContentID")
             && at.len() >= SHORT_ID_DIGITS
+            && self.bytes[at.clone()].iter().all(u8::is_ascii_hexdigit)
         {
             edits.push((at.end - SHORT_ID_DIGITS..at.end, digits));
         }
@@ -50,10 +51,13 @@ impl Descriptor {
             }
             edits.push((last.line_at.end..last.line_at.end, lines));
         }
-        let added_bytes: u64 = added.iter().map(|extent| extent.length_bytes).sum();
-        if let Some(edit) = self.cylinders_edit(last.disk.start() + last_bytes + added_bytes) {
-            edits.push(edit);
-        }
+        let length_bytes = added
+            .iter()
+            .map(|extent| extent.length_bytes)
+            .try_fold(last.disk.start(), u64::checked_add)
+            .and_then(|bytes| bytes.checked_add(last_bytes))
+            .ok_or(DescriptorError::LengthOverflow)?;
+        edits.extend(self.cylinders_edit(length_bytes));
         Self::parse(&replaced(&self.bytes, edits))
     }
 

@@ -195,7 +195,8 @@ fn unquote(bytes: &[u8], at: Range<usize>) -> Option<Range<usize>> {
 
 /// Sorted by name and place, only neighbours can overlap first.
 fn refuse_overlaps(extents: &[Extent]) -> Result<(), DescriptorError> {
-    let mut order: Vec<usize> = (0..extents.len()).collect();
+    // An empty run between two others would hide that they overlap.
+    let mut order: Vec<usize> = (0..extents.len()).filter(|&i| !extents[i].disk.is_empty()).collect();
     order.sort_by_key(|&i| {
         (&extents[i].name, extents[i].file_range().map(|range| (range.start(), range.end())))
     });

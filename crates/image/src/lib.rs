@@ -6,6 +6,7 @@ mod open;
 mod options;
 mod raw;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
 
 pub use device::DeviceImage;

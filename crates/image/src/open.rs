@@ -5,7 +5,7 @@
 
 use crate::device::DeviceImage;
 use crate::raw::RawImage;
-use crate::{CreateOptions, FormatName, Image, ImageIdentity, ImageSpec, vhd, vmdk};
+use crate::{CreateOptions, FormatName, Image, ImageIdentity, ImageSpec, vhd, vhdx, vmdk};
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation};
 use failback_format::vmdk::descriptor::Descriptor;
 use failback_model::Code;
@@ -20,24 +20,14 @@ const PROBE_BYTES: u64 = 512;
 /// Opens an existing image, locked against other users.
 pub fn open(spec: &ImageSpec, access: Access) -> Result<Arc<dyn Image>, DiskError> {
     let path = spec.path.as_path();
-    match format_of(spec)? {
+    let format = format_of(spec)?;
+    require_content(path, format)?;
+    match format {
         FormatName::Raw => Ok(Arc::new(RawImage::open(path, access)?)),
         FormatName::Device => Ok(Arc::new(DeviceImage::open(path, access)?)),
-        container => {
-            require_content(path, container)?;
-            open_container(path, container, access)
-        }
-    }
-}
-
-fn open_container(path: &Path, format: FormatName, access: Access) -> Result<Arc<dyn Image>, DiskError> {
-    match format {
         FormatName::Vmdk => vmdk::open(path, access),
         FormatName::Vhd => vhd::open(path, access),
-        _ => {
-            let reason = format!("{} images are not built in", format.prefix());
-            Err(DiskError::new(Code::ImageUnsupported, Operation::Open, path, reason))
-        }
+        FormatName::Vhdx => vhdx::open(path, access),
     }
 }
 
@@ -100,6 +90,9 @@ fn format_of(spec: &ImageSpec) -> Result<FormatName, DiskError> {
 
 /// Refuses a container whose file does not begin or end as its format wants.
 fn require_content(path: &Path, format: FormatName) -> Result<(), DiskError> {
+    if matches!(format, FormatName::Raw | FormatName::Device) {
+        return Ok(());
+    }
     let device = FileDevice::open(path, Access::Read)?;
     let length_bytes = device.length_bytes();
     let probe_bytes = length_bytes.min(PROBE_BYTES);

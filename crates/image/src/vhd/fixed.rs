@@ -11,7 +11,7 @@ use crate::raw::{provision, provisioning_of, zero_flat};
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_blockio::{Device, DiskError, Operation, UnitSource, Zeroing};
 use failback_format::FormatError;
-use failback_format::vhd::{ChsGeometry, FOOTER_BYTES, SECTOR_BYTES, VhdFooter};
+use failback_format::vhd::{FOOTER_BYTES, VhdFooter};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding, SectorSize};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -196,20 +196,18 @@ impl Image for FixedVhd {
         self.flush()
     }
 
-    /// Opening has checked what must hold; this is what other readers may stumble over.
+    /// Opening has checked what must hold; this is what other readers may stumble over. The geometry is not: qemu
+    /// writes the largest there is where it is to keep an exact size.
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         let Tail { footer, at_bytes } = self.tail();
         let mut findings = Vec::new();
-        let name = self.name().display();
         if at_bytes != footer.length_bytes() {
             let spare_bytes = at_bytes - footer.length_bytes();
-            let evidence = format!("{name}: {spare_bytes} bytes lie between the disk's end and the footer");
+            let evidence = format!(
+                "{}: {spare_bytes} bytes lie between the disk's end and the footer",
+                self.name().display()
+            );
             findings.push(Finding::warning(Code::ImageCheck, evidence));
-        }
-        if footer.geometry() != ChsGeometry::of_sectors(footer.length_bytes() / SECTOR_BYTES) {
-            let evidence =
-                format!("{name}: the footer's geometry {:?} is not that of its size", footer.geometry());
-            findings.push(Finding::info(Code::ImageCheck, evidence));
         }
         Ok(findings)
     }

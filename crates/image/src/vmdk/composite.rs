@@ -97,6 +97,9 @@ impl ExtentTable {
         let mut cursor = Parts::new(parts);
         for piece in self.pieces(name, Operation::Write, offset_bytes, length_bytes)? {
             let local = piece.local();
+            if local.length_bytes() == length_bytes {
+                return piece.slot.store.write_vectored_at(local.start(), parts);
+            }
             let taken = cursor.take(local.length_bytes() as usize);
             piece.slot.store.write_vectored_at(local.start(), &taken)?;
         }
@@ -127,10 +130,10 @@ impl ExtentTable {
 
     /// Asks the media to start taking these bytes of the disk.
     pub(crate) fn start_writeback(&self, range: ByteRange) {
-        for slot in &self.slots {
-            if let Some(disk) = slot.disk.intersection(range) {
-                slot.store.start_writeback(Piece { slot, disk }.local());
-            }
+        let first = self.slots.partition_point(|slot| slot.disk.end() <= range.start());
+        for slot in &self.slots[first..] {
+            let Some(disk) = slot.disk.intersection(range) else { return };
+            slot.store.start_writeback(Piece { slot, disk }.local());
         }
     }
 
@@ -158,3 +161,6 @@ impl ExtentTable {
         Ok(findings)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,6 @@ impl Image for VmdkDisk {
         self.table().check()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,16 @@ impl ExtentStore for FlatExtent {
     }
 
     fn allocated_bytes(&self) -> Result<u64, DiskError> {
-        self.device.allocated_bytes()
+        if self.file == ByteRange::new(0, self.device.length_bytes()) {
+            return self.device.allocated_bytes();
+        }
+        // A part of a file: its holes are all that can be told apart.
+        let (mut at, mut sum_bytes) = (0, 0);
+        while let Some(run) = self.next_data(at)? {
+            sum_bytes += run.length_bytes();
+            at = run.end();
+        }
+        Ok(sum_bytes)
     }
 
     fn lengthened(&self, length_bytes: u64) -> Result<Option<Arc<dyn ExtentStore>>, DiskError> {

@@ -73,6 +73,9 @@ pub trait Device: Send + Sync + Debug {
     /// Asks the medium to start taking these bytes; says nothing about durability.
     fn start_writeback(&self, range: ByteRange);
 
+    /// Lets go of what the kernel caches of it and is durable already, so that the next reads come from the medium.
+    fn drop_cached(&self) {}
+
     /// Returns once all that was written is durable (`fdatasync`). After one failure every further call on this
     /// device fails: the kernel may have dropped the pages.
     fn sync(&self) -> Result<(), DiskError>;

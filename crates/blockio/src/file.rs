@@ -199,6 +199,11 @@ impl Device for FileDevice {
         }
     }
 
+    fn drop_cached(&self) {
+        // A hint: a medium without a cache has nothing to let go of.
+        let _advised = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     fn sync(&self) -> Result<(), DiskError> {
         self.latch.run(&self.path, || rustix::fs::fdatasync(&self.file))
     }

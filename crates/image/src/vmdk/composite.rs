@@ -137,6 +137,11 @@ impl ExtentTable {
         }
     }
 
+    /// Lets go of what the kernel caches of any extent.
+    pub(crate) fn drop_cached(&self) {
+        self.slots.iter().for_each(|slot| slot.store.drop_cached());
+    }
+
     /// Flushes every extent.
     pub(crate) fn flush(&self) -> Result<(), DiskError> {
         self.slots.iter().try_for_each(|slot| slot.store.flush())

@@ -126,6 +126,10 @@ impl Image for VmdkDisk {
         self.table().start_writeback(range);
     }
 
+    fn drop_cached(&self) {
+        self.table().drop_cached();
+    }
+
     fn flush(&self) -> Result<(), DiskError> {
         self.refuse_failed(Operation::Flush)?;
         // The descriptor became durable before the first write; only the extents can hold anything new.

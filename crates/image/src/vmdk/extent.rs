@@ -25,6 +25,9 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
     /// Asks the medium to start taking these bytes.
     fn start_writeback(&self, range: ByteRange);
 
+    /// Lets go of what the kernel caches of it.
+    fn drop_cached(&self) {}
+
     /// Makes data durable, then what reaches it.
     fn flush(&self) -> Result<(), DiskError>;
 

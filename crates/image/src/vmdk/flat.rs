@@ -64,6 +64,10 @@ impl ExtentStore for FlatExtent {
         self.device.start_writeback(self.in_file(range));
     }
 
+    fn drop_cached(&self) {
+        self.device.drop_cached();
+    }
+
     fn flush(&self) -> Result<(), DiskError> {
         self.device.sync()
     }

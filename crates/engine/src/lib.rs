@@ -7,6 +7,7 @@ mod compare;
 mod digest_source;
 pub mod manifest;
 mod pack;
+pub mod reference;
 mod refine;
 mod scan;
 pub mod seed;

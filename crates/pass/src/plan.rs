@@ -30,14 +30,13 @@ pub(crate) fn plan_pass(
     if let Some(image) = existing {
         pass_length = check_geometry(source, &**image, options, &mut findings)?;
     }
-    let layout = Layout::new(pass_length, options.block_size).map_err(|error| {
-        DiskError::new(Code::ImageSizeUnsupported, Operation::Open, source.name(), error.to_string())
-    })?;
+    let layout = layout_of(source, pass_length, options)?;
     let read_source_bytes = data_bytes(source, layout)?;
     let mut read_target_bytes = 0;
     if let Some(image) = existing {
         read_target_bytes = data_bytes(&**image, layout)?;
-        findings.extend(check_identity(source, &**image, layout, options)?);
+        let common_bytes = pass_length.min(image.geometry().length_bytes);
+        findings.extend(check_identity(source, &**image, layout_of(source, common_bytes, options)?, options)?);
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let target_length =
@@ -53,6 +52,12 @@ pub(crate) fn plan_pass(
         findings,
     };
     Ok((plan, layout))
+}
+
+fn layout_of(source: &dyn UnitSource, length_bytes: u64, options: &PassOptions) -> Result<Layout, DiskError> {
+    Layout::new(length_bytes, options.block_size).map_err(|error| {
+        DiskError::new(Code::ImageSizeUnsupported, Operation::Open, source.name(), error.to_string())
+    })
 }
 
 /// Compares lengths and sectors; the length of the bytes that travel.

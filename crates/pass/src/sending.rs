@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use failback_blockio::{BufferPool, DiskError, Operation, UnitSource};
 use failback_engine::manifest::Manifest;
 use failback_engine::{Comparer, DigestRun, DigestSource, Scan, ScanEnd, TargetRun};
+use failback_model::limits::SEGMENT_MAX_BYTES;
 use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout};
 use failback_session::{Sender as Session, SenderOptions, SenderWork};
 use failback_wire::Message;
@@ -57,7 +58,8 @@ impl SendingEnd<'_> {
     /// Sends the pass; the sealed root.
     pub(crate) fn run(&self, pipe: PipeEnd) -> Result<Digest, PassError> {
         let manifest = Manifest::create_temp(self.layout)?;
-        let keep = self.target_is_new.then(|| BufferPool::new(self.options.window_bytes as usize));
+        // A segment takes all its buffers at once, so the pool holds at least one.
+        let keep = self.target_is_new.then(|| BufferPool::new(self.options.window_bytes.max(SEGMENT_MAX_BYTES) as usize));
         std::thread::scope(|scope| {
             let (scanned_to, scanned) = bounded(SCAN_QUEUE_RUNS);
             self.start_scan(scope, keep.clone(), scanned_to);

@@ -1,0 +1,103 @@
+//! What is refused before anything is written, and what is only said.
+
+use crate::memory_image::MemoryImage;
+use crate::{assert_same, options, pass, pass_ok};
+use failback_blockio::UnitSource;
+use failback_model::{Code, SectorSize, Severity};
+use failback_pass::{PassError, PassOptions, Target, plan};
+use failback_testkit::{MemoryDevice, Random};
+use std::sync::Arc;
+
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    Random::new(seed).fill(&mut bytes);
+    bytes
+}
+
+fn refusal(outcome: Result<failback_pass::Outcome, PassError>) -> Vec<Code> {
+    match outcome {
+        Err(PassError::Refused(findings)) => findings.iter().map(|finding| finding.code).collect(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn another_disk_is_refused_by_its_contents_unless_told_otherwise() {
+    let (source, target) =
+        (MemoryImage::new(&noise(1, 4 << 20), []), MemoryImage::new(&noise(2, 4 << 20), []));
+    let careful = PassOptions { accept_mismatch: false, ..options() };
+    let before = target.bytes();
+    assert_eq!(refusal(pass(&source, &target, false, &careful).0), [Code::WrongDisk]);
+    assert_eq!(target.bytes(), before, "nothing is written");
+    let (outcome, _) = pass_ok(&source, &target, &options());
+    assert_eq!(outcome.findings[0].severity, Severity::Warning);
+}
+
+#[test]
+fn another_partition_table_is_refused_even_where_contents_agree() {
+    let mut ours = noise(1, 4 << 20);
+    ours[510..512].copy_from_slice(&[0x55, 0xaa]);
+    ours[512..520].fill(0);
+    let mut theirs = ours.clone();
+    theirs[440] ^= 1;
+    let careful = PassOptions { accept_mismatch: false, ..options() };
+    let source = MemoryImage::new(&ours, []);
+    assert_eq!(refusal(pass(&source, &MemoryImage::new(&theirs, []), false, &careful).0), [Code::WrongDisk]);
+    // The same signature is the same disk, however much of it changed.
+    let mut changed = noise(7, 4 << 20);
+    changed[..512].copy_from_slice(&ours[..512]);
+    changed[512..520].fill(0);
+    pass_ok(&source, &MemoryImage::new(&changed, []), &careful);
+}
+
+#[test]
+fn the_beginning_of_an_interrupted_copy_is_no_other_disk() {
+    let source = noise(1, 4 << 20);
+    let mut begun = vec![0; 4 << 20];
+    begun[..700_000].copy_from_slice(&source[..700_000]);
+    let careful = PassOptions { accept_mismatch: false, ..options() };
+    pass_ok(&MemoryImage::new(&source, []), &MemoryImage::new(&begun, []), &careful);
+}
+
+#[test]
+fn a_longer_target_keeps_its_tail() {
+    let (source, target) =
+        (MemoryImage::new(&noise(1, 1_000_000), []), MemoryImage::new(&noise(2, 1_500_000), []));
+    let (outcome, _) = pass_ok(&source, &target, &options());
+    assert!(outcome.findings.iter().any(|finding| finding.code == Code::TargetLonger));
+    assert_eq!(target.bytes()[1_000_000..], noise(2, 1_500_000)[1_000_000..]);
+}
+
+#[test]
+fn a_longer_source_needs_zeros_or_growth() {
+    let mut long = noise(1, 1_500_000);
+    let short = MemoryImage::new(&long[..1_000_000], []);
+    let source = MemoryImage::new(&long, []);
+    assert_eq!(refusal(pass(&source, &short, false, &options()).0), [Code::TargetTooSmall]);
+    let (outcome, _) = pass(&source, &short, false, &PassOptions { grow: true, ..options() });
+    outcome.expect("grown");
+    assert_same(&source, &short);
+
+    long[1_000_000..].fill(0);
+    let (source, short) = (MemoryImage::new(&long, []), MemoryImage::new(&noise(3, 1_000_000), []));
+    let (outcome, _) = pass(&source, &short, false, &options());
+    assert_eq!(outcome.expect("the excess is zero").findings[0].code, Code::ExcessTrimmed);
+    assert_eq!(short.bytes(), long[..1_000_000]);
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_and_a_plan_writes_nothing() {
+    let source = MemoryImage::new(&noise(1, 4 << 20), []);
+    let device = MemoryDevice::from_bytes(&noise(2, 3 << 20)).with_sector_size(SectorSize::B4096);
+    let target = MemoryImage::over(device, []);
+    let careful = PassOptions { accept_mismatch: false, ..options() };
+    let plan =
+        plan(&(Arc::clone(&source) as _), &Target::Existing(Arc::clone(&target) as _), &careful).unwrap();
+    let codes: Vec<_> = plan.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [Code::SectorSizeDiffers, Code::TargetTooSmall, Code::WrongDisk]);
+    assert!(plan.is_refused() && target.written_pages().is_empty());
+    assert_eq!(
+        (plan.read_source_bytes, plan.strategy),
+        (source.geometry().length_bytes, "original-location")
+    );
+}

@@ -1,0 +1,81 @@
+//! Seeds: found blocks never travel, and a seed that changes under us costs time, never correctness.
+
+use crate::memory_image::MemoryImage;
+use crate::{assert_same, options, pass};
+use failback_blockio::{DiskError, UnitSource};
+use failback_model::{ByteRange, DiskGeometry};
+use failback_pass::{PassOptions, Progress};
+use failback_testkit::{Call, Damage, Fault, MemoryDevice, Random, When};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const LENGTH: usize = 4 << 20;
+
+fn noise(seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; LENGTH];
+    Random::new(seed).fill(&mut bytes);
+    bytes
+}
+
+fn with_seed(seed: Arc<dyn UnitSource>) -> PassOptions {
+    PassOptions { seeds: vec![seed], verify: true, ..options() }
+}
+
+#[test]
+fn blocks_of_a_seed_do_not_travel() {
+    let mut new = noise(1);
+    let seed = Arc::new(MemoryDevice::from_bytes(&new));
+    new[100_000] ^= 1;
+    new.truncate(LENGTH - 1000);
+    let (source, target) = (MemoryImage::new(&new, []), MemoryImage::new(&vec![0; new.len()], []));
+    let (outcome, progress) = pass(&source, &target, true, &with_seed(seed));
+    outcome.expect("a seed helps");
+    assert_same(&source, &target);
+    // One block was changed; the short last block is no whole block of the seed.
+    assert_eq!(Progress::get(&progress.seed_bytes), LENGTH as u64 - 2 * 65_536);
+    assert!(Progress::get(&progress.bytes_to_target) < 3 * 65_536);
+}
+
+#[test]
+fn a_seed_that_changes_or_fails_costs_time_only() {
+    let new = noise(1);
+    let fault = Fault { call: Call::Read, when: When::From((LENGTH >> 18) as u64 + 3), damage: Damage::Io };
+    let failing = failback_testkit::Faulty::new(MemoryDevice::from_bytes(&new), [fault]);
+    let changing = Fickle { disk: MemoryDevice::from_bytes(&new), reads: AtomicU64::new(0) };
+    for seed in [Arc::new(failing) as Arc<dyn UnitSource>, Arc::new(changing)] {
+        let (source, target) = (MemoryImage::new(&new, []), MemoryImage::new(&vec![0; LENGTH], []));
+        let (outcome, progress) = pass(&source, &target, true, &with_seed(seed));
+        outcome.expect("the source can do without");
+        assert_same(&source, &target);
+        assert!(Progress::get(&progress.seed_bytes) < LENGTH as u64);
+    }
+}
+
+/// Reads differently once it has been indexed.
+struct Fickle {
+    disk: MemoryDevice,
+    reads: AtomicU64,
+}
+
+impl UnitSource for Fickle {
+    fn geometry(&self) -> DiskGeometry {
+        UnitSource::geometry(&self.disk)
+    }
+
+    fn name(&self) -> &Path {
+        UnitSource::name(&self.disk)
+    }
+
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        UnitSource::read_at(&self.disk, offset_bytes, buffer)?;
+        if self.reads.fetch_add(1, Ordering::Relaxed) > (LENGTH >> 18) as u64 {
+            buffer[17] ^= 1;
+        }
+        Ok(())
+    }
+
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
+        UnitSource::next_data(&self.disk, from_bytes)
+    }
+}

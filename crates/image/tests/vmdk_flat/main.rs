@@ -3,6 +3,6 @@
 mod foreign;
 mod guards;
 mod hostile;
+mod judges;
 mod lifecycle;
-mod qemu;
 mod support;

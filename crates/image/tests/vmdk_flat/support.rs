@@ -71,6 +71,23 @@ pub(crate) fn qemu_ok(arguments: &[&str]) -> String {
     out.into_owned()
 }
 
+/// Expects libvmdk to read the descriptor and its extents, and dissect.hypervisor to read the bytes of `raw`.
+pub(crate) fn two_more_readers_agree(vmdk: &Path, raw: &Path, length_bytes: u64) {
+    let info = Command::new("vmdkinfo")
+        .arg(vmdk)
+        .output()
+        .unwrap_or_else(|error| panic!("vmdkinfo is needed by this test (package libvmdk-utils): {error}"));
+    let said = String::from_utf8_lossy(&info.stdout);
+    assert!(info.status.success() && said.contains(&format!("({length_bytes} bytes)")), "vmdkinfo: {said}");
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/venv/bin/python");
+    let python = std::env::var_os("FAILBACK_PYTHON").unwrap_or_else(|| venv.into());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vmdk_flat/data/read_with_dissect.py");
+    let output = Command::new(&python).arg(script).args([vmdk, raw]).output().unwrap_or_else(|error| {
+        panic!("a Python with dissect.hypervisor is needed; FAILBACK_PYTHON names it, tools/test makes one: {error}")
+    });
+    assert!(output.status.success(), "dissect.hypervisor: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A path as an argument.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")

@@ -73,9 +73,16 @@ fn entries_of_one_mean_zero_only_where_the_flag_says_so() {
 
 #[test]
 fn grains_inflate_to_what_they_were_and_never_to_more() {
-    let noise: Vec<u8> =
-        (0..65_536_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[2..3].to_vec()).collect();
-    for grain in [noise.clone(), vec![0; 65_536], vec![7; 65_536]] {
+    let mut state = 88_172_645_463_325_252_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    })
+    .take(65_536)
+    .collect();
+    for grain in [noise, vec![0; 65_536], vec![7; 65_536]] {
         let packed = pack_grain(77, &grain);
         assert!(packed.len().is_multiple_of(512) && packed.len() < grain.len() + 1024);
         let marker = Marker::parse(packed.first_chunk().unwrap(), 0).unwrap();

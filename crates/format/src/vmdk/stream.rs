@@ -12,6 +12,9 @@ pub const GRAIN_MARKER_BYTES: usize = 12;
 /// Sectors before the first marker of the files made here.
 pub const STREAM_OVERHEAD_SECTORS: u64 = 128;
 
+/// Deflating is to keep up with a disk; the levels above take twice the time for a few percent.
+const LEVEL: Compression = Compression::new(3);
+
 /// A sector that announces what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marker {
@@ -90,12 +93,14 @@ pub const fn compressed_max_bytes(geometry: GrainGeometry) -> u64 {
 
 /// Deflates a whole grain as a zlib stream behind its marker, padded to whole sectors.
 pub fn pack_grain(disk_sector: u64, grain: &[u8]) -> Vec<u8> {
-    let mut compress = Compress::new(Compression::new(1), true);
-    // Stored blocks bound the expansion: 5 bytes for each 16 KiB at most, and zlib's own 6.
+    // Room for stored blocks, which cost a few bytes for each 16 KiB: what does not deflate into it is stored.
     let mut packed = vec![0; GRAIN_MARKER_BYTES + grain.len() + grain.len() / 1024 + 64];
-    let done = compress.compress(grain, &mut packed[GRAIN_MARKER_BYTES..], FlushCompress::Finish);
-    assert!(matches!(done, Ok(Status::StreamEnd)), "the output holds a grain that does not compress");
-    let size_bytes = compress.total_out() as u32;
+    let mut deflate = |level| {
+        let mut compress = Compress::new(level, true);
+        let done = compress.compress(grain, &mut packed[GRAIN_MARKER_BYTES..], FlushCompress::Finish);
+        matches!(done, Ok(Status::StreamEnd)).then(|| compress.total_out() as u32)
+    };
+    let size_bytes = deflate(LEVEL).or_else(|| deflate(Compression::none())).expect("stored blocks fit");
     let marker = Marker::Grain { disk_sector, size_bytes }.to_bytes();
     packed[..GRAIN_MARKER_BYTES].copy_from_slice(&marker[..GRAIN_MARKER_BYTES]);
     packed.truncate(GRAIN_MARKER_BYTES + size_bytes as usize);

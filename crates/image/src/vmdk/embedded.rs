@@ -12,7 +12,7 @@ use super::stream::StreamExtent;
 use super::stream_disk::StreamDisk;
 use super::stream_writer::StreamWriter;
 use crate::{CreateOptions, Image, ImageFormat, ImageIdentity, VmdkType};
-use failback_blockio::{Access, DiskError, FileDevice, NewFiles, Operation, ReadMode};
+use failback_blockio::{Access, Device, DiskError, FileDevice, NewFiles, Operation, ReadMode};
 use failback_format::vmdk::descriptor::{CreateType, Descriptor, ExtentKind};
 use failback_model::Code;
 use std::ffi::OsStr;
@@ -26,42 +26,84 @@ pub(super) fn open(
     name: &OsStr,
     access: Access,
 ) -> Result<Arc<dyn Image>, DiskError> {
-    let file = folder.open(name, false)?;
-    let device = FileDevice::from_file(&folder.path_of(name), file, Access::Read, ReadMode::Auto)?;
-    let (_, header) = read_header(&device, 0)?;
-    if header.is_compressed() {
-        if access == Access::Write {
-            let reason = "a streamOptimized image is written once, from its start to its end";
-            return Err(DiskError::new(Code::ImageReadOnlyKind, Operation::Open, path, reason));
-        }
-        device.lock()?;
-        return Ok(Arc::new(StreamDisk::open(path, StreamExtent::open(Arc::new(device))?)?));
-    }
     let file = folder.open(name, access == Access::Write)?;
     let device = FileDevice::from_file(&folder.path_of(name), file, access, ReadMode::Auto)?;
     device.lock()?;
-    let disk = SparseDisk::open(path, SparseExtent::open(Arc::new(device))?, access)?;
+    let (disk, descriptor) = open_device(path, Arc::new(device), access)?;
     if access == Access::Write {
-        guard::refuse_parent(folder, name, &disk.descriptor())?;
+        guard::refuse_parent(folder, name, &descriptor)?;
     }
-    Ok(Arc::new(disk))
+    Ok(disk)
+}
+
+/// Opens a hosted file on any device, without a look at what lies beside it.
+pub fn open_on(device: Arc<dyn Device>, access: Access) -> Result<Arc<dyn Image>, DiskError> {
+    let path = device.path().to_owned();
+    Ok(open_device(&path, device, access)?.0)
+}
+
+fn open_device(
+    path: &Path,
+    device: Arc<dyn Device>,
+    access: Access,
+) -> Result<(Arc<dyn Image>, Descriptor), DiskError> {
+    let (_, header) = read_header(&*device, 0)?;
+    if !header.is_compressed() {
+        let disk = SparseDisk::open(path, SparseExtent::open(device)?, access)?;
+        let descriptor = disk.descriptor();
+        return Ok((Arc::new(disk), descriptor));
+    }
+    if access == Access::Write {
+        let reason = "a streamOptimized image is written once, from its start to its end";
+        return Err(DiskError::new(Code::ImageReadOnlyKind, Operation::Open, path, reason));
+    }
+    let disk = StreamDisk::open(path, StreamExtent::open(device)?)?;
+    let descriptor = disk.descriptor().clone();
+    Ok((Arc::new(disk), descriptor))
 }
 
 /// Makes a new disk of one hosted file; on a failure nothing is left.
 pub(super) fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
-    checked_length(path, Operation::Create, options.length_bytes)?;
     let (folder, name) = Folder::of_new(path)?;
-    let text = plan(path, stem_of(path, &name)?, options)?.to_text();
+    let text = new_text(path, &name, options)?;
     let mut files = NewFiles::new();
     let device = Arc::new(files.create(&folder.path_of(&name), 0)?);
-    let disk: Arc<dyn Image> = if options.vmdk_type == VmdkType::StreamOptimized {
-        Arc::new(StreamWriter::create(path, device, options.length_bytes, &text)?)
-    } else {
-        let extent = SparseExtent::create(device, options.length_bytes, Some(text.as_bytes()))?;
-        Arc::new(SparseDisk::created(path, extent)?)
-    };
+    let disk = create_device(path, device, options, &text)?;
     files.keep()?;
     Ok(disk)
+}
+
+/// Makes a new disk of one hosted file on any device, which is empty.
+pub fn create_on(device: Arc<dyn Device>, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
+    let path = device.path().to_owned();
+    let text = new_text(&path, path.as_os_str(), options)?;
+    create_device(&path, device, options, &text)
+}
+
+fn new_text(path: &Path, name: &OsStr, options: &CreateOptions) -> Result<String, DiskError> {
+    checked_length(path, Operation::Create, options.length_bytes)?;
+    Ok(plan(path, stem_of(path, name)?, options)?.to_text())
+}
+
+fn create_device(
+    path: &Path,
+    device: Arc<dyn Device>,
+    options: &CreateOptions,
+    text: &str,
+) -> Result<Arc<dyn Image>, DiskError> {
+    Ok(match options.vmdk_type {
+        VmdkType::StreamOptimized => {
+            Arc::new(StreamWriter::create(path, device, options.length_bytes, text)?)
+        }
+        VmdkType::MonolithicSparse => {
+            let extent = SparseExtent::create(device, options.length_bytes, Some(text.as_bytes()))?;
+            Arc::new(SparseDisk::created(path, extent)?)
+        }
+        other => {
+            let reason = format!("{} is not one hosted file", other.as_str());
+            return Err(DiskError::new(Code::Internal, Operation::Create, path, reason));
+        }
+    })
 }
 
 /// Reads the descriptor in its `room` and compares it with the header.

@@ -29,6 +29,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use embedded::{create_on, open_on};
 pub use sparse::SparseExtent;
 pub use stream::StreamExtent;
 pub use stream_writer::StreamWriter;

@@ -120,11 +120,17 @@ impl Image for SparseDisk {
     }
 
     fn write_vectored_at(&self, offset_bytes: u64, parts: &[&[u8]]) -> Result<(), DiskError> {
+        if parts.iter().all(|part| part.is_empty()) {
+            return Ok(());
+        }
         self.begin_writing(Operation::Write)?;
         self.extent.write_vectored_at(offset_bytes, parts)
     }
 
     fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError> {
+        if range.is_empty() {
+            return Ok(());
+        }
         self.begin_writing(Operation::Zero)?;
         self.extent.zero(range, zeroing)
     }

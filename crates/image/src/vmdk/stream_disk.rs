@@ -27,6 +27,11 @@ impl StreamDisk {
         Ok(Self { path: path.into(), extent, descriptor })
     }
 
+    /// The descriptor as it stands.
+    pub(super) const fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
     fn refuse<T>(&self, operation: Operation) -> Result<T, DiskError> {
         let reason = "a streamOptimized image is written once, from its start to its end";
         Err(DiskError::new(Code::ImageReadOnlyKind, operation, &self.path, reason))

@@ -1,9 +1,9 @@
 //! `failback completions`: a script that teaches a shell this command line.
 
 use crate::args::{Cli, CompletionsArgs};
-use crate::report::{Nothing, Voice, print};
+use crate::report::{Nothing, Voice, print, unheard};
 use clap::CommandFactory;
-use failback_model::{Code, ExitClass, Finding};
+use failback_model::ExitClass;
 
 /// Prints the script.
 pub(crate) fn run(args: &CompletionsArgs) -> ExitClass {
@@ -12,6 +12,6 @@ pub(crate) fn run(args: &CompletionsArgs) -> ExitClass {
     clap_complete::generate(args.shell, &mut Cli::command(), "failback", &mut script);
     match print(&String::from_utf8_lossy(&script)) {
         Ok(()) => voice.finish("done", &Nothing {}, &[]),
-        Err(error) => voice.fail(&[Finding::error(Code::WriteFailed, format!("standard output: {error}"))]),
+        Err(error) => voice.fail(&[unheard(&error)]),
     }
 }

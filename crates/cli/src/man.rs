@@ -1,7 +1,7 @@
 //! `failback man`: the manual, made from the command line itself, with every exit code and every FB code.
 
 use crate::args::{Cli, ManArgs};
-use crate::report::{Nothing, Voice, print};
+use crate::report::{Nothing, Voice, print, unheard};
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -25,9 +25,7 @@ pub(crate) fn run(args: &ManArgs) -> ExitClass {
     let voice = Voice { command: "man", json: false, quiet: false };
     let done = match &args.dir {
         Some(dir) => write_pages(dir).map_err(|error| Finding::error(Code::CreateFailed, error)),
-        None => main_page().and_then(|page| print(&page)).map_err(|error| {
-            Finding::error(Code::WriteFailed, format!("cannot write to standard output: {error}"))
-        }),
+        None => main_page().and_then(|page| print(&page)).map_err(|error| unheard(&error)),
     };
     match done {
         Ok(()) => voice.finish("done", &Nothing {}, &[]),

@@ -99,11 +99,9 @@ impl Voice {
         match said {
             Ok(()) => exit,
             Err(error) => {
-                let evidence = format!("cannot write to standard output: {error}");
-                warn(&paragraph(
-                    &Finding::error(Code::Internal, evidence).with_remedy("check where it leads to"),
-                ));
-                worse(exit, ExitClass::Failure)
+                let finding = unheard(&error);
+                warn(&paragraph(&finding));
+                worse(exit, finding.code.exit())
             }
         }
     }
@@ -178,6 +176,13 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Standard output failed.
+pub(crate) fn unheard(error: &io::Error) -> Finding {
+    let evidence = format!("cannot write to standard output: {error}");
+    Finding::error(Code::WriteFailed, evidence)
+        .with_remedy("check where it leads to, then run the same command again")
 }
 
 /// Writes to standard error, the last place to complain: if that fails, nobody is left to tell.

@@ -46,18 +46,24 @@ fn ctrl_c_ends_cleanly_and_the_same_command_finishes() {
 }
 
 #[test]
-fn an_interrupted_conversion_leaves_no_image() {
+fn what_cannot_be_continued_is_removed() {
     let lab = Lab::new();
     lab.write("source.raw", &vec![0x5a; LENGTH_BYTES]);
-    let words = ["image", "convert", "--no-progress", "source.raw", "copy.raw"];
-    let ended = (0..ATTEMPTS)
-        .map(|_| {
-            let _ = std::fs::remove_file(lab.path("copy.raw"));
-            interrupted(&lab, &words, "copy.raw")
-        })
-        .find(|ended| ended.code != 0)
-        .expect("one of the attempts is interrupted in time");
-    assert_eq!(ended.code, 130, "{ended:?}");
-    assert!(ended.stderr.contains("error[FB403]"), "{ended:?}");
-    assert!(!lab.path("copy.raw").exists());
+    for (words, target) in [
+        (&["image", "convert", "source.raw", "copy.raw"][..], "copy.raw"),
+        (&["image", "convert", "source.raw", "copy.vmdk"], "copy.vmdk"),
+        (&["sync", "--vmdk-type", "streamOptimized", "source.raw", "stream.vmdk"], "stream.vmdk"),
+    ] {
+        let ended = (0..ATTEMPTS)
+            .map(|_| {
+                let _ = std::fs::remove_file(lab.path("copy-flat.vmdk"));
+                let _ = std::fs::remove_file(lab.path(target));
+                interrupted(&lab, words, target)
+            })
+            .find(|ended| ended.code != 0)
+            .expect("one of the attempts is interrupted in time");
+        assert_eq!(ended.code, 130, "{ended:?}");
+        assert!(ended.stderr.contains("error[FB403]"), "{ended:?}");
+        assert_eq!(lab.names(), ["source.raw"], "after {words:?}");
+    }
 }

@@ -9,47 +9,47 @@ use std::process::{Command, Output, Stdio};
 use std::time::SystemTime;
 
 /// The folder; removed with it.
-pub struct Lab(tempfile::TempDir);
+pub(crate) struct Lab(tempfile::TempDir);
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary folder"))
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// A disk with zeros, text and noise in it.
-    pub fn disk(&self, name: &str, seed: u64, length_bytes: u64) {
+    pub(crate) fn disk(&self, name: &str, seed: u64, length_bytes: u64) {
         self.write(name, &GeneratedDisk::new(seed, length_bytes, 65_536).bytes());
     }
 
     /// A disk without a zero in it worth the name: every change of it ships as contents.
-    pub fn noise(&self, name: &str, seed: u64, length_bytes: u64) {
+    pub(crate) fn noise(&self, name: &str, seed: u64, length_bytes: u64) {
         let mut bytes = vec![0; length_bytes as usize];
         Random::new(seed).fill(&mut bytes);
         self.write(name, &bytes);
     }
 
-    pub fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.path(name), bytes).expect("the folder can be written");
     }
 
-    pub fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// The bytes of a disk with a few of them changed at each offset.
-    pub fn changed(&self, name: &str, offsets: &[usize]) -> Vec<u8> {
+    pub(crate) fn changed(&self, name: &str, offsets: &[usize]) -> Vec<u8> {
         let mut bytes = self.read(name);
         for &offset in offsets {
             let mut noise = [0; 16];
@@ -59,8 +59,17 @@ impl Lab {
         bytes
     }
 
+    /// Every file's name, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).expect("the folder can be listed");
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().expect("our names are UTF-8");
+        let mut names: Vec<_> = entries.map(|entry| name(entry.expect("an entry"))).collect();
+        names.sort();
+        names
+    }
+
     /// Every file with its bytes and the time of its last change.
-    pub fn state(&self) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+    pub(crate) fn state(&self) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
         let entries = fs::read_dir(self.0.path()).expect("the folder can be listed");
         let state = |path: PathBuf| {
             let changed = fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
@@ -70,7 +79,7 @@ impl Lab {
     }
 
     /// The command, not yet started.
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_failback"));
         command.args(words).current_dir(self.0.path()).stdin(Stdio::null());
         // The width of help and what colours it must not depend on who runs the tests.
@@ -78,7 +87,7 @@ impl Lab {
         command
     }
 
-    pub fn run(&self, words: &[&str]) -> Ended {
+    pub(crate) fn run(&self, words: &[&str]) -> Ended {
         self.command(words).output().expect("failback starts").into()
     }
 }
@@ -97,14 +106,14 @@ impl From<Output> for Ended {
 impl Ended {
     /// Checks the exit code.
     #[track_caller]
-    pub fn text(self, code: i32) -> Self {
+    pub(crate) fn text(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
 
     /// Checks the exit code, and that standard output is one JSON object on one line.
     #[track_caller]
-    pub fn json(self, code: i32) -> Value {
+    pub(crate) fn json(self, code: i32) -> Value {
         let ended = self.text(code);
         assert_eq!(ended.stdout.matches('\n').count(), 1, "one line: {ended:?}");
         let value: Value = serde_json::from_str(&ended.stdout).expect("JSON");

@@ -1,6 +1,6 @@
 //! What people read, word for word: a change of text is a change to look at.
 
-use crate::lab::Lab;
+use crate::lab::{Ended, Lab};
 use failback_model::{Code, ExitClass};
 
 #[test]
@@ -131,6 +131,41 @@ fn a_short_target_says_how_to_go_on() {
     ");
     lab.run(&["sync", "--grow", "source.raw", "short.raw"]).text(0);
     assert!(lab.read("short.raw") == lab.read("source.raw"));
+}
+
+#[test]
+fn another_disk_is_not_overwritten_until_that_is_accepted() {
+    let lab = Lab::new();
+    lab.noise("source.raw", 1, 4 << 20);
+    lab.noise("target.raw", 2, 4 << 20);
+    let before = lab.state();
+    let stderr = lab.run(&["sync", "source.raw", "target.raw"]).text(3).stderr;
+    insta::assert_snapshot!(stderr, @r"
+    error[FB305]: target looks like another disk
+      64 of 64 sampled blocks of target.raw differ from the source's
+      remedy: compare the two disks; --accept-mismatch if the target may be overwritten
+    ");
+    assert_eq!(lab.state(), before);
+    let accepted = lab.run(&["sync", "--json", "--accept-mismatch", "source.raw", "target.raw"]).json(0);
+    assert_eq!(accepted["findings"][0]["severity"], "warning");
+    assert!(lab.read("target.raw") == lab.read("source.raw"));
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_a_failure_and_one_nobody_reads_is_none() {
+    let lab = Lab::new();
+    lab.noise("disk.raw", 1, 65_536);
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let ended: Ended = lab.command(&["hash", "disk.raw"]).stdout(full).output().expect("it starts").into();
+    insta::assert_snapshot!(ended.text(4).stderr, @r"
+    error[FB203]: write failed
+      cannot write to standard output: No space left on device (os error 28)
+      remedy: check where it leads to, then run the same command again
+    ");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let ended: Ended = lab.command(&["man"]).stdout(writer).output().expect("it starts").into();
+    assert_eq!(ended.text(0).stderr, "");
 }
 
 #[test]

@@ -168,7 +168,10 @@ impl Folder {
         if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) {
             let (owner, group) =
                 (rustix::fs::Uid::from_raw(old.st_uid), rustix::fs::Gid::from_raw(old.st_gid));
-            rustix::fs::fchown(&draft, Some(owner), Some(group)).map_err(|errno| write(errno.into()))?;
+            rustix::fs::fchown(&draft, Some(owner), Some(group)).map_err(|errno| DiskError {
+                reason: "its owner and group cannot be kept; run as its owner or as root".into(),
+                ..write(errno.into())
+            })?;
         }
         rustix::fs::fchmod(&draft, Mode::from_raw_mode(old.st_mode)).map_err(|errno| write(errno.into()))?;
         draft.write_all(bytes).map_err(write)?;

@@ -223,6 +223,22 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_descriptor_is_read_or_refused_and_its_edits_stay_descriptors(
+        damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = ESXI_V1.as_bytes().to_vec();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Ok(disk) = Descriptor::parse(&bytes) {
+            let edited = disk.with_content_id(0x1234_5678).expect("an edit of a sound descriptor");
+            prop_assert_eq!(edited.extents().len(), disk.extents().len());
+            prop_assert_eq!(edited.content_id(), 0x1234_5678);
+        }
+    }
+
+    #[test]
     fn any_extent_line_is_within_a_disk_or_an_error(
         sectors in prop_oneof![any::<u64>(), (u64::MAX / 512 - 4..u64::MAX / 512 + 4), 0..9_u64],
         offset in prop_oneof![any::<u64>(), (u64::MAX / 512 - 4..u64::MAX / 512 + 4), 0..9_u64],

@@ -109,6 +109,31 @@ fn no_change_reaches_an_extent_under_the_old_content_id() {
     }
 }
 
+#[test]
+fn writers_that_start_together_change_the_content_id_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let device = Arc::new(Watching {
+        inner: MemoryDevice::new(LENGTH_BYTES),
+        descriptor: folder.path().join("d.vmdk"),
+        old_id_seen: Mutex::default(),
+    });
+    let disk = disk_over(folder.path(), device.clone());
+    let ids: Vec<Option<u32>> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|i| {
+                let disk = &disk;
+                scope.spawn(move || {
+                    disk.write_at(i * 4096, &[7; 4096]).expect("written");
+                    disk.identity().content_id
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().expect("no panic")).collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0] && *id != Some(0x0bad_cafe)), "{ids:?}");
+    assert!(device.old_id_seen.lock().expect("not poisoned").iter().all(|&old| !old));
+}
+
 fn faulty(call: Call, damage: Damage) -> Arc<Faulty<MemoryDevice>> {
     Arc::new(Faulty::new(MemoryDevice::new(LENGTH_BYTES), [Fault { call, when: When::Nth(1), damage }]))
 }

@@ -51,7 +51,7 @@ pub struct FileDevice {
     file: File,
     access: Access,
     id: FileId,
-    opened_length_bytes: AtomicU64,
+    known_length_bytes: AtomicU64,
     sector_size: SectorSize,
     reader: Reader,
     latch: Latch,
@@ -92,12 +92,12 @@ impl FileDevice {
 
     /// The error of a read that met the end of the file.
     fn ended(&self, offset_bytes: u64) -> DiskError {
-        let opened_bytes = self.length_bytes();
-        let (code, reason) = if offset_bytes < opened_bytes {
-            let reason = format!("the file ends here, it had {opened_bytes} bytes when it was opened");
+        let known_bytes = self.length_bytes();
+        let (code, reason) = if offset_bytes < known_bytes {
+            let reason = format!("the file ends here, it had {known_bytes} bytes when it was opened");
             (Code::ChangedMeanwhile, reason)
         } else {
-            (Code::ReadFailed, format!("that is past its end at {opened_bytes}"))
+            (Code::ReadFailed, format!("that is past its end at {known_bytes}"))
         };
         DiskError::new(code, Operation::Read, &self.path, reason).at(offset_bytes)
     }
@@ -109,7 +109,7 @@ impl Device for FileDevice {
     }
 
     fn length_bytes(&self) -> u64 {
-        self.opened_length_bytes.load(Ordering::Relaxed)
+        self.known_length_bytes.load(Ordering::Relaxed)
     }
 
     fn sector_size(&self) -> SectorSize {
@@ -154,7 +154,7 @@ impl Device for FileDevice {
                 Err(errno) => return Err(self.fail(Operation::Write, at, errno)),
             }
         }
-        self.opened_length_bytes.fetch_max(at, Ordering::Relaxed);
+        self.known_length_bytes.fetch_max(at, Ordering::Relaxed);
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Device for FileDevice {
         }
         rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, length_bytes))
             .map_err(|errno| self.fail(Operation::Resize, length_bytes, errno))?;
-        self.opened_length_bytes.store(length_bytes, Ordering::Relaxed);
+        self.known_length_bytes.store(length_bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -218,5 +218,6 @@ impl AsFd for FileDevice {
 impl Drop for FileDevice {
     fn drop(&mut self) {
         self.reader.finish(&self.file);
+        self.unlock();
     }
 }

@@ -5,8 +5,8 @@
 //! denies others (from byte 200); and the lock files of VMware products. Block devices have `O_EXCL` against mounts
 //! and claims instead of `flock`, which udev takes for a moment whenever it looks at one.
 //!
-//! **Invariant**: a writer shares with nobody; readers share with readers. Locks end with the descriptor, so nothing
-//! stale survives a crash.
+//! **Invariant**: a writer shares with nobody; readers share with readers. Locks end with the device, so nothing stale
+//! survives a crash.
 
 mod holder;
 mod vmware;
@@ -70,5 +70,15 @@ impl FileDevice {
             return Err(Errno::AGAIN);
         }
         Ok(())
+    }
+
+    /// Gives the locks back at once. Closing alone would leave them to a child process that was forked a moment ago and
+    /// has not yet closed its copy of the descriptor.
+    pub(crate) fn unlock(&self) {
+        // What was never locked, or cannot be, is as free as it can be.
+        let _bytes = sys::try_lock_bytes(self, LockKind::Released, ALL_BYTES);
+        if !self.is_block_device() {
+            let _whole = rustix::fs::flock(self, FlockOperation::Unlock);
+        }
     }
 }

@@ -3,7 +3,11 @@
 //! **Invariant**: nothing here keeps a pointer or a descriptor beyond the call.
 
 use failback_model::ByteRange;
+use failback_model::limits::PAGE_BYTES;
+use memmap2::MmapOptions;
 use rustix::io::Errno;
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Kind of a byte-range lock.
@@ -13,6 +17,8 @@ pub(crate) enum LockKind {
     Shared,
     /// Nobody else holds any.
     Exclusive,
+    /// None is held any more.
+    Released,
 }
 
 impl LockKind {
@@ -20,6 +26,7 @@ impl LockKind {
         match self {
             Self::Shared => libc::F_RDLCK as libc::c_short,
             Self::Exclusive => libc::F_WRLCK as libc::c_short,
+            Self::Released => libc::F_UNLCK as libc::c_short,
         }
     }
 }
@@ -70,25 +77,34 @@ fn lock_call(
     if result == -1 { Err(last_errno()) } else { Ok(lock.l_type) }
 }
 
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+/// Pages of `range` in the page cache (`cachestat`, since Linux 6.5), which stays as it is.
+pub(crate) fn cached_pages(file: &File, range: ByteRange) -> Result<u64, Errno> {
+    // One number on every architecture that Linux gained lately, and not yet named by the C library's bindings.
+    const CACHESTAT: libc::c_long = 451;
+    let bytes = [range.start(), range.length_bytes()];
+    // Cached, dirty, in writeback, evicted, evicted lately.
+    let mut counts = [0_u64; 5];
+    let file = libc::c_long::from(file.as_raw_fd());
+    // SAFETY: both arrays are laid out as the two structures of unsigned 64-bit fields and outlive the call.
+    let result = unsafe { libc::syscall(CACHESTAT, file, bytes.as_ptr(), counts.as_mut_ptr(), 0) };
+    if result == 0 { Ok(counts[0]) } else { Err(last_errno()) }
 }
 
-#[cfg(test)]
-pub(crate) mod residency {
-    //! What of a file the page cache holds, asked without changing it.
-
-    use memmap2::Mmap;
-    use std::fs::File;
-
-    /// For each page of the file, whether it is cached.
-    pub(crate) fn of(file: &File) -> Vec<bool> {
-        // SAFETY: a test's own file, which nothing shortens.
-        let map = unsafe { Mmap::map(file) }.expect("mapped");
-        let mut pages = vec![0_u8; map.len().div_ceil(4096)];
-        // SAFETY: the mapping spans `map.len()` bytes and `pages` has one byte for each of its pages.
-        let result = unsafe { libc::mincore(map.as_ptr() as *mut _, map.len(), pages.as_mut_ptr()) };
-        assert_eq!(result, 0, "mincore failed");
-        pages.iter().map(|page| page & 1 == 1).collect()
+/// For each page of `range`, which starts on one, whether it can be read without the medium (`mincore`). The page cache
+/// stays as it is. All of them where the kernel will not tell this user.
+pub(crate) fn resident_pages(file: &File, range: ByteRange) -> io::Result<Vec<bool>> {
+    let length = usize::try_from(range.length_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let map = MmapOptions::new().offset(range.start()).len(length).map_raw_read_only(file)?;
+    let mut pages = vec![0_u8; length.div_ceil(PAGE_BYTES as usize)];
+    // SAFETY: the mapping spans `length` bytes, `pages` has a byte for each of its pages, and no byte of the mapping is
+    // touched, so that a file that was shortened does no harm.
+    let result = unsafe { libc::mincore(map.as_mut_ptr().cast(), length, pages.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
     }
+    Ok(pages.into_iter().map(|page| page & 1 == 1).collect())
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

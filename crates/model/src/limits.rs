@@ -68,7 +68,7 @@ pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
 /// Most extents in a VMDK descriptor.
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
-pub const DROP_BEHIND_BYTES: u64 = 64 << 20;
+pub const DROP_BEHIND_BYTES: u64 = 256 << 20;
 /// Threads that may be asked for.
 pub const THREADS_MAX: usize = 64;
 

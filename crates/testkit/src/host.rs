@@ -3,9 +3,12 @@
 //! **Invariant**: what was attached or mounted is detached and unmounted when the value is dropped, also while a failed
 //! test unwinds. All of it needs root and panics saying so.
 
+use failback_blockio::DiskError;
+use failback_model::Code;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A loop device over a file.
@@ -83,6 +86,19 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         clean_up(Command::new("umount").arg(self.folder.path()));
+    }
+}
+
+/// Opens what this process has just closed. A child process that another test forks at that moment holds a copy of the
+/// descriptor until it runs its own program, and a block device is in use as long.
+pub fn reopen<T>(open: impl Fn() -> Result<T, DiskError>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match open() {
+            Ok(opened) => return opened,
+            Err(error) if error.code == Code::InUse && Instant::now() < deadline => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

@@ -8,6 +8,6 @@ mod random;
 
 pub use disk::{Content, GeneratedDisk, Mutation};
 pub use faulty::{Call, Damage, Fault, Faulty, FaultyDevice, When};
-pub use host::{LoopDevice, Mounted, run, sparse_file};
+pub use host::{LoopDevice, Mounted, reopen, run, sparse_file};
 pub use memory::{MemoryDevice, MemorySource};
 pub use random::Random;

@@ -82,7 +82,7 @@ impl FileDevice {
             path: path.into(),
             access,
             id,
-            opened_length_bytes: AtomicU64::new(length_bytes),
+            known_length_bytes: AtomicU64::new(length_bytes),
             sector_size,
             reader: Reader::new(&file, taken_bytes, mode),
             latch: Latch::default(),

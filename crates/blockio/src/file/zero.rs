@@ -51,7 +51,7 @@ impl FileDevice {
         }
         match self.fallocate(FallocateFlags::empty(), range) {
             Ok(()) => {
-                self.opened_length_bytes.fetch_max(range.end(), Ordering::Relaxed);
+                self.known_length_bytes.fetch_max(range.end(), Ordering::Relaxed);
                 Ok(true)
             }
             Err(Errno::OPNOTSUPP) => Ok(false),

@@ -2,7 +2,7 @@
 
 use failback_blockio::{Access, Device, FileDevice, ReadMode, Zeroing};
 use failback_model::{ByteRange, Code, SectorSize};
-use failback_testkit::{LoopDevice, Mounted, Random, sparse_file};
+use failback_testkit::{LoopDevice, Mounted, Random, reopen, sparse_file};
 use std::path::Path;
 
 const MIB: u64 = 1 << 20;
@@ -81,7 +81,7 @@ fn files_and_devices_hold_what_was_written() {
         let file = sparse_file(folder.path(), &format!("disk-{sector_bytes}"), 3 * MIB + 4096);
         let disk = LoopDevice::attach(&file, sector_bytes);
         for mode in [ReadMode::DropBehind, ReadMode::Direct] {
-            let device = FileDevice::open_with(disk.path(), Access::Write, mode).expect("opened");
+            let device = reopen(|| FileDevice::open_with(disk.path(), Access::Write, mode));
             assert_eq!(device.length_bytes(), 3 * MIB + 4096);
             assert_eq!(device.sector_size(), SectorSize::new(sector_bytes.into()).expect("possible"));
             assert!(device.is_block_device() && device.set_length(1).is_err());

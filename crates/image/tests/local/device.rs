@@ -4,7 +4,7 @@ use crate::raw::folder;
 use failback_blockio::{DiskError, Zeroing};
 use failback_image::{Access, CreateOptions, DeviceImage, Image, ImageFormat, ImageSpec};
 use failback_model::{ByteRange, Code, SectorSize};
-use failback_testkit::{LoopDevice, Mounted, run, sparse_file};
+use failback_testkit::{LoopDevice, Mounted, reopen, run, sparse_file};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ fn a_mounted_device_is_refused_and_free_again_afterwards() {
     assert!(error.reason.contains("is mounted at") && error.reason.contains(point), "{error}");
     DeviceImage::open(disk.path(), Access::Read).expect("reading harms nobody");
     drop(mounted);
-    open(disk.path()).expect("unmounted");
+    reopen(|| open(disk.path()));
 }
 
 #[test]

@@ -27,11 +27,13 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// The folder and the bare name of an existing file; links on the way, the last included, are followed once.
+    /// The folder and the bare name of an existing file; where the file is a link, those of what it leads to.
     pub(crate) fn of_existing(path: &Path) -> Result<(Self, OsString), DiskError> {
-        let real =
-            std::fs::canonicalize(path).map_err(|error| DiskError::io(Operation::Open, path, None, error))?;
-        Self::split(&real, Operation::Open)
+        let fail = |error| DiskError::io(Operation::Open, path, None, error);
+        if !std::fs::symlink_metadata(path).map_err(fail)?.is_symlink() {
+            return Self::split(path, Operation::Open);
+        }
+        Self::split(&std::fs::canonicalize(path).map_err(fail)?, Operation::Open)
     }
 
     /// The folder and the bare name of a file that is about to be made.

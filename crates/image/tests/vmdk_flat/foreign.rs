@@ -146,3 +146,17 @@ fn one_file_may_hold_several_extents_and_zero_has_none() {
     image.write_at(524_288, &[0; 4096]).expect("zeros are there already");
     assert!(image.write_at(524_280, &[1; 4096]).is_err(), "there is no file to hold data");
 }
+
+#[test]
+fn a_link_to_a_descriptor_is_the_disk_it_leads_to() {
+    let _guard = together();
+    let (folder, links) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let path = lay(folder.path(), ESXI_V3.as_bytes());
+    let link = links.path().join("current.vmdk");
+    std::os::unix::fs::symlink(&path, &link).expect("linked");
+    let (after, id) = write_once(&link);
+    expect_only_ids_changed(ESXI_V3, &after, "7f3ac1d9", id);
+    assert!(fs::symlink_metadata(&link).expect("there").is_symlink(), "the link stays one");
+    assert_eq!(fs::read(&path).expect("read"), after);
+    assert_eq!(fs::read_dir(links.path()).expect("listed").count(), 1);
+}

@@ -1,12 +1,10 @@
 //! The command line as a type. Everything that can be wrong about one value alone is found here; what depends on
 //! disks is found by the commands.
 
-use crate::size;
-use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use crate::{size, values};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use failback_image::{Provisioning, VmdkType};
-use failback_model::limits::THREADS_MAX;
 use failback_pass::{Compression, Refinement};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -242,7 +240,7 @@ pub(crate) struct ScanArgs {
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = size::parse)]
     pub(crate) block_size: u64,
     /// Reader threads at each end, 1 to 64; the number of processors unless given
-    #[arg(long, value_name = "N", value_parser = threads())]
+    #[arg(long, value_name = "N", value_parser = values::threads())]
     pub(crate) threads: Option<usize>,
 }
 
@@ -256,10 +254,10 @@ pub(crate) struct PassArgs {
     #[command(flatten)]
     pub(crate) scan: ScanArgs,
     /// Narrow blocks that differ to their 4 KiB pages: auto, on or off
-    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = refinement())]
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = values::refinement())]
     pub(crate) page_refinement: Refinement,
     /// Compress what ships: auto, off, or a zstd level from 1 to 22
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = compression)]
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = values::compression)]
     pub(crate) compression: Compression,
     /// Disk whose blocks DST may copy instead of receiving them; may be repeated
     #[arg(long, value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
@@ -271,10 +269,10 @@ pub(crate) struct PassArgs {
 #[command(next_help_heading = "New images")]
 pub(crate) struct NewImageArgs {
     /// How a created image takes space: thin (unless given), thick (lazily zeroed) or eager (zeroed)
-    #[arg(long, value_name = "HOW", value_parser = provisioning())]
+    #[arg(long, value_name = "HOW", value_parser = values::provisioning())]
     pub(crate) provisioning: Option<Provisioning>,
     /// Kind of a created VMDK; vmfs unless given
-    #[arg(long, value_name = "KIND", ignore_case = true, value_parser = vmdk_type())]
+    #[arg(long, value_name = "KIND", ignore_case = true, value_parser = values::vmdk_type())]
     pub(crate) vmdk_type: Option<VmdkType>,
 }
 
@@ -299,54 +297,6 @@ pub(crate) struct ProgressArgs {
     pub(crate) no_progress: bool,
 }
 
-/// Kinds of VMDK that can be created, by the names that VMware gives them.
-fn vmdk_type() -> impl TypedValueParser<Value = VmdkType> {
-    let help = |kind: VmdkType| match kind {
-        VmdkType::Vmfs => "descriptor and -flat file, as ESXi keeps a disk",
-        VmdkType::MonolithicFlat => "descriptor and one flat file, for hosted products",
-        VmdkType::TwoGbMaxExtentFlat => "descriptor and flat files of 2 GiB",
-        VmdkType::MonolithicSparse => "one sparse file",
-        VmdkType::TwoGbMaxExtentSparse => "descriptor and sparse files of 2 GiB",
-        VmdkType::StreamOptimized => "one compressed file, written in one go, for import",
-    };
-    let values = VmdkType::ALL.map(|kind| PossibleValue::new(kind.as_str()).help(help(kind)));
-    PossibleValuesParser::new(values).map(|word| {
-        let named = |kind: &VmdkType| kind.as_str().eq_ignore_ascii_case(&word);
-        VmdkType::ALL.into_iter().find(named).unwrap_or_default()
-    })
-}
-
-fn threads() -> impl TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<usize>::new().range(1..=THREADS_MAX as u64)
-}
-
-fn refinement() -> impl TypedValueParser<Value = Refinement> {
-    PossibleValuesParser::new(["auto", "on", "off"]).map(|word| match word.as_str() {
-        "on" => Refinement::On,
-        "off" => Refinement::Off,
-        _ => Refinement::Auto,
-    })
-}
-
-fn provisioning() -> impl TypedValueParser<Value = Provisioning> {
-    PossibleValuesParser::new(["thin", "thick", "eager"]).map(|word| match word.as_str() {
-        "thick" => Provisioning::Thick,
-        "eager" => Provisioning::Eager,
-        _ => Provisioning::Thin,
-    })
-}
-
-fn compression(text: &str) -> Result<Compression, String> {
-    match text {
-        "auto" => Ok(Compression::Auto),
-        "off" => Ok(Compression::Off),
-        level => match level.parse() {
-            Ok(level @ 1..=22) => Ok(Compression::Level(level)),
-            _ => Err("auto, off, or a level from 1 to 22".into()),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,14 +315,5 @@ mod tests {
         }
         Cli::command().debug_assert();
         look(&Cli::command());
-    }
-
-    #[test]
-    fn compression_is_a_word_or_a_level() {
-        assert_eq!(compression("auto"), Ok(Compression::Auto));
-        assert_eq!(compression("19"), Ok(Compression::Level(19)));
-        for wrong in ["0", "23", "-3", "fast", ""] {
-            assert!(compression(wrong).is_err(), "{wrong}");
-        }
     }
 }

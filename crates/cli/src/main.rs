@@ -16,6 +16,7 @@ mod summary;
 mod sync;
 mod transfer;
 mod usage;
+mod values;
 
 use args::{Cli, Command, ImageCommand};
 use clap::Parser;

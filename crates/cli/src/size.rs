@@ -1,4 +1,4 @@
-//! Sizes as people write and read them: powers of 1024 in, two meaningful digits out.
+//! Sizes as people write and read them: powers of 1024, with one decimal going out.
 
 /// Parses `512`, `64K`, `64KiB`, `10g`: a whole number and at most one unit, all units being powers of 1024.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {

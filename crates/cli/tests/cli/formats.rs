@@ -42,6 +42,21 @@ fn hash_is_the_same_for_every_format_that_holds_the_same_bytes() {
 }
 
 #[test]
+fn what_cannot_be_written_in_place_is_refused_with_a_way_out() {
+    let lab = Lab::new();
+    lab.noise("disk.raw", 24, 1 << 20);
+    lab.run(&["image", "convert", "--vmdk-type", "streamOptimized", "disk.raw", "export.vmdk"]).text(0);
+    let before = lab.state();
+    for words in [&["sync", "disk.raw", "export.vmdk"][..], &["sync", "--dry-run", "disk.raw", "export.vmdk"]]
+    {
+        let stderr = lab.run(words).text(3).stderr;
+        assert!(stderr.starts_with("error[FB105]: image kind cannot be written in place\n"), "{stderr}");
+        assert!(stderr.contains("remedy: sync into a new image"), "{stderr}");
+    }
+    assert_eq!(lab.state(), before);
+}
+
+#[test]
 fn the_root_tells_block_sizes_and_one_byte_apart() {
     let lab = Lab::new();
     lab.disk("disk.raw", 22, LENGTH);

@@ -11,6 +11,7 @@ use crate::latch::Latch;
 use crate::read::Reader;
 use crate::{Device, DiskError, Operation, Zeroing, sys};
 use failback_model::{ByteRange, Code, SectorSize};
+use rustix::fs::Advice;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -201,7 +202,7 @@ impl Device for FileDevice {
 
     fn drop_cached(&self) {
         // A hint: a medium without a cache has nothing to let go of.
-        let _advised = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+        let _advised = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
     }
 
     fn sync(&self) -> Result<(), DiskError> {

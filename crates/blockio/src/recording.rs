@@ -203,6 +203,10 @@ impl Device for RecordingDevice {
         self.inner.start_writeback(range);
     }
 
+    fn drop_cached(&self) {
+        self.inner.drop_cached();
+    }
+
     fn sync(&self) -> Result<(), DiskError> {
         self.log(Action::SyncBegan);
         self.inner.sync()?;

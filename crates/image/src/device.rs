@@ -105,6 +105,10 @@ impl Image for DeviceImage {
         if self.device.access() == Access::Write { self.device.sync() } else { Ok(()) }
     }
 
+    fn drop_cached(&self) {
+        self.device.drop_cached();
+    }
+
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError> {
         let have_bytes = self.device.length_bytes();
         let reason = format!(

@@ -163,6 +163,10 @@ impl Image for RawImage {
         if self.was_written.load(Ordering::Relaxed) { self.device.sync() } else { Ok(()) }
     }
 
+    fn drop_cached(&self) {
+        self.device.drop_cached();
+    }
+
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError> {
         require_length(self.name(), Operation::Resize, length_bytes)?;
         let old_bytes = self.device.length_bytes();

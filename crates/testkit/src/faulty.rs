@@ -210,6 +210,10 @@ impl<T: Device> Device for Faulty<T> {
         self.inner.start_writeback(range);
     }
 
+    fn drop_cached(&self) {
+        self.inner.drop_cached();
+    }
+
     fn sync(&self) -> Result<(), DiskError> {
         match self.strike(Call::Sync, ByteRange::new(0, self.length_bytes())) {
             None => self.inner.sync(),

@@ -2,7 +2,9 @@
 
 use crate::content::folder;
 use failback_blockio::{Access, AlignedBuffer, Device, FileDevice, ReadMode};
-use failback_testkit::Random;
+use failback_testkit::{LoopDevice, Random};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 const MIB: usize = 1 << 20;
 
@@ -44,4 +46,26 @@ fn direct_reads_see_what_was_just_written() {
         direct.read_at(4096, &mut buffer).expect("read");
         assert!(buffer.iter().all(|&byte| byte == value));
     }
+}
+
+#[test]
+fn what_is_dropped_is_read_from_the_medium() {
+    let folder = folder();
+    let below = folder.path().join("below");
+    std::fs::write(&below, vec![1; 1 << 20]).expect("written");
+    let disk = LoopDevice::attach(&below, 512);
+    let device = FileDevice::open_with(disk.path(), Access::Write, ReadMode::DropBehind).expect("opened");
+    device.write_at(0, &[2; 8192]).expect("written");
+    device.sync().expect("synced");
+    let mut bytes = [0; 8192];
+    device.read_at(0, &mut bytes).expect("read");
+    // The medium rots.
+    File::options()
+        .write(true)
+        .open(&below)
+        .and_then(|file| file.write_all_at(&[3; 4096], 4096))
+        .expect("changed");
+    device.drop_cached();
+    device.read_at(0, &mut bytes).expect("read");
+    assert_eq!((bytes[0], bytes[4096]), (2, 3));
 }

@@ -78,7 +78,8 @@ impl Pace {
             done_bytes,
             total_bytes,
             left: time_left(now.saturating_duration_since(self.start), done_bytes, total_bytes),
-            limiting: limiting(|stage| sample.since(&before, stage), now - before.at, self.totals.threads),
+            limiting: limiting(|stage| sample.since(&before, stage), now - before.at, self.totals.threads)
+                .or_else(|| sample.is_flushing()),
             counters: self.counters(&before, &sample),
         }
     }
@@ -131,6 +132,11 @@ impl Sample {
             blocks_differing: get(&progress.blocks_differing),
             times: Stage::ALL.map(|stage| progress.times.get(stage)),
         }
+    }
+
+    /// A call's time counts when it returns. Where none returns for as long as we look, it is a flush that lasts.
+    fn is_flushing(&self) -> Option<Stage> {
+        (self.written_bytes > 0).then_some(Stage::Flush)
     }
 
     fn since(&self, before: &Self, stage: Stage) -> Duration {
@@ -197,6 +203,8 @@ mod tests {
         assert_eq!(view.limiting, Some(Stage::Write));
         assert!(view.line().contains("scanned 1 GiB (0 B/s)"), "{}", view.line());
         assert!(view.line().contains("written 10 MiB (10 MiB/s)"), "{}", view.line());
+        let view = pace.observe(start + Duration::from_secs(9), &progress);
+        assert_eq!(view.limiting, Some(Stage::Flush), "a pass that stands still says what it waits for");
     }
 
     #[test]

@@ -41,9 +41,9 @@ pub(crate) fn show(args: &ProgressArgs, totals: Totals, progress: &Arc<Progress>
             let share = view.done_bytes as f64 / view.total_bytes.max(1) as f64;
             bar.set_position((share * BAR_STEPS as f64) as u64);
             bar.set_prefix(view.tail().trim_start_matches("; ").to_string());
-            // Two lines, for a terminal of 80 columns.
-            let (scan, data) = view.counters.split_at(2);
-            bar.set_message(format!("{}\n{}", scan.join(", "), data.join(", ")));
+            // Two counters a line fit a terminal of 80 columns.
+            let lines: Vec<_> = view.counters.chunks(2).map(|pair| pair.join(", ")).collect();
+            bar.set_message(lines.join("\n"));
         }
         if let Some(bar) = bar {
             bar.finish_and_clear();

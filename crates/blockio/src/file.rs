@@ -78,6 +78,7 @@ impl FileDevice {
 
     /// Refuses what would change a file opened for reading.
     fn require_write(&self, operation: Operation) -> Result<(), DiskError> {
+        self.latch.check(operation, &self.path)?;
         match self.access {
             Access::Write => Ok(()),
             Access::Read => {
@@ -118,6 +119,7 @@ impl Device for FileDevice {
     }
 
     fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.latch.check(Operation::Read, &self.path)?;
         let mut done = 0;
         while done < buffer.len() {
             let at = offset_bytes + done as u64;

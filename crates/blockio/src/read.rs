@@ -93,3 +93,17 @@ fn read_direct(direct: &OwnedFd, offset: u64, buffer: &mut [u8]) -> Result<usize
     buffer[..copied].copy_from_slice(&bounce[skip..skip + copied]);
     Ok(copied)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_disks_larger_than_half_of_memory_go_past_the_cache_unasked() {
+        let file = tempfile::tempfile_in("/var/tmp").expect("a file");
+        let is_direct = |taken, mode| matches!(Reader::new(&file, taken, mode), Reader::Direct(_));
+        assert!(!is_direct(memory_bytes() / 2, ReadMode::Auto));
+        assert!(is_direct(memory_bytes() / 2 + 1, ReadMode::Auto));
+        assert!(!is_direct(u64::MAX, ReadMode::DropBehind) && is_direct(0, ReadMode::Direct));
+    }
+}

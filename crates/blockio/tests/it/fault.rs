@@ -3,7 +3,7 @@
 use crate::content::{folder, read_all};
 use failback_blockio::{Access, Device, FileDevice, MappedFile, Zeroing};
 use failback_model::{ByteRange, Code};
-use failback_testkit::{LoopDevice, Mounted, sparse_file};
+use failback_testkit::{LoopDevice, Mounted, reopen, sparse_file};
 use std::fs::File;
 
 const MIB: u64 = 1 << 20;
@@ -51,7 +51,7 @@ fn a_full_file_system_says_so_and_the_second_run_succeeds() {
 }
 
 #[test]
-fn after_a_failed_flush_nothing_is_ever_durable_again() {
+fn after_a_failed_flush_everything_is_refused_until_it_is_opened_again() {
     let tmpfs = Mounted::tmpfs(MIB);
     let file = sparse_file(tmpfs.path(), "promises-more-than-it-has", 8 * MIB);
     let disk = LoopDevice::attach(&file, 512);
@@ -62,4 +62,10 @@ fn after_a_failed_flush_nothing_is_ever_durable_again() {
     let second = device.sync().unwrap_err();
     assert_eq!(second.code, Code::FlushFailed);
     assert!(second.to_string().contains("an earlier flush failed"), "{second}");
+    assert_eq!(device.write_at(0, b"x").unwrap_err().code, Code::FlushFailed);
+    assert_eq!(device.read_at(0, &mut [0]).unwrap_err().code, Code::FlushFailed);
+    drop(device);
+    let again = reopen(|| FileDevice::open(disk.path(), Access::Write));
+    again.write_at(0, b"x").expect("the first page is there");
+    again.sync().expect("synced");
 }

@@ -6,18 +6,13 @@
 use super::folder::Folder;
 use failback_blockio::{DiskError, Operation};
 use failback_format::vmdk::descriptor::Descriptor;
+use failback_format::vmdk::sparse::{HEADER_BYTES, SparseHeader};
 use failback_model::Code;
 use failback_model::limits::DESCRIPTOR_MAX_BYTES;
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
-const SECTOR_BYTES: u64 = 512;
-/// First bytes of a hosted sparse file, which may hold a delta's descriptor.
-const SPARSE_MAGIC: &[u8] = b"KDMV";
-/// Where such a file's header says at which sector its descriptor lies, and how many sectors it takes.
-const EMBEDDED_AT: std::ops::Range<usize> = 28..44;
 /// How the files end that hold a guest's bytes or a map of them, never a descriptor.
 const DATA_SUFFIXES: [&[u8]; 6] =
     [b"-flat.vmdk", b"-delta.vmdk", b"-sesparse.vmdk", b"-ctk.vmdk", b"-rdm.vmdk", b"-rdmp.vmdk"];
@@ -29,8 +24,13 @@ pub(crate) fn refuse_parent(folder: &Folder, own_name: &OsStr, own: &Descriptor)
         if name == own_name || !may_hold_descriptor(name) {
             continue;
         }
-        let Some(other) = descriptor_of(folder, name) else { continue };
-        if is_child(&other, own, own_name, &names) {
+        let Some(text) = text_of(folder, name) else { continue };
+        let hangs_on_it = match Descriptor::parse(&text) {
+            Ok(other) => is_child(&other, own, own_name, &names),
+            // A version of tomorrow, or damage: what still names this disk counts.
+            Err(_) => hints_at(&text, own_name),
+        };
+        if hangs_on_it {
             let reason = format!("{} is a delta over it", folder.path_of(name).display());
             let path = folder.path_of(own_name);
             return Err(DiskError::new(Code::ImageHasChild, Operation::Open, &path, reason));
@@ -52,27 +52,30 @@ fn is_split(name: &[u8]) -> bool {
     digits >= 3 && (head.ends_with(b"-f") || head.ends_with(b"-s"))
 }
 
-/// The descriptor in a sibling; what cannot be read or is none names no parent.
-fn descriptor_of(folder: &Folder, name: &OsStr) -> Option<Descriptor> {
+/// The descriptor's text in a sibling; what cannot be read or holds none names no parent.
+fn text_of(folder: &Folder, name: &OsStr) -> Option<Vec<u8>> {
     let file = folder.open(name, false).ok()?;
-    let mut head = [0; SECTOR_BYTES as usize];
+    let mut head = [0; HEADER_BYTES];
     let count = file.read_at(&mut head, 0).ok()?;
     let head = &head[..count];
     if Descriptor::is_signature(head) {
-        let bytes = folder.read_small(name, &file).ok()??;
-        return Descriptor::parse(&bytes).ok();
+        return folder.read_small(name, &file).ok()?;
     }
-    if !head.starts_with(SPARSE_MAGIC) {
-        return None;
-    }
-    let number = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
-    let (start, sectors) = (number(EMBEDDED_AT.start)?, number(EMBEDDED_AT.start + 8)?);
-    let length = sectors.checked_mul(SECTOR_BYTES).filter(|&length| length <= DESCRIPTOR_MAX_BYTES as u64)?;
-    let mut bytes = Vec::new();
-    let mut at = &file;
-    std::io::Seek::seek(&mut at, std::io::SeekFrom::Start(start.checked_mul(SECTOR_BYTES)?)).ok()?;
-    at.take(length).read_to_end(&mut bytes).ok()?;
-    Descriptor::parse(&bytes).ok()
+    let header = SparseHeader::parse(head.try_into().ok()?, 0).ok()?;
+    let room = header.descriptor_range().filter(|room| room.length_bytes() <= DESCRIPTOR_MAX_BYTES as u64)?;
+    let mut bytes = vec![0; room.length_bytes() as usize];
+    file.read_exact_at(&mut bytes, room.start()).ok()?;
+    Some(bytes)
+}
+
+/// Whether a text that is no descriptor we know has a hint at `own_name`.
+fn hints_at(text: &[u8], own_name: &OsStr) -> bool {
+    const KEY: &[u8] = b"parentfilenamehint";
+    let own_name = own_name.as_bytes();
+    text.split(|&byte| byte == b'\n').any(|line| {
+        let is_hint = line.get(..KEY.len()).is_some_and(|key| key.eq_ignore_ascii_case(KEY));
+        is_hint && line.windows(own_name.len()).any(|window| window == own_name)
+    })
 }
 
 /// Whether `other` hangs on the disk `own` called `own_name`.

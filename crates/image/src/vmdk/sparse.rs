@@ -8,6 +8,8 @@ pub(super) mod cache;
 pub(super) mod grains;
 mod store;
 pub(super) mod tables;
+#[cfg(test)]
+mod tests;
 
 use grains::{Grains, Run, Runs};
 use tables::Tables;

@@ -139,6 +139,10 @@ impl Image for SparseDisk {
         self.extent.start_writeback(range);
     }
 
+    fn drop_cached(&self) {
+        self.extent.drop_cached();
+    }
+
     fn flush(&self) -> Result<(), DiskError> {
         self.extent.flush()
     }

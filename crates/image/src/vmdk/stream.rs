@@ -4,13 +4,13 @@
 //! checksum holds, and it inflates to no more than a grain.
 
 use super::sparse::cache::TableCache;
-use super::sparse::grains::split;
+use super::sparse::grains::{Presence, data_run, split};
 use super::sparse::tables::Tables;
 use super::sparse::{read_descriptor, read_header, refused};
 use failback_blockio::{Device, DiskError, Operation, UnitSource};
 use failback_format::vmdk::descriptor::SECTOR_BYTES;
 use failback_format::vmdk::sparse::{
-    FLAG_MARKERS, GrainEntry, GrainGeometry, HEADER_BYTES, SparseError, SparseHeader, TABLE_ENTRIES,
+    FLAG_MARKERS, GrainEntry, GrainGeometry, HEADER_BYTES, SparseError, SparseHeader,
 };
 use failback_format::vmdk::stream::{GRAIN_MARKER_BYTES, Marker, compressed_max_bytes, inflate_grain};
 use failback_model::limits::INFLATED_GRAINS_MAX;
@@ -136,6 +136,12 @@ impl StreamExtent {
         Ok(bytes)
     }
 
+    /// Lets go of what is cached of it, here and by the kernel.
+    pub(super) fn drop_cached(&self) {
+        self.inflated.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.device.drop_cached();
+    }
+
     /// Reads every grain; one finding for each that is damaged.
     pub(super) fn check(&self) -> Result<Vec<Finding>, DiskError> {
         let geometry = self.geometry_in_grains();
@@ -223,26 +229,11 @@ impl UnitSource for StreamExtent {
     }
 
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
-        let geometry = self.geometry_in_grains();
-        let mut grain = from_bytes / geometry.grain_bytes();
-        while grain < geometry.grain_count() {
+        data_run(self.geometry_in_grains(), from_bytes, |grain| {
             if self.used[split(grain).0 as usize] == 0 {
-                grain = (grain / u64::from(TABLE_ENTRIES) + 1) * u64::from(TABLE_ENTRIES);
-                continue;
+                return Ok(Presence::NoneInTable);
             }
-            if matches!(self.entry(grain)?, GrainEntry::At(_)) {
-                break;
-            }
-            grain += 1;
-        }
-        let mut end = grain;
-        let last =
-            grain.next_multiple_of(u64::from(TABLE_ENTRIES)).max(grain + 1).min(geometry.grain_count());
-        while end < last && matches!(self.entry(end)?, GrainEntry::At(_)) {
-            end += 1;
-        }
-        let start = (grain * geometry.grain_bytes()).max(from_bytes);
-        let end_bytes = (end * geometry.grain_bytes()).min(geometry.length_bytes());
-        Ok((start < end_bytes).then(|| ByteRange::new(start, end_bytes)))
+            self.entry(grain).map(Presence::of)
+        })
     }
 }

@@ -79,6 +79,10 @@ impl Image for StreamDisk {
 
     fn start_writeback(&self, _range: ByteRange) {}
 
+    fn drop_cached(&self) {
+        self.extent.drop_cached();
+    }
+
     fn flush(&self) -> Result<(), DiskError> {
         Ok(())
     }

@@ -11,6 +11,7 @@ mod window;
 
 use super::embedded;
 use super::sparse::refused;
+use super::stream::StreamExtent;
 use crate::vmdk::parts::Parts;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use emitter::Emitter;
@@ -36,6 +37,8 @@ pub struct StreamWriter {
     packed: Condvar,
     /// Held by whoever writes grains out. Taken before `window`, never the other way round.
     emitter: Mutex<Emitter>,
+    /// The finished file, from which it can be read.
+    finished: OnceLock<StreamExtent>,
     failed: OnceLock<String>,
 }
 
@@ -71,6 +74,7 @@ impl StreamWriter {
             window: Mutex::new(Window::new(header.geometry)),
             packed: Condvar::new(),
             emitter: Mutex::new(Emitter::new(device.clone(), &header)),
+            finished: OnceLock::new(),
             failed: OnceLock::new(),
             device,
         })
@@ -184,12 +188,15 @@ impl UnitSource for StreamWriter {
 
     fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let range = self.checked(Operation::Read, offset_bytes, buffer.len() as u64)?;
+        if let Some(finished) = self.finished.get() {
+            return finished.read_at(offset_bytes, buffer);
+        }
         let window = self.lock();
         if let Some((_, part)) =
             self.geometry_in_grains().cut(range).find(|&(grain, _)| window.was_written(grain))
         {
             let reason =
-                "a streamOptimized image is not read back while it is written; open it when it is closed";
+                "a streamOptimized image is not read back while it is written, only when it is closed";
             return Err(self.error(Code::ImageUnsupported, Operation::Read, part.start(), reason));
         }
         buffer.fill(0);
@@ -197,6 +204,9 @@ impl UnitSource for StreamWriter {
     }
 
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
+        if let Some(finished) = self.finished.get() {
+            return finished.next_data(from_bytes);
+        }
         let geometry = self.geometry_in_grains();
         let next = self.lock().next_written(from_bytes / geometry.grain_bytes());
         Ok(next.map(|grain| {
@@ -249,6 +259,13 @@ impl Image for StreamWriter {
 
     fn start_writeback(&self, _range: ByteRange) {}
 
+    fn drop_cached(&self) {
+        match self.finished.get() {
+            Some(finished) => finished.drop_cached(),
+            None => self.device.drop_cached(),
+        }
+    }
+
     fn flush(&self) -> Result<(), DiskError> {
         self.checked(Operation::Flush, 0, 0)?;
         // What waits in the window has no place yet: only `close` makes an image of it.
@@ -266,11 +283,14 @@ impl Image for StreamWriter {
         let mut emitter = self.emitter.lock().unwrap_or_else(PoisonError::into_inner);
         self.latch(emitter.finish())?;
         self.lock().settle_all();
+        if self.finished.get().is_none() {
+            let _first = self.finished.set(StreamExtent::open(self.device.clone())?);
+        }
         Ok(())
     }
 
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         self.checked(Operation::Read, 0, 0)?;
-        Ok(Vec::new())
+        self.finished.get().map_or_else(|| Ok(Vec::new()), StreamExtent::check)
     }
 }

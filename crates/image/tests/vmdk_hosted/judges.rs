@@ -12,7 +12,7 @@ use std::path::Path;
 use vmdk::VmdkReader;
 
 /// Lengths that end within a sector run, a grain and a table.
-const LENGTHS: [u64; 5] = [512, GRAIN, 3 * GRAIN + 1536, (32 << 20) + 512, 67 * 1000 * 512];
+const LENGTHS: [u64; 3] = [512, 3 * GRAIN + 1536, (32 << 20) + 512];
 
 const DISSECT: &str = "
 import shutil, sys

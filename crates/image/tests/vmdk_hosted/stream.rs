@@ -56,7 +56,7 @@ fn walk(path: &Path) -> Vec<u64> {
 #[test]
 fn disorder_within_a_window_comes_out_in_order() {
     let _guard = together();
-    let length_bytes = 200 * (1 << 20) + 512;
+    let length_bytes = 130 * (1 << 20) + 512;
     let bytes = content(5, length_bytes);
     let (_folder, path, image) = begin(length_bytes);
     // Each thread takes the next block but delivers after a delay of up to a window.
@@ -139,6 +139,9 @@ fn an_unfinished_stream_is_no_image_and_a_finished_one_is_not_written() {
     assert!(error.reason.contains("never finished"), "{error}");
     image.close().expect("closed");
     image.close().expect("closed twice");
+    image.read_at(GRAIN, &mut bytes).expect("a finished stream reads");
+    assert!(bytes[..512].iter().all(|&byte| byte == 5) && failback_model::is_zero(&bytes[512..]));
+    assert_eq!(image.check().expect("checked"), []);
     assert_eq!(image.write_at(0, &[1]).expect_err("closed").code, Code::ImageReadOnlyKind);
     drop(image);
     assert_eq!(refusal(&path, Access::Write).code, Code::ImageReadOnlyKind);

@@ -8,7 +8,7 @@ use super::cache::TableCache;
 use super::tables::Survey;
 use failback_blockio::{DiskError, Operation};
 use failback_format::vmdk::descriptor::SECTOR_BYTES;
-use failback_format::vmdk::sparse::{GrainEntry, SECTORS_MAX, SparseHeader, TABLE_ENTRIES};
+use failback_format::vmdk::sparse::{GrainEntry, GrainGeometry, SECTORS_MAX, SparseHeader, TABLE_ENTRIES};
 use failback_model::{ByteRange, Code};
 
 /// The map of an extent in memory.
@@ -93,6 +93,53 @@ impl Grains {
 /// Table of a grain, and its entry there.
 pub(in crate::vmdk) const fn split(grain: u64) -> (u32, usize) {
     ((grain / TABLE_ENTRIES as u64) as u32, (grain % TABLE_ENTRIES as u64) as usize)
+}
+
+/// Whether a grain is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::vmdk) enum Presence {
+    /// It has a place in the file.
+    There,
+    /// It is zero.
+    Hole,
+    /// So is every grain of its table.
+    NoneInTable,
+}
+
+impl Presence {
+    /// What an entry says.
+    pub(in crate::vmdk) const fn of(entry: GrainEntry) -> Self {
+        match entry {
+            GrainEntry::At(_) => Self::There,
+            GrainEntry::Hole | GrainEntry::Zero => Self::Hole,
+        }
+    }
+}
+
+/// First run of grains that are there, at or after `from_bytes`. A run ends with its table at the latest: whoever asks
+/// unit by unit must not walk the whole disk each time.
+pub(in crate::vmdk) fn data_run(
+    geometry: GrainGeometry,
+    from_bytes: u64,
+    mut presence: impl FnMut(u64) -> Result<Presence, DiskError>,
+) -> Result<Option<ByteRange>, DiskError> {
+    let table_end = |grain: u64| (grain + 1).next_multiple_of(u64::from(TABLE_ENTRIES));
+    let mut grain = from_bytes / geometry.grain_bytes();
+    while grain < geometry.grain_count() {
+        match presence(grain)? {
+            Presence::There => break,
+            Presence::Hole => grain += 1,
+            Presence::NoneInTable => grain = table_end(grain),
+        }
+    }
+    let last = table_end(grain).min(geometry.grain_count());
+    let mut end = grain;
+    while end < last && presence(end)? == Presence::There {
+        end += 1;
+    }
+    let start = (grain * geometry.grain_bytes()).max(from_bytes);
+    let end_bytes = (end * geometry.grain_bytes()).min(geometry.length_bytes());
+    Ok((start < end_bytes).then(|| ByteRange::new(start, end_bytes)))
 }
 
 /// Runs in the order of the disk.

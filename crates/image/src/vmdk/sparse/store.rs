@@ -3,12 +3,11 @@
 //! **Invariant**: the map is held only while places are looked up or handed out, never while data moves.
 
 use super::SparseExtent;
-use super::grains::{Run, split};
+use super::grains::{Presence, Run, data_run, split};
 use super::tables::{Tables, read_header};
 use crate::vmdk::extent::ExtentStore;
 use crate::vmdk::parts::Parts;
 use failback_blockio::{DiskError, Operation, UnitSource, Zeroing};
-use failback_format::vmdk::sparse::{GrainEntry, TABLE_ENTRIES};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding, SectorSize};
 use std::path::Path;
 use std::sync::PoisonError;
@@ -39,29 +38,13 @@ impl UnitSource for SparseExtent {
 
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
         self.refuse_failed(Operation::Seek)?;
-        let geometry = self.geometry_in_grains();
         let mut grains = self.lock();
-        let mut grain = from_bytes / geometry.grain_bytes();
-        while grain < geometry.grain_count() {
+        data_run(self.geometry_in_grains(), from_bytes, |grain| {
             if grains.used[split(grain).0 as usize] == 0 {
-                grain = (grain / u64::from(TABLE_ENTRIES) + 1) * u64::from(TABLE_ENTRIES);
-                continue;
+                return Ok(Presence::NoneInTable);
             }
-            if matches!(grains.entry(self, grain)?, GrainEntry::At(_)) {
-                break;
-            }
-            grain += 1;
-        }
-        let start = (grain * geometry.grain_bytes()).max(from_bytes);
-        // A run ends with its table at the latest: whoever asks unit by unit must not walk the whole disk each time.
-        let last =
-            grain.next_multiple_of(u64::from(TABLE_ENTRIES)).max(grain + 1).min(geometry.grain_count());
-        let mut end = grain;
-        while end < last && matches!(grains.entry(self, end)?, GrainEntry::At(_)) {
-            end += 1;
-        }
-        let end_bytes = (end * geometry.grain_bytes()).min(geometry.length_bytes());
-        Ok((start < end_bytes).then(|| ByteRange::new(start, end_bytes)))
+            grains.entry(self, grain).map(Presence::of)
+        })
     }
 }
 
@@ -106,6 +89,10 @@ impl ExtentStore for SparseExtent {
         if let Ok(runs) = self.runs(range) {
             runs.into_iter().filter_map(Run::in_file).for_each(|file| self.device.start_writeback(file));
         }
+    }
+
+    fn drop_cached(&self) {
+        self.device.drop_cached();
     }
 
     fn flush(&self) -> Result<(), DiskError> {

@@ -108,7 +108,7 @@ impl Tables {
     }
 
     /// Sectors of the file where the copies of a table lie.
-    fn copies(&self, table: u32) -> impl Iterator<Item = u64> + '_ {
+    pub(super) fn copies(&self, table: u32) -> impl Iterator<Item = u64> + '_ {
         let copy = move |directory: &[u32]| directory.get(table as usize).map(|&sector| u64::from(sector));
         [copy(&self.directory), copy(&self.redundant)].into_iter().flatten().filter(|&sector| sector != 0)
     }

@@ -9,7 +9,7 @@ use super::extent::ExtentStore;
 use super::sparse::SparseExtent;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_blockio::{Access, DiskError, Operation, UnitSource, Zeroing};
-use failback_format::vmdk::descriptor::{CreateType, Descriptor};
+use failback_format::vmdk::descriptor::{CreateType, Descriptor, is_content_id};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,7 +75,7 @@ impl SparseDisk {
             return Ok(());
         }
         let renewed = now
-            .with_content_id_in_place(fresh_content_id(now.content_id()))
+            .with_content_id_in_place(fresh_content_id_of(&now))
             .map_err(|error| DiskError::new(error.code(), operation, &self.path, error.to_string()))?;
         self.extent.write_descriptor(renewed.bytes())?;
         *now = renewed;
@@ -158,5 +158,17 @@ impl Image for SparseDisk {
 
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         self.extent.check()
+    }
+}
+
+/// A fresh content id of as many digits as the old one has, or of eight where those are too few to be unlike others.
+fn fresh_content_id_of(now: &Descriptor) -> u32 {
+    const LEAST_DIGITS: usize = 6;
+    let digits = if now.content_id_digits() < LEAST_DIGITS { 8 } else { now.content_id_digits().min(8) };
+    loop {
+        let id = fresh_content_id(now.content_id()) >> (32 - 4 * digits);
+        if is_content_id(id) && id != now.content_id() {
+            return id;
+        }
     }
 }

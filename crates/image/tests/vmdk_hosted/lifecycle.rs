@@ -69,6 +69,26 @@ fn reading_changes_nothing_and_writing_marks_until_close() {
 }
 
 #[test]
+fn a_content_id_without_its_zeros_moves_no_byte() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = made(folder.path(), SPARSE, &content(1, GRAIN));
+    let mut file = std::fs::read(&path).expect("read");
+    let at = file.windows(4).position(|word| word == b"CID=").expect("a descriptor") + 4;
+    // What qemu writes for 0x0123abc: seven digits.
+    file.splice(at..at + 8, *b"0123abc");
+    file.splice(21 * 512 - 1..21 * 512 - 1, [0]);
+    std::fs::write(&path, &file).expect("written");
+    let image = open(&path, Access::Write).expect("opened");
+    image.write_at(0, &[1]).expect("written");
+    let id = image.identity().content_id.expect("an id");
+    image.close().expect("closed");
+    let after = std::fs::read(&path).expect("read");
+    assert_eq!(after[at..at + 8], *format!("{id:07x}\n").as_bytes());
+    assert_eq!(after[at + 8..at + 200], file[at + 8..at + 200]);
+}
+
+#[test]
 fn both_tables_follow_and_either_copy_is_enough() {
     let _guard = together();
     for (stale, other) in [(56, 48), (48, 56)] {

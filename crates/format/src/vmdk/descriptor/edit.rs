@@ -9,8 +9,13 @@ const SHORT_ID_DIGITS: usize = 8;
 impl Descriptor {
     /// The same with another content id, in `CID` and in the last digits of `ddb.longContentID`.
     pub fn with_content_id(&self, content_id: u32) -> Result<Self, DescriptorError> {
+        self.with_content_id_of(content_id, SHORT_ID_DIGITS)
+    }
+
+    fn with_content_id_of(&self, content_id: u32, least_digits: usize) -> Result<Self, DescriptorError> {
         let digits = format!("{content_id:08x}").into_bytes();
-        let mut edits = vec![(self.content_id_at.clone(), digits.clone())];
+        let short = format!("{content_id:0least_digits$x}").into_bytes();
+        let mut edits = vec![(self.content_id_at.clone(), short)];
         if let Some(at) = self.ddb_at("longContentID")
             && at.len() >= SHORT_ID_DIGITS
             && self.bytes[at.clone()].iter().all(u8::is_ascii_hexdigit)
@@ -21,9 +26,9 @@ impl Descriptor {
     }
 
     /// The same for an embedded descriptor: its bytes keep their number, what the text gains is taken from the NULs
-    /// behind it.
+    /// behind it. An id of as many digits as the old one moves no other byte, so that a torn write breaks no line.
     pub fn with_content_id_in_place(&self, content_id: u32) -> Result<Self, DescriptorError> {
-        let edited = self.with_content_id(content_id)?;
+        let edited = self.with_content_id_of(content_id, self.content_id_digits())?;
         let (needed, room) = (parse::text_length(&edited.bytes), self.bytes.len());
         if needed > room {
             return Err(DescriptorError::NoRoom { needed, room });
@@ -31,6 +36,11 @@ impl Descriptor {
         let mut bytes = edited.bytes;
         bytes.resize(room, 0);
         Self::parse(&bytes)
+    }
+
+    /// Digits of the content id as the descriptor writes it; some writers leave zeros in front out.
+    pub fn content_id_digits(&self) -> usize {
+        self.content_id_at.len()
     }
 
     /// The same with its last extent made `last_bytes` long and `added` behind it; the cylinders follow.

@@ -158,7 +158,7 @@ impl Manifest {
 
     /// Digests of some blocks. Panics past the last block.
     pub fn entries(&self, blocks: BlockRange) -> &[[u8; 32]] {
-        &self.map.as_slice()[self.entry_bytes(blocks)].as_chunks().0[..]
+        &self.map.as_slice()[self.entry_bytes(blocks)].as_chunks().0
     }
 
     /// Digest of a chunk: as sealed, or over its entries as they stand. Panics where there is no such chunk.

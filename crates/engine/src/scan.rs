@@ -38,13 +38,14 @@ pub struct Scan {
     pub meter: Meter,
 }
 
-/// One step of the plan.
+/// One step of the plan: one segment, or a hole of any length.
 struct Step {
     ticket: u64,
     blocks: BlockRange,
-    /// Units to read into; empty for a hole.
+    /// Blocks that hold data, in order; the others are holes.
+    data: Vec<BlockRange>,
+    /// Units to read into, in order; empty where nothing is kept.
     buffers: Vec<AlignedBuffer>,
-    is_hole: bool,
 }
 
 /// The plan and how far the listener is.
@@ -63,6 +64,7 @@ struct Plan {
 
 struct Progress {
     delivered: u64,
+    is_awaited: bool,
     is_stopped: bool,
 }
 
@@ -98,7 +100,7 @@ impl<'a> Shared<'a> {
         Self {
             scan,
             plan: Mutex::new(Plan { next_block, next_ticket: 0, data: ByteRange::new(start, start) }),
-            progress: Mutex::new(Progress { delivered: 0, is_stopped: false }),
+            progress: Mutex::new(Progress { delivered: 0, is_awaited: false, is_stopped: false }),
             advanced: Condvar::new(),
         }
     }
@@ -128,8 +130,11 @@ impl<'a> Shared<'a> {
                 }
                 next += 1;
             }
-            lock(&self.progress).delivered = next;
-            self.advanced.notify_all();
+            let mut progress = lock(&self.progress);
+            progress.delivered = next;
+            if std::mem::take(&mut progress.is_awaited) {
+                self.advanced.notify_all();
+            }
         }
         Ok(())
     }
@@ -145,11 +150,7 @@ impl<'a> Shared<'a> {
                 Err(error) => return drop(runs.send(Err(error))),
             };
             let ticket = step.ticket;
-            let run = if step.is_hole {
-                Ok(DigestRun::zeros(step.blocks))
-            } else {
-                read_segment(self.scan, step.blocks, step.buffers, &mut scratch)
-            };
+            let run = read_segment(self.scan, step, &mut scratch);
             if runs.send(run.map(|run| (ticket, run))).is_err() {
                 return;
             }
@@ -162,49 +163,75 @@ impl<'a> Shared<'a> {
         let ahead = self.scan.threads.max(1) as u64 * AHEAD_SEGMENTS;
         let mut progress = lock(&self.progress);
         while plan.next_ticket >= progress.delivered + ahead && !progress.is_stopped {
+            progress.is_awaited = true;
             progress = self.advanced.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
         if progress.is_stopped {
             return Ok(None);
         }
         drop(progress);
-        let Some((blocks, is_hole)) = plan.advance(self.scan)? else { return Ok(None) };
+        let Some((blocks, data)) = plan.advance(self.scan)? else { return Ok(None) };
         let ticket = plan.next_ticket;
         plan.next_ticket += 1;
+        let layout = self.scan.layout;
+        let units = data.iter().flat_map(|&part| units(layout, part));
         let buffers = match &self.scan.keep {
-            Some(pool) if !is_hole => units(self.scan.layout, blocks)
-                .map(|unit| pool.acquire(byte_count(self.scan.layout, unit)))
-                .collect(),
-            _ => Vec::new(),
+            Some(pool) => units.map(|unit| pool.acquire(byte_count(layout, unit))).collect(),
+            None => Vec::new(),
         };
-        Ok(Some(Step { ticket, blocks, buffers, is_hole }))
+        Ok(Some(Step { ticket, blocks, data, buffers }))
     }
 }
 
 impl Plan {
-    /// The next run of blocks, and whether all of it is a hole. A block with any data in it is read.
-    fn advance(&mut self, scan: &Scan) -> Result<Option<(BlockRange, bool)>, DiskError> {
+    /// The next run of blocks, and which of them hold data: to the end of a segment, or a hole as far as it goes. A block
+    /// with any data in it is read.
+    fn advance(&mut self, scan: &Scan) -> Result<Option<(BlockRange, Vec<BlockRange>)>, DiskError> {
         let (layout, end) = (scan.layout, scan.blocks.end.0);
-        let block_bytes = layout.block_size().bytes();
         let start = self.next_block;
         if start >= end {
             return Ok(None);
         }
-        if self.data.end() <= start * block_bytes {
-            let rest = ByteRange::new(layout.length_bytes(), layout.length_bytes());
-            self.data = scan.source.next_data(start * block_bytes)?.unwrap_or(rest);
+        let segment = layout.segment_blocks();
+        let mut stop = ((start / segment + 1) * segment).min(end);
+        let mut data = Vec::new();
+        let mut at = start;
+        while at < stop {
+            let part = self.next_data(scan, at)?;
+            if part.start.0 >= stop {
+                break;
+            }
+            at = part.end.0.min(stop);
+            data.push(BlockRange::new(part.start.0, at));
         }
-        let first_data = (self.data.start() / block_bytes).min(end);
-        let (stop, is_hole) = if first_data > start || self.data.is_empty() {
-            (if self.data.is_empty() { end } else { first_data }, true)
-        } else {
-            let segment = layout.segment_blocks();
-            let stop = (start / segment + 1) * segment;
-            (stop.min(self.data.end().div_ceil(block_bytes)).min(end), false)
-        };
+        if data.is_empty() {
+            // Nothing in this segment: the hole reaches to the segment in which data starts.
+            let next = self.next_data(scan, start)?.start.0;
+            stop = stop.max(next - next % segment).min(end);
+        }
         self.next_block = stop;
-        Ok(Some((BlockRange::new(start, stop), is_hole)))
+        Ok(Some((BlockRange::new(start, stop), data)))
     }
+
+    /// First blocks with data at or after `from`; an empty run at the end where there are none.
+    fn next_data(&mut self, scan: &Scan, from: u64) -> Result<BlockRange, DiskError> {
+        let (layout, end) = (scan.layout, scan.blocks.end.0);
+        let start = layout.bytes_of(BlockRange::new(from, from)).start();
+        if self.data.end() <= start {
+            let rest = ByteRange::new(layout.length_bytes(), layout.length_bytes());
+            self.data = scan.source.next_data(start)?.and_then(|data| data.intersection(whole_of(layout))).unwrap_or(rest);
+        }
+        if self.data.is_empty() {
+            return Ok(BlockRange::new(end, end));
+        }
+        let blocks = layout.blocks_covering(self.data);
+        let first = blocks.start.0.max(from).min(end);
+        Ok(BlockRange::new(first, blocks.end.0.min(end).max(first)))
+    }
+}
+
+fn whole_of(layout: Layout) -> ByteRange {
+    ByteRange::new(0, layout.length_bytes())
 }
 
 /// A run of blocks cut into units.
@@ -219,24 +246,24 @@ fn byte_count(layout: Layout, blocks: BlockRange) -> usize {
     layout.bytes_of(blocks).length_bytes() as usize
 }
 
-/// Reads and hashes one segment, unit by unit, so that a unit is hashed while it is in the cache.
-fn read_segment(
-    scan: &Scan,
-    blocks: BlockRange,
-    buffers: Vec<AlignedBuffer>,
-    scratch: &mut AlignedBuffer,
-) -> Result<DigestRun, DiskError> {
-    let layout = scan.layout;
+/// Reads and hashes one step, unit by unit, so that a unit is hashed while it is in the cache.
+fn read_segment(scan: &Scan, step: Step, scratch: &mut AlignedBuffer) -> Result<DigestRun, DiskError> {
+    let (layout, blocks) = (scan.layout, step.blocks);
+    if step.data.is_empty() {
+        return Ok(DigestRun::zeros(blocks));
+    }
     let started = Instant::now();
     let mut digests = Vec::with_capacity(blocks.count() as usize);
     let mut kept = Vec::new();
-    let mut buffers = buffers.into_iter();
-    for unit in units(layout, blocks) {
+    let mut buffers = step.buffers.into_iter();
+    let mut bytes_read = 0;
+    for unit in step.data.iter().flat_map(|&part| units(layout, part)) {
+        digests.resize((unit.start.0 - blocks.start.0) as usize, Digest::ZERO);
         let count = byte_count(layout, unit);
+        bytes_read += count as u64;
         match buffers.next() {
             Some(mut buffer) => {
-                let any = read_unit(scan, unit, &mut buffer[..count], &mut digests)?;
-                if any {
+                if read_unit(scan, unit, &mut buffer[..count], &mut digests)? {
                     kept.push(KeptBytes { first: unit.start, bytes: buffer.into_bytes() });
                 }
             }
@@ -245,10 +272,11 @@ fn read_segment(
             }
         }
     }
-    (scan.meter)(byte_count(layout, blocks) as u64, started.elapsed());
+    (scan.meter)(bytes_read, started.elapsed());
     if digests.iter().all(Digest::is_zero) {
         return Ok(DigestRun::zeros(blocks));
     }
+    digests.resize(blocks.count() as usize, Digest::ZERO);
     Ok(DigestRun { blocks, digests: Some(digests), kept })
 }
 

@@ -96,6 +96,11 @@ pub trait Image: UnitSource {
     /// Who it is.
     fn identity(&self) -> ImageIdentity;
 
+    /// What whoever overwrites its contents should know first.
+    fn warnings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
     /// How it takes space.
     fn provisioning(&self) -> Provisioning;
 

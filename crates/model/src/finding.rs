@@ -144,6 +144,7 @@ codes! {
     SameImage = "FB308", Refused, "source and target are the same file", "name two different images";
     ExcessTrimmed = "FB309", Refused, "source is longer than the target, its excess is zero", "nothing to do: the excess holds only zeros";
     TargetLonger = "FB310", Refused, "target is longer than the source", "nothing to do: the target keeps its tail untouched";
+    ChangeTracking = "FB311", Refused, "changed block tracking (CBT) is active on the target's disk", "reset CBT and take a full backup after the pass: the map cannot know of these writes";
     BlockSizeInvalid = "FB401", Usage, "block size is not possible", "choose a power of two from 16K to 1M";
     RootMismatch = "FB402", Mismatch, "target's root differs from the source's after repair", "check both media for errors and that the source does not change, then run the same command again";
     Cancelled = "FB403", Signal, "stopped on request", "run the same command again to finish the job";

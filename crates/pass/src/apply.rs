@@ -3,6 +3,7 @@
 
 use crate::api::{Cancel, Progress, Stage};
 use crate::blocks::BlockBuffer;
+use crate::pipe::PanicGuard;
 use crate::receiving::{Answer, ReceivingEnd};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_blockio::{BufferPool, DiskError, UnitSource};
@@ -196,6 +197,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn run(self, jobs: &Receiver<ReadJob>) {
+        let _guard = PanicGuard(&self.answers);
         for job in jobs {
             let outcome = match job {
                 ReadJob::Pages(blocks) => self.hash_pages(blocks).map(Some),
@@ -272,6 +274,7 @@ fn run_writer(
     jobs: &Receiver<WriteJob>,
     answers: &Sender<Result<Answer, DiskError>>,
 ) {
+    let _guard = PanicGuard(answers);
     for job in jobs {
         // What a cancelled pass has queued is left to the next run.
         if !Cancel::is_cancelled(&end.cancel) {
@@ -302,6 +305,7 @@ fn run_flusher(
     jobs: &Receiver<FlushJob>,
     answers: &Sender<Result<Answer, DiskError>>,
 ) {
+    let _guard = PanicGuard(answers);
     for job in jobs {
         let started = Instant::now();
         let committed = end.sink.commit();

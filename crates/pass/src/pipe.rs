@@ -5,8 +5,10 @@
 
 use crate::api::PassError;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use failback_blockio::{DiskError, Operation};
 use failback_model::{Code, Finding};
 use failback_wire::{Frame, Message, WireError};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One end of the pipe.
@@ -45,4 +47,20 @@ pub(crate) fn decode(frame: &Frame) -> Result<Message, PassError> {
 /// The other end stopped; its own error says why.
 pub(crate) fn peer_gone() -> PassError {
     PassError::Failed(Finding::error(Code::PeerFailed, "the other end stopped"))
+}
+
+/// Answers with an error where the thread that holds it panics, so that whoever waits for the answer does not wait for
+/// ever.
+pub(crate) struct PanicGuard<'a, T, E: From<DiskError>>(pub(crate) &'a Sender<Result<T, E>>);
+
+impl<T, E: From<DiskError>> Drop for PanicGuard<'_, T, E> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let thread = std::thread::current();
+            let name = Path::new(thread.name().unwrap_or("a thread"));
+            let error = DiskError::new(Code::Internal, Operation::Read, name, "this thread panicked, see above");
+            // A loop that is gone needs no answer.
+            let _ = self.0.send(Err(error.into()));
+        }
+    }
 }

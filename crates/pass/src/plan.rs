@@ -35,6 +35,7 @@ pub(crate) fn plan_pass(
     let mut read_target_bytes = 0;
     if let Some(image) = existing {
         read_target_bytes = data_bytes(&**image, layout)?;
+        findings.extend(image.warnings());
         let common_bytes = pass_length.min(image.geometry().length_bytes);
         findings.extend(check_identity(source, &**image, layout_of(source, common_bytes, options)?, options)?);
     }

@@ -6,7 +6,7 @@
 
 use crate::api::{Cancel, PassError, PassOptions, Progress};
 use crate::kept::Kept;
-use crate::pipe::{PipeEnd, decode};
+use crate::pipe::{PanicGuard, PipeEnd, decode};
 use crate::ship::{Packed, Shipper};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
@@ -117,6 +117,7 @@ impl SendingEnd<'_> {
 
 /// Runs a digest source into a channel until either ends.
 pub(crate) fn deliver_to(source: &mut dyn DigestSource, runs: &Sender<Result<DigestRun, ScanEnd>>) {
+    let _guard = PanicGuard(runs);
     let outcome = source.deliver(&mut |run| match runs.send(Ok(run)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),

@@ -3,6 +3,7 @@
 use crate::api::{Compression, Progress, Refinement, Stage};
 use crate::blocks::BlockBuffer;
 use crate::kept::{Kept, KeptBlock, SharedRun};
+use crate::pipe::PanicGuard;
 use crate::sending::SendingEnd;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -117,6 +118,7 @@ struct Reader {
 
 impl Reader {
     fn run(self) {
+        let _guard = PanicGuard(&self.packed);
         for ReadJob { job, blocks, target_pages } in &self.jobs {
             let started = Instant::now();
             match BlockBuffer::read(&*self.source, self.stage.layout, blocks, &self.pool) {

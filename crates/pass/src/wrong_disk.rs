@@ -60,23 +60,32 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compares evenly spread blocks that hold data on both sides: how many, and how many differ.
+/// Compares blocks that hold data on both sides: how many, and how many differ. They are spread evenly but for a
+/// scatter that no regular pattern on the disk can follow.
 fn sample(source: &dyn UnitSource, target: &dyn UnitSource, layout: Layout) -> Result<(u64, u64), DiskError> {
     let count = layout.block_count();
-    let step = (count / SAMPLE_BLOCKS).max(1);
+    let stride = (count / SAMPLE_BLOCKS).max(1);
     let (mut sampled, mut differing) = (0, 0);
-    let mut next = 0;
-    while next < count && sampled < SAMPLE_BLOCKS {
-        let Some(block) = next_data_block(target, layout, next)? else { break };
+    let mut start = 0;
+    while start < count && sampled < SAMPLE_BLOCKS {
+        let from = (start + scatter(start) % stride).min(count - 1);
+        let Some(block) = next_data_block(target, layout, from)? else { break };
         let theirs = digest(target, layout, block)?;
         let ours = digest(source, layout, block)?;
         if !theirs.is_zero() && !ours.is_zero() {
             sampled += 1;
             differing += u64::from(ours != theirs);
         }
-        next = block.0 + step;
+        start = (block.0 / stride + 1) * stride;
     }
     Ok((sampled, differing))
+}
+
+/// A number that looks random and is always the same for the same position (the finalizer of SplitMix64).
+fn scatter(position: u64) -> u64 {
+    let mixed = (position ^ (position >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 fn next_data_block(

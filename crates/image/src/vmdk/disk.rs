@@ -82,6 +82,15 @@ impl UnitSource for VmdkDisk {
 }
 
 impl Image for VmdkDisk {
+    fn warnings(&self) -> Vec<Finding> {
+        let descriptor = self.descriptor.now();
+        let tracked = descriptor.change_track_path().map(|map| {
+            let evidence = format!("{} is tracked in {}", self.path.display(), String::from_utf8_lossy(map));
+            Finding::warning(Code::ChangeTracking, evidence)
+        });
+        tracked.into_iter().collect()
+    }
+
     fn identity(&self) -> ImageIdentity {
         let descriptor = self.descriptor.now();
         let mut files = vec![self.path.clone()];

@@ -28,7 +28,9 @@ impl Descriptor {
     /// The same for an embedded descriptor: its bytes keep their number, what the text gains is taken from the NULs
     /// behind it. An id of as many digits as the old one moves no other byte, so that a torn write breaks no line.
     pub fn with_content_id_in_place(&self, content_id: u32) -> Result<Self, DescriptorError> {
-        let edited = self.with_content_id_of(content_id, self.content_id_digits())?;
+        let digits = self.content_id_digits().min(SHORT_ID_DIGITS);
+        let fits = u64::from(content_id) >> (4 * digits) == 0;
+        let edited = self.with_content_id_of(content_id, if fits { digits } else { SHORT_ID_DIGITS })?;
         let (needed, room) = (parse::text_length(&edited.bytes), self.bytes.len());
         if needed > room {
             return Err(DescriptorError::NoRoom { needed, room });

@@ -60,9 +60,19 @@ impl ManifestHeader {
         page
     }
 
-    /// Reads the header page of a file of `file_bytes` bytes. Every byte of the page is checked, and that the file
-    /// is exactly as long as the header asks for.
+    /// Reads the header page of a file of `file_bytes` bytes, which must be exactly as long as the header asks for.
     pub fn decode(page: &[u8], file_bytes: u64) -> Result<Self, FormatError> {
+        let header = Self::decode_page(page)?;
+        let wanted_bytes = ManifestLayout::new(header.layout).file_bytes();
+        if file_bytes == wanted_bytes {
+            return Ok(header);
+        }
+        let reason = format!("the file has {file_bytes} bytes, its header asks for {wanted_bytes}");
+        Err(FormatError::new(0, reason))
+    }
+
+    /// Reads the header page alone. Every byte of it is checked.
+    pub fn decode_page(page: &[u8]) -> Result<Self, FormatError> {
         let fault = |at: usize, reason: String| Err(FormatError::new(at as u64, reason));
         if page.len() != MANIFEST_HEADER_BYTES {
             return fault(page.len(), format!("the header page is cut off after {} bytes", page.len()));
@@ -80,12 +90,7 @@ impl ManifestHeader {
         if !is_zero(&page[USED_BYTES..]) {
             return fault(USED_BYTES, "bytes behind the header are not zero".into());
         }
-        let header = Self::decode_fields(page)?;
-        let wanted_bytes = ManifestLayout::new(header.layout).file_bytes();
-        if file_bytes != wanted_bytes {
-            return fault(0, format!("the file has {file_bytes} bytes, its header asks for {wanted_bytes}"));
-        }
-        Ok(header)
+        Self::decode_fields(page)
     }
 
     /// Fields of a page whose checksum is right: they may still be wrong, since anyone can compute a checksum.

@@ -157,6 +157,10 @@ impl Image for FixedVhd {
         self.device.start_writeback(range);
     }
 
+    fn drop_cached(&self) {
+        self.device.drop_cached();
+    }
+
     fn flush(&self) -> Result<(), DiskError> {
         if self.was_written.load(Ordering::Relaxed) { self.device.sync() } else { Ok(()) }
     }

@@ -7,7 +7,8 @@
 use crate::{DiskError, Operation};
 use failback_model::ByteRange;
 use memmap2::{Mmap, MmapMut};
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Deref;
@@ -28,7 +29,7 @@ impl MappedFile {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => File::from(file),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => create_unlinked(folder)?,
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => create_unlinked(folder)?,
             Err(errno) => return Err(DiskError::io(Operation::Create, folder, None, errno.into())),
         };
         Self::with_length(folder, file, length_bytes)
@@ -78,8 +79,32 @@ impl MappedFile {
             rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, range.start(), range.length_bytes())
         });
         match result {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(errno) => Err(DiskError::io(Operation::Write, &self.path, range.start(), errno.into())),
+        }
+    }
+
+    /// First run of bytes at or after `from_bytes` that may not be zero; `None` where the rest is a hole. Reading a
+    /// mapped hole costs a page of memory, so who looks for data asks here first.
+    pub fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
+        let end = self.map.len() as u64;
+        if from_bytes >= end {
+            return Ok(None);
+        }
+        let seek = |to| rustix::io::retry_on_intr(|| rustix::fs::seek(&self.file, to));
+        let fail = |errno: Errno| DiskError::io(Operation::Seek, &self.path, from_bytes, errno.into());
+        let start = match seek(SeekFrom::Data(from_bytes)) {
+            Ok(start) if start < end => start,
+            Ok(_) | Err(Errno::NXIO) => return Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => from_bytes,
+            Err(errno) => return Err(fail(errno)),
+        };
+        match seek(SeekFrom::Hole(start)) {
+            Ok(hole) if hole > start => Ok(Some(ByteRange::new(start, hole.min(end)))),
+            Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => {
+                Ok(Some(ByteRange::new(start, end)))
+            }
+            Err(errno) => Err(fail(errno)),
         }
     }
 
@@ -159,6 +184,9 @@ mod tests {
         let mut map = MappedFile::create(&path, 1 << 30).expect("created");
         map.reserve(ByteRange::new(1 << 29, (1 << 29) + 5)).expect("reserved");
         map.as_mut_slice()[1 << 29..][..5].copy_from_slice(b"hello");
+        let data = map.next_data(0).expect("looked for").expect("there is some");
+        assert!(data.start() > 0 && data.start() <= 1 << 29 && data.end() > 1 << 29, "{data:?}");
+        assert_eq!(map.next_data(data.end()).expect("looked for"), None);
         map.flush().expect("flushed");
         assert_eq!(&MappedView::open(&path).expect("opened")[1 << 29..][..5], b"hello");
         let taken_bytes = std::fs::metadata(&path).expect("its size").blocks() * 512;

@@ -7,6 +7,7 @@
 //! One owner writes (`&mut`), any number of threads may read after (`&`).
 
 mod chunk_set;
+mod held;
 
 use chunk_set::ChunkSet;
 use failback_blockio::{DiskError, MappedFile, Operation};
@@ -16,6 +17,7 @@ use failback_format::manifest::{
 };
 use failback_model::limits::CHUNK_BLOCKS;
 use failback_model::{BlockIndex, BlockRange, ByteRange, ChunkIndex, Code, Digest, Layout};
+use held::Held;
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -25,7 +27,7 @@ pub struct Manifest {
     map: MappedFile,
     file: ManifestLayout,
     header: ManifestHeader,
-    /// Chunks that may hold an entry that is not zero.
+    /// Chunks that may hold an entry, or have a digest, that is not zero.
     touched: ChunkSet,
     /// Chunks whose entries have their space on the medium.
     reserved: ChunkSet,
@@ -56,12 +58,13 @@ impl Manifest {
         let header =
             ManifestHeader::decode(page, bytes.len() as u64).map_err(|error| damaged(path, error))?;
         let file = ManifestLayout::new(header.layout);
-        let count = header.layout.chunk_count();
-        let touched = match header.root {
-            Some(root) => Self::check_table(&map, file, root).map_err(|error| damaged(path, error))?,
-            None => ChunkSet::full(count),
-        };
-        Ok(Self { map, file, header, touched, reserved: ChunkSet::empty(count), durable: true })
+        let held = Held::survey(&map, file)?;
+        if header.root.is_some_and(|root| root != held.root) {
+            let reason = "the chunk table does not give the header's root";
+            return Err(damaged(path, FormatError::new(file.chunk_table_offset(), reason)));
+        }
+        let reserved = ChunkSet::empty(file.disk().chunk_count());
+        Ok(Self { map, file, header, touched: held.chunks, reserved, durable: true })
     }
 
     fn blank(map: MappedFile, file: ManifestLayout, durable: bool) -> Result<Self, DiskError> {
@@ -72,28 +75,6 @@ impl Manifest {
         manifest.map.reserve(ByteRange::new(0, MANIFEST_HEADER_BYTES as u64))?;
         manifest.write_header(header)?;
         Ok(manifest)
-    }
-
-    /// The chunks with a digest, if all digests together give the root.
-    fn check_table(map: &MappedFile, file: ManifestLayout, root: Digest) -> Result<ChunkSet, FormatError> {
-        let count = file.disk().chunk_count();
-        let mut touched = ChunkSet::empty(count);
-        let mut hasher = RootHasher::new(file.disk());
-        for chunk in (0..count).map(ChunkIndex) {
-            let digest = digest_at(map.as_slice(), file.chunk_digest_offset(chunk));
-            hasher.update(digest);
-            if !digest.is_zero() {
-                touched.insert(chunk);
-            }
-        }
-        if hasher.finish() == root {
-            Ok(touched)
-        } else {
-            Err(FormatError::new(
-                file.chunk_table_offset(),
-                "the chunk table does not give the header's root",
-            ))
-        }
     }
 
     /// The disk's layout.
@@ -158,7 +139,7 @@ impl Manifest {
 
     /// Digests of some blocks. Panics past the last block.
     pub fn entries(&self, blocks: BlockRange) -> &[[u8; 32]] {
-        &self.map.as_slice()[self.entry_bytes(blocks)].as_chunks().0
+        self.map.as_slice()[self.entry_bytes(blocks)].as_chunks().0
     }
 
     /// Digest of a chunk: as sealed, or over its entries as they stand. Panics where there is no such chunk.

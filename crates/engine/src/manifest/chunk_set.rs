@@ -17,16 +17,6 @@ impl ChunkSet {
         Self { words: vec![0; count.div_ceil(WORD_BITS) as usize], count }
     }
 
-    /// All of `count` chunks.
-    pub(super) fn full(count: u64) -> Self {
-        let mut set = Self::empty(count);
-        set.words.fill(u64::MAX);
-        if let (Some(last), rest @ 1..) = (set.words.last_mut(), count % WORD_BITS) {
-            *last = (1 << rest) - 1;
-        }
-        set
-    }
-
     /// Adds a chunk. Panics where there is no such chunk.
     pub(super) fn insert(&mut self, chunk: ChunkIndex) {
         assert!(chunk.0 < self.count, "a chunk of the manifest");
@@ -73,8 +63,5 @@ mod tests {
         assert_eq!(set.iter().map(|chunk| chunk.0).collect::<Vec<_>>(), [0, 63, 64, 129]);
         assert_eq!(set.next(ChunkIndex(65)), Some(ChunkIndex(129)));
         assert_eq!(set.next(ChunkIndex(130)), None);
-        for count in [0, 1, 64, 65] {
-            assert_eq!(ChunkSet::full(count).iter().count() as u64, count);
-        }
     }
 }

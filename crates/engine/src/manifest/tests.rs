@@ -89,6 +89,21 @@ fn damage_is_found_where_it_lies() {
     assert_eq!(intact, [true, false, true]);
     drop(opened);
 
+    let mut opened = Manifest::open(&path).unwrap();
+    opened.unseal().unwrap();
+    let entries = opened.entries(layout.blocks()).to_vec();
+    assert_eq!(opened.seal(2).unwrap(), root_by_rule(layout, &entries), "what is there is what is sealed");
+    drop(opened);
+    medium.write_all_at(&good, 0).unwrap();
+    flip(file.entry_offset(BlockIndex(5)));
+    let mut opened = Manifest::open(&path).unwrap();
+    assert!(!opened.is_chunk_intact(ChunkIndex(0)), "an entry where none was");
+    opened.unseal().unwrap();
+    let entries = opened.entries(layout.blocks()).to_vec();
+    assert_eq!(opened.seal(2).unwrap(), root_by_rule(layout, &entries), "what is there is what is sealed");
+    drop(opened);
+    medium.write_all_at(&good, 0).unwrap();
+
     for at in [file.chunk_digest_offset(ChunkIndex(2)), 20] {
         flip(at);
         let error = Manifest::open(&path).unwrap_err();

@@ -18,6 +18,6 @@ pub use compare::{Comparer, Comparison, TargetRun};
 pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd};
 pub use pack::Packer;
 pub use refine::{RefinedBlock, choose_pages, refine, whole};
-pub use scan::{Meter, Scan, read_digests};
+pub use scan::{Meter, Scan, read_around_holes, read_digests};
 pub use sink::Sink;
-pub use unpack::{OldPages, Unpacked, Write, matches, old_pages_of, unpack};
+pub use unpack::{OldPages, Unpacked, Write, old_pages_of, unpack};

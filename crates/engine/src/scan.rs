@@ -287,10 +287,27 @@ fn read_unit(
     buffer: &mut [u8],
     digests: &mut Vec<Digest>,
 ) -> Result<bool, DiskError> {
-    scan.source.read_at(scan.layout.bytes_of(unit).start(), buffer)?;
+    read_around_holes(&*scan.source, scan.layout.bytes_of(unit).start(), buffer)?;
     let before = digests.len();
     digests.extend(buffer.chunks(scan.layout.block_size().bytes() as usize).map(block_digest));
     Ok(digests[before..].iter().any(|digest| !digest.is_zero()))
+}
+
+/// Fills `buffer` from the disk without reading its holes: they would only fill the page cache with zeros.
+pub fn read_around_holes(source: &dyn UnitSource, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+    let whole = ByteRange::new(offset_bytes, offset_bytes + buffer.len() as u64);
+    let mut at = whole.start();
+    while at < whole.end() {
+        let data = source.next_data(at)?.and_then(|data| data.intersection(whole));
+        let (start, end) = data.map_or((whole.end(), whole.end()), |data| (data.start(), data.end()));
+        let within = |byte: u64| (byte - whole.start()) as usize;
+        buffer[within(at)..within(start)].fill(0);
+        if start < end {
+            source.read_at(start, &mut buffer[within(start)..within(end)])?;
+        }
+        at = end;
+    }
+    Ok(())
 }
 
 /// Reads blocks that follow each other into one buffer and returns their digests: for repair and for single chunks.
@@ -304,7 +321,7 @@ pub fn read_digests(
         AlignedBuffer::new(byte_count(layout, BlockRange::new(0, layout.unit_blocks().min(blocks.count()))));
     for unit in units(layout, blocks) {
         let count = byte_count(layout, unit);
-        source.read_at(layout.bytes_of(unit).start(), &mut buffer[..count])?;
+        read_around_holes(source, layout.bytes_of(unit).start(), &mut buffer[..count])?;
         digests.extend(buffer[..count].chunks(layout.block_size().bytes() as usize).map(block_digest));
     }
     Ok(digests)

@@ -6,8 +6,8 @@ use crate::pack::page_runs;
 use bytes::Bytes;
 use failback_model::limits::{PACK_MAX_BYTES, PAGE_BYTES};
 use failback_model::{
-    BlockIndex, ByteRange, Digest, Layout, PageDigest, block_digest, block_digest_of_pages, is_zero,
-    page_digest, page_digests,
+    BlockIndex, ByteRange, Digest, Layout, PageDigest, block_digest, block_digest_of_pages, page_digest_alone, page_digests,
+    zero_page_digest,
 };
 use failback_wire::{BlockPatch, Data, Encoding};
 
@@ -87,33 +87,23 @@ fn digest_as_it_will_stand(
     if patch.zero.count() == count {
         return Some(Digest::ZERO);
     }
-    let mut block = vec![0; layout.block_bytes(patch.block).length_bytes() as usize];
-    scatter(&mut block, patch, pages);
-    if patch.data.count() + patch.zero.count() == count {
-        return Some(block_digest(&block));
+    let is_covered = patch.data.count() + patch.zero.count() == count;
+    let mut all = if is_covered { vec![zero_page_digest(0); count].into() } else { old_pages(patch.block) };
+    if all.len() != count {
+        return None;
     }
-    let mut all = old_pages(patch.block);
-    (all.len() == count).then(|| {
-        replace_pages(&mut all, &block, patch);
-        block_digest_of_pages(&all)
-    })
-}
-
-/// Copies a patch's pages to where they belong in their block.
-fn scatter(block: &mut [u8], patch: &BlockPatch, pages: &[u8]) {
+    let zeros = [0; PAGE_BYTES as usize];
+    for page in patch.zero.iter() {
+        let length = layout.page_bytes(patch.block, page).len();
+        all[page] = page_digest_alone(&zeros[..length], page, count);
+    }
     let mut at = 0;
-    for run in page_runs(&patch.data) {
-        let end = (run.end * PAGE_BYTES as usize).min(block.len());
-        let target = &mut block[run.start * PAGE_BYTES as usize..end];
-        target.copy_from_slice(&pages[at..at + target.len()]);
-        at += target.len();
+    for page in patch.data.iter() {
+        let length = layout.page_bytes(patch.block, page).len();
+        all[page] = page_digest_alone(&pages[at..at + length], page, count);
+        at += length;
     }
-}
-
-fn replace_pages(all: &mut [PageDigest], block: &[u8], patch: &BlockPatch) {
-    for page in patch.data.iter().chain(patch.zero.iter()) {
-        all[page] = page_digest(block, page);
-    }
+    Some(block_digest_of_pages(&all))
 }
 
 fn place(layout: Layout, patch: &BlockPatch, pages: &Bytes, unpacked: &mut Unpacked) {
@@ -141,11 +131,6 @@ fn join_neighbours(writes: &mut Vec<Write>, content: &Bytes) {
         }
     }
     *writes = joined;
-}
-
-/// Whether bytes read from the target are what a digest says; used by repair and by the reference path.
-pub fn matches(bytes: &[u8], digest: Digest) -> bool {
-    if digest.is_zero() { is_zero(bytes) } else { block_digest(bytes) == digest }
 }
 
 /// Page digests of a block's bytes, for [`OldPages`].

@@ -6,9 +6,10 @@
 //!
 //! **Invariant**: a block of zeros has the all-zero digest; no other block has it (that would be a preimage of zero).
 
-use crate::limits::PAGE_BYTES;
+use crate::limits::{PAGE_BYTES, PAGES_PER_BLOCK_MAX};
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use std::fmt;
+use std::sync::LazyLock;
 
 /// BLAKE3-256 of a block, a chunk or a manifest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,12 +85,33 @@ pub fn page_digests(block: &[u8]) -> impl ExactSizeIterator<Item = PageDigest> +
 pub fn page_digest(block: &[u8], page: usize) -> PageDigest {
     let start = page * PAGE_BYTES as usize;
     let bytes = &block[start..block.len().min(start + PAGE_BYTES as usize)];
-    let mut hasher = blake3::Hasher::new();
-    if block.len() as u64 <= PAGE_BYTES {
-        return PageDigest(*hasher.update(bytes).finalize().as_bytes());
+    page_digest_alone(bytes, page, block.len().div_ceil(PAGE_BYTES as usize))
+}
+
+/// Digest of a page that is page `page` of a block of `pages` pages.
+///
+/// A page of zeros costs a look-up: there are many of them, and only 256 places for them.
+pub fn page_digest_alone(bytes: &[u8], page: usize, pages: usize) -> PageDigest {
+    if pages == 1 {
+        return PageDigest(*blake3::hash(bytes).as_bytes());
     }
-    hasher.set_input_offset(start as u64);
+    if bytes.len() as u64 == PAGE_BYTES && is_zero(bytes) {
+        return zero_page_digest(page);
+    }
+    subtree_digest(bytes, page)
+}
+
+fn subtree_digest(bytes: &[u8], page: usize) -> PageDigest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(page as u64 * PAGE_BYTES);
     PageDigest(hasher.update(bytes).finalize_non_root())
+}
+
+/// Digest of a whole page of zeros that is page `page` (0..256) of a block of several pages.
+pub fn zero_page_digest(page: usize) -> PageDigest {
+    static TABLE: LazyLock<Box<[PageDigest]>> =
+        LazyLock::new(|| (0..PAGES_PER_BLOCK_MAX).map(|page| subtree_digest(&[0; PAGE_BYTES as usize], page)).collect());
+    TABLE[page]
 }
 
 /// The block's digest from its page digests in order. Zeros are the caller's to name: pages do not tell.
@@ -125,10 +147,14 @@ mod tests {
     fn page_digests_give_the_block_digest_at_every_length() {
         let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for length in [1, 4095, 4096, 4097, 8192, 12_288, 65_535, 65_536, 70_001, 1 << 20] {
-            let block = &bytes[..length];
-            let pages: Vec<_> = page_digests(block).collect();
+            let mut block = bytes[..length].to_vec();
+            // A page of zeros among others takes its digest from the table.
+            block[length / 2 / 4096 * 4096..length / 2].fill(0);
+            block[length.min(8192) / 2..length.min(8192)].fill(0);
+            block[0] = 1;
+            let pages: Vec<_> = page_digests(&block).collect();
             assert_eq!(pages.len(), length.div_ceil(4096));
-            assert_eq!(block_digest_of_pages(&pages), block_digest(block), "length {length}");
+            assert_eq!(block_digest_of_pages(&pages), block_digest(&block), "length {length}");
         }
     }
 

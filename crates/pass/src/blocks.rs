@@ -1,6 +1,8 @@
 //! Reading a list of blocks into one buffer: neighbours in one call.
 
 use failback_blockio::{AlignedBuffer, BufferPool, DiskError, UnitSource};
+use failback_engine::read_around_holes;
+use failback_model::limits::PACK_MAX_BYTES;
 use failback_model::{BlockIndex, BlockRange, Layout};
 
 /// Blocks that lie one behind the other in a buffer, in the order of their list.
@@ -19,12 +21,14 @@ impl BlockBuffer {
         pool: &BufferPool,
     ) -> Result<Self, DiskError> {
         let length: u64 = blocks.iter().map(|&block| layout.block_bytes(block).length_bytes()).sum();
-        let mut buffer = pool.acquire(length as usize);
+        // Buffers of one size are used again and again; memory that is new each time costs more than the reading.
+        let mut buffer = pool.acquire((length as usize).max(PACK_MAX_BYTES));
+        buffer.set_length(length as usize);
         let mut at = 0;
         for run in runs(&blocks) {
             let bytes = layout.bytes_of(run);
             let end = at + bytes.length_bytes() as usize;
-            source.read_at(bytes.start(), &mut buffer[at..end])?;
+            read_around_holes(source, bytes.start(), &mut buffer[at..end])?;
             at = end;
         }
         Ok(Self { layout, blocks, buffer })

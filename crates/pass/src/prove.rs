@@ -4,6 +4,7 @@ use crate::api::Stage;
 use crate::receiving::ReceivingEnd;
 use failback_blockio::DiskError;
 use failback_engine::manifest::Manifest;
+use failback_image::ImageFormat;
 use failback_engine::{DigestSource, ScanEnd};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,10 @@ impl ReceivingEnd<'_> {
     pub(crate) fn prove(&self, verify: bool) -> Result<Option<Manifest>, DiskError> {
         if !verify {
             return Ok(None);
+        }
+        if self.image.identity().format == ImageFormat::VmdkStreamOptimized {
+            // It can be read only once its tables are written, and then not written any more.
+            self.image.close()?;
         }
         self.image.drop_cached();
         let mut proven = Manifest::create_temp(self.layout)?;

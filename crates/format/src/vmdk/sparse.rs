@@ -182,6 +182,9 @@ impl SparseHeader {
         if header.descriptor_sectors > DESCRIPTOR_MAX_BYTES as u64 / SECTOR_BYTES {
             return damaged(36, format!("descriptor of {} sectors", header.descriptor_sectors));
         }
+        if header.overhead_sectors > SECTORS_MAX {
+            return damaged(64, format!("metadata of {} sectors", header.overhead_sectors));
+        }
         if header.is_compressed() != (header.flags & FLAG_COMPRESSED != 0) || header.compression > 1 {
             let reason = format!("compression {} with flags {:#x}", header.compression, header.flags);
             return Err(SparseError::with_code(Code::ImageUnsupported, base_bytes + 77, reason));

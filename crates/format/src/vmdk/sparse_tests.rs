@@ -40,7 +40,7 @@ fn two_tebibytes_with_metadata_do_not_fit() {
 #[test]
 fn hostile_headers_are_refused_at_their_offset() {
     type Case = (usize, &'static [u8], u64, Code);
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         (0, b"VMDK", 4096, Code::ImageFormatDisagrees),
         (4, &[4], 4100, Code::ImageUnsupported),
         (4, &[0], 4100, Code::ImageUnsupported),
@@ -52,6 +52,7 @@ fn hostile_headers_are_refused_at_their_offset() {
         (20, &[0, 0, 0, 0, 0, 0, 0, 0x80], 4116, Code::ImageDamaged),
         (36, &[0xff; 8], 4132, Code::ImageDamaged),
         (44, &[0, 1], 4140, Code::ImageDamaged),
+        (64, &[0xff; 8], 4160, Code::ImageDamaged),
         (73, b"\r\n", 4169, Code::ImageDamaged),
         (77, &[9], 4173, Code::ImageUnsupported),
     ];
@@ -61,6 +62,9 @@ fn hostile_headers_are_refused_at_their_offset() {
     }
     let sector = patched(28, &[0xff; 8]).unwrap();
     assert_eq!(sector.descriptor_range(), None, "a descriptor near 2^64 has no place");
+    let empty = SparseHeader { directory_sector: 1 << 60, ..new_header(0, false).unwrap() };
+    let error = super::space::MetadataSpace::of_header(&empty, 1 << 20).unwrap_err();
+    assert_eq!((error.offset_bytes, error.code), (56, Code::ImageDamaged), "of no disk: {error}");
 }
 
 #[test]

@@ -35,7 +35,10 @@ impl MetadataSpace {
                 space.push(start, sectors, field, || what.to_owned())?;
             } else if start > SECTORS_MAX {
                 // What takes no space has a place all the same, and it is multiplied by the sector's size.
-                return Err(SparseError::damaged(field, format!("{what} at sector {start}, past any file's end")));
+                return Err(SparseError::damaged(
+                    field,
+                    format!("{what} at sector {start}, past any file's end"),
+                ));
             }
         }
         space.join();

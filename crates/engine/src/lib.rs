@@ -15,7 +15,7 @@ mod sink;
 mod unpack;
 
 pub use compare::{Comparer, Comparison, TargetRun};
-pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd};
+pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd, TrustedManifest};
 pub use pack::Packer;
 pub use refine::{RefinedBlock, choose_pages, refine, whole};
 pub use scan::{Meter, Scan, read_around_holes, read_digests};

@@ -326,3 +326,69 @@ pub fn read_digests(
     }
     Ok(digests)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use failback_blockio::Device;
+    use failback_model::BlockSize;
+    use failback_testkit::MemoryDevice;
+
+    /// A disk with data in the blocks named.
+    fn scan(length_bytes: u64, data: &[u64], threads: usize) -> Scan {
+        let disk = MemoryDevice::new(length_bytes);
+        for block in data {
+            disk.write_at(block * 65_536 + 9, b"data").expect("memory takes it");
+        }
+        let layout = Layout::new(length_bytes, BlockSize::DEFAULT).expect("a layout");
+        let (source, meter): (Arc<dyn UnitSource>, Meter) = (Arc::new(disk), Arc::new(|_, _| {}));
+        Scan { source, layout, blocks: layout.blocks(), threads, keep: None, meter }
+    }
+
+    fn runs(scan: &mut Scan) -> Vec<(u64, u64, usize)> {
+        let mut runs = Vec::new();
+        let delivered = scan.deliver(&mut |run| {
+            let digests = run.digests.unwrap_or_default();
+            runs.push((run.blocks.start.0, run.blocks.end.0, digests.iter().filter(|d| !d.is_zero()).count()));
+            ControlFlow::Continue(())
+        });
+        delivered.expect("memory reads");
+        runs
+    }
+
+    #[test]
+    fn holes_of_any_length_are_one_run_and_segments_keep_their_place() {
+        for threads in [1, 3] {
+            let mut scan = scan(1000 * 65_536 - 100, &[0, 3, 64, 700, 999], threads);
+            let expected = [(0, 64, 2), (64, 128, 1), (128, 640, 0), (640, 704, 1), (704, 960, 0), (960, 1000, 1)];
+            assert_eq!(runs(&mut scan), expected);
+        }
+        assert_eq!(runs(&mut scan(0, &[], 2)), []);
+        assert_eq!(runs(&mut scan(64 << 40, &[], 2)), [(0, 1 << 30, 0)]);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_lies_there() {
+        let mut scan = Scan { keep: Some(BufferPool::new(8 << 20)), ..scan(300 * 65_536, &[2, 66, 250], 2) };
+        let mut kept = Vec::new();
+        let delivered = scan.deliver(&mut |run| {
+            kept.extend(run.kept);
+            ControlFlow::Continue(())
+        });
+        delivered.expect("memory reads");
+        let blocks: Vec<_> = kept.iter().map(|kept| kept.first.0).collect();
+        assert_eq!(blocks, [2, 66, 250]);
+        assert!(kept.iter().all(|kept| kept.bytes[9..13] == *b"data"));
+    }
+
+    #[test]
+    fn a_listener_that_stops_ends_the_scan() {
+        let mut scan = scan(64 * 1024 * 65_536, &(0..1000).map(|n| n * 64).collect::<Vec<_>>(), 2);
+        let mut count = 0;
+        let outcome = scan.deliver(&mut |_| {
+            count += 1;
+            if count == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(outcome, Err(ScanEnd::Stopped)) && count == 5);
+    }
+}

@@ -7,7 +7,9 @@ use crate::sink::Sink;
 use failback_blockio::{DiskError, UnitSource};
 use failback_format::manifest::RootHasher;
 use failback_model::limits::PAGE_BYTES;
-use failback_model::{BlockIndex, ByteRange, ChunkIndex, Digest, Layout, TruncatedDigest, block_digest, page_digests};
+use failback_model::{
+    BlockIndex, ByteRange, ChunkIndex, Digest, Layout, TruncatedDigest, block_digest, page_digests,
+};
 use std::collections::BTreeSet;
 
 /// What a pass came to.

@@ -219,7 +219,11 @@ impl Plan {
         let start = layout.bytes_of(BlockRange::new(from, from)).start();
         if self.data.end() <= start {
             let rest = ByteRange::new(layout.length_bytes(), layout.length_bytes());
-            self.data = scan.source.next_data(start)?.and_then(|data| data.intersection(whole_of(layout))).unwrap_or(rest);
+            self.data = scan
+                .source
+                .next_data(start)?
+                .and_then(|data| data.intersection(whole_of(layout)))
+                .unwrap_or(rest);
         }
         if self.data.is_empty() {
             return Ok(BlockRange::new(end, end));
@@ -294,7 +298,11 @@ fn read_unit(
 }
 
 /// Fills `buffer` from the disk without reading its holes: they would only fill the page cache with zeros.
-pub fn read_around_holes(source: &dyn UnitSource, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+pub fn read_around_holes(
+    source: &dyn UnitSource,
+    offset_bytes: u64,
+    buffer: &mut [u8],
+) -> Result<(), DiskError> {
     let whole = ByteRange::new(offset_bytes, offset_bytes + buffer.len() as u64);
     let mut at = whole.start();
     while at < whole.end() {
@@ -349,7 +357,11 @@ mod tests {
         let mut runs = Vec::new();
         let delivered = scan.deliver(&mut |run| {
             let digests = run.digests.unwrap_or_default();
-            runs.push((run.blocks.start.0, run.blocks.end.0, digests.iter().filter(|d| !d.is_zero()).count()));
+            runs.push((
+                run.blocks.start.0,
+                run.blocks.end.0,
+                digests.iter().filter(|d| !d.is_zero()).count(),
+            ));
             ControlFlow::Continue(())
         });
         delivered.expect("memory reads");
@@ -360,7 +372,8 @@ mod tests {
     fn holes_of_any_length_are_one_run_and_segments_keep_their_place() {
         for threads in [1, 3] {
             let mut scan = scan(1000 * 65_536 - 100, &[0, 3, 64, 700, 999], threads);
-            let expected = [(0, 64, 2), (64, 128, 1), (128, 640, 0), (640, 704, 1), (704, 960, 0), (960, 1000, 1)];
+            let expected =
+                [(0, 64, 2), (64, 128, 1), (128, 640, 0), (640, 704, 1), (704, 960, 0), (960, 1000, 1)];
             assert_eq!(runs(&mut scan), expected);
         }
         assert_eq!(runs(&mut scan(0, &[], 2)), []);

@@ -6,8 +6,8 @@ use crate::pack::page_runs;
 use bytes::Bytes;
 use failback_model::limits::{PACK_MAX_BYTES, PAGE_BYTES};
 use failback_model::{
-    BlockIndex, ByteRange, Digest, Layout, PageDigest, block_digest, block_digest_of_pages, page_digest_alone, page_digests,
-    zero_page_digest,
+    BlockIndex, ByteRange, Digest, Layout, PageDigest, block_digest, block_digest_of_pages,
+    page_digest_alone, page_digests, zero_page_digest,
 };
 use failback_wire::{BlockPatch, Data, Encoding};
 

@@ -109,8 +109,9 @@ fn subtree_digest(bytes: &[u8], page: usize) -> PageDigest {
 
 /// Digest of a whole page of zeros that is page `page` (0..256) of a block of several pages.
 pub fn zero_page_digest(page: usize) -> PageDigest {
-    static TABLE: LazyLock<Box<[PageDigest]>> =
-        LazyLock::new(|| (0..PAGES_PER_BLOCK_MAX).map(|page| subtree_digest(&[0; PAGE_BYTES as usize], page)).collect());
+    static TABLE: LazyLock<Box<[PageDigest]>> = LazyLock::new(|| {
+        (0..PAGES_PER_BLOCK_MAX).map(|page| subtree_digest(&[0; PAGE_BYTES as usize], page)).collect()
+    });
     TABLE[page]
 }
 

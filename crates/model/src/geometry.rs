@@ -1,8 +1,8 @@
 //! Sizes, indexes and ranges of a disk. A byte offset, a block index and a chunk index are different types.
 
 use crate::limits::{
-    BLOCK_DEFAULT_BYTES, BLOCK_MAX_BYTES, BLOCK_MIN_BYTES, CHUNK_BLOCKS, DISK_MAX_BYTES, PAGE_BYTES, SEGMENT_BLOCKS,
-    SEGMENT_MAX_BYTES, UNIT_MIN_BYTES,
+    BLOCK_DEFAULT_BYTES, BLOCK_MAX_BYTES, BLOCK_MIN_BYTES, CHUNK_BLOCKS, DISK_MAX_BYTES, PAGE_BYTES,
+    SEGMENT_BLOCKS, SEGMENT_MAX_BYTES, UNIT_MIN_BYTES,
 };
 use std::fmt;
 

@@ -14,8 +14,8 @@ mod pages;
 
 pub use difference::Difference;
 pub use digest::{
-    Digest, PageDigest, TruncatedDigest, block_digest, block_digest_of_pages, is_zero, page_digest, page_digest_alone,
-    page_digests, zero_page_digest,
+    Digest, PageDigest, TruncatedDigest, block_digest, block_digest_of_pages, is_zero, page_digest,
+    page_digest_alone, page_digests, zero_page_digest,
 };
 pub use finding::{Code, ExitClass, Finding, Severity};
 pub use geometry::{

@@ -58,7 +58,8 @@ impl<T, E: From<DiskError>> Drop for PanicGuard<'_, T, E> {
         if std::thread::panicking() {
             let thread = std::thread::current();
             let name = Path::new(thread.name().unwrap_or("a thread"));
-            let error = DiskError::new(Code::Internal, Operation::Read, name, "this thread panicked, see above");
+            let error =
+                DiskError::new(Code::Internal, Operation::Read, name, "this thread panicked, see above");
             // A loop that is gone needs no answer.
             let _ = self.0.send(Err(error.into()));
         }

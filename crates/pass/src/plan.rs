@@ -37,7 +37,12 @@ pub(crate) fn plan_pass(
         read_target_bytes = data_bytes(&**image, layout)?;
         findings.extend(image.warnings());
         let common_bytes = pass_length.min(image.geometry().length_bytes);
-        findings.extend(check_identity(source, &**image, layout_of(source, common_bytes, options)?, options)?);
+        findings.extend(check_identity(
+            source,
+            &**image,
+            layout_of(source, common_bytes, options)?,
+            options,
+        )?);
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let target_length =

@@ -4,8 +4,8 @@ use crate::api::Stage;
 use crate::receiving::ReceivingEnd;
 use failback_blockio::DiskError;
 use failback_engine::manifest::Manifest;
-use failback_image::ImageFormat;
 use failback_engine::{DigestSource, ScanEnd};
+use failback_image::ImageFormat;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 

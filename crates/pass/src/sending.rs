@@ -59,7 +59,9 @@ impl SendingEnd<'_> {
     pub(crate) fn run(&self, pipe: PipeEnd) -> Result<Digest, PassError> {
         let manifest = Manifest::create_temp(self.layout)?;
         // A segment takes all its buffers at once, so the pool holds at least one.
-        let keep = self.target_is_new.then(|| BufferPool::new(self.options.window_bytes.max(SEGMENT_MAX_BYTES) as usize));
+        let keep = self
+            .target_is_new
+            .then(|| BufferPool::new(self.options.window_bytes.max(SEGMENT_MAX_BYTES) as usize));
         std::thread::scope(|scope| {
             let (scanned_to, scanned) = bounded(SCAN_QUEUE_RUNS);
             self.start_scan(scope, keep.clone(), scanned_to);

@@ -114,7 +114,8 @@ impl Reader<'_> {
     }
 
     fn slice(&mut self, count: usize, field: &'static str) -> Result<&[u8]> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(WireError::new(ErrorKind::Truncated, field))?;
+        let (taken, rest) =
+            self.0.split_at_checked(count).ok_or(WireError::new(ErrorKind::Truncated, field))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -237,8 +238,13 @@ impl Message {
         };
         match self {
             Self::Hello(hello) => {
-                w.number(Version::CURRENT as u64).flag(hello.role == Role::Receiving).number(hello.length_bytes);
-                w.number(hello.block_bytes.into()).flag(hello.has_seeds).flag(hello.is_new).flag(hello.verify);
+                w.number(Version::CURRENT as u64)
+                    .flag(hello.role == Role::Receiving)
+                    .number(hello.length_bytes);
+                w.number(hello.block_bytes.into())
+                    .flag(hello.has_seeds)
+                    .flag(hello.is_new)
+                    .flag(hello.verify);
                 w.frame(HELLO, none)
             }
             Self::Digests { first, digests } => w.number(first.0).frame(DIGESTS, digests.clone()),
@@ -292,7 +298,8 @@ impl Message {
     pub fn decode(frame: &Frame) -> Result<Self> {
         let mut r = Reader(frame.body());
         let payload = frame.payload();
-        let carries_payload = matches!(frame.kind(), DIGESTS | PAGE_DIGESTS | DATA | CHUNK_DIGESTS | FULL_DIGESTS);
+        let carries_payload =
+            matches!(frame.kind(), DIGESTS | PAGE_DIGESTS | DATA | CHUNK_DIGESTS | FULL_DIGESTS);
         if !carries_payload && !payload.is_empty() {
             return Err(WireError::new(ErrorKind::PayloadLength, "message without payload"));
         }

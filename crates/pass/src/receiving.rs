@@ -72,6 +72,7 @@ impl ReceivingEnd<'_> {
                 layout: self.layout,
                 has_seeds: self.seeds.is_some(),
                 is_new: self.is_new,
+                window_bytes: self.options.window_bytes,
             });
             let known_pages = HashMap::new();
             Loop { end: self, pipe, session, manifest, known_pages, applier, answers, scanned, root: None }

@@ -1,5 +1,16 @@
 //! Credit: how much of one class of messages may be under way.
 
+use failback_model::limits::PAGE_BYTES;
+use failback_wire::Data;
+
+/// Credit of a message that carries no pages.
+pub(crate) const SMALL_MESSAGE_BYTES: u64 = PAGE_BYTES;
+
+/// Credit of a message that carries pages: both ends count the same.
+pub(crate) fn charge_bytes(data: &Data) -> u64 {
+    (data.payload.len() as u64).max(SMALL_MESSAGE_BYTES)
+}
+
 /// A budget that is taken before sending and given back when the other end is done. The unit is the class's own.
 #[derive(Debug)]
 pub(crate) struct Credit {
@@ -21,6 +32,7 @@ impl Credit {
         self.used += amount;
     }
 
+    /// What returns was taken: the caller keeps account of each taker, so that no peer can return more.
     pub(crate) fn give_back(&mut self, amount: u64) {
         self.used = self.used.checked_sub(amount).expect("no more credit returns than was taken");
     }

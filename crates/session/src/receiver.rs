@@ -3,72 +3,20 @@
 //! **Invariant**: `Acknowledged` is sent only for messages that a finished commit made durable, `Sealed` only when the
 //! target's own root equals the source's.
 
+mod admission;
+mod work;
+
+pub use work::{ReceiverOptions, ReceiverWork};
+
+use crate::credit::{SMALL_MESSAGE_BYTES, charge_bytes};
 use crate::error::SessionError;
 use crate::sequence::SequenceSet;
+use admission::{Admission, Charge};
 use bytes::{BufMut, Bytes, BytesMut};
-use failback_model::limits::{
-    BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, REFERENCE_WINDOW_BLOCKS, REFINE_WINDOW_BLOCKS,
-    UNACKNOWLEDGED_MAX_MESSAGES,
-};
-use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, Layout, TruncatedDigest};
-use failback_wire::{Data, Encoding, Hello, Message, Offer, Role};
+use failback_model::limits::{BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, REFINE_WINDOW_BLOCKS};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
+use failback_wire::{Data, Encoding, Hello, Message, Role};
 use std::collections::{HashSet, VecDeque};
-
-/// How a pass is received.
-#[derive(Debug, Clone, Copy)]
-pub struct ReceiverOptions {
-    /// The pass's disk: the source's length, even where the target's own disk is longer.
-    pub layout: Layout,
-    /// Blocks can be looked up in seeds.
-    pub has_seeds: bool,
-    /// The target is new and reads as zero.
-    pub is_new: bool,
-}
-
-/// What the receiving end wants done.
-#[derive(Debug)]
-pub enum ReceiverWork {
-    /// Read these blocks of the target and hash their pages, then [`Receiver::handle_page_digests`].
-    PageDigests {
-        /// Ascending; may be answered in parts.
-        blocks: Vec<BlockIndex>,
-    },
-    /// Unpack, verify and write, then [`Receiver::handle_applied`].
-    Apply(Data),
-    /// Make these blocks zero, then [`Receiver::handle_applied`].
-    Zero {
-        /// Answer with it.
-        sequence: u64,
-        /// Ascending.
-        ranges: Vec<BlockRange>,
-    },
-    /// Look these blocks up in the seeds and write those found, then [`Receiver::handle_applied`].
-    Reference {
-        /// Answer with it.
-        sequence: u64,
-        /// Ascending.
-        offers: Vec<Offer>,
-    },
-    /// Make everything applied so far durable, then [`Receiver::handle_committed`].
-    Commit,
-    /// Commit, read the target anew if asked, compute its root, then [`Receiver::handle_root`].
-    Seal {
-        /// Read everything from the medium first.
-        verify: bool,
-    },
-    /// Send the digests of all chunks with [`Receiver::handle_chunk_digests`].
-    ChunkDigests,
-    /// Read this chunk from the medium, then [`Receiver::handle_full_digests`].
-    ReadChunk {
-        /// Which chunk.
-        chunk: ChunkIndex,
-    },
-    /// The pass is sealed at both ends.
-    Finish {
-        /// The root of both.
-        root: Digest,
-    },
-}
 
 /// The receiving end of one pass.
 #[derive(Debug)]
@@ -77,10 +25,9 @@ pub struct Receiver {
     verify: bool,
     is_greeted: bool,
     scanned_below: u64,
-    digest_credit: u64,
+    digest_credit: i64,
     open_page_requests: HashSet<BlockIndex>,
-    in_hand: HashSet<u64>,
-    applied: SequenceSet,
+    admission: Admission,
     uncommitted: Vec<u64>,
     uncommitted_bytes: u64,
     committing: Option<Vec<u64>>,
@@ -88,6 +35,7 @@ pub struct Receiver {
     seal: Option<(Digest, u64)>,
     is_sealing: bool,
     is_sealed: bool,
+    has_offered_chunks: bool,
     transmit: VecDeque<Message>,
     work: VecDeque<ReceiverWork>,
 }
@@ -110,8 +58,7 @@ impl Receiver {
             scanned_below: 0,
             digest_credit: 0,
             open_page_requests: HashSet::new(),
-            in_hand: HashSet::new(),
-            applied: SequenceSet::default(),
+            admission: Admission::new(options.window_bytes),
             uncommitted: Vec::new(),
             uncommitted_bytes: 0,
             committing: None,
@@ -119,6 +66,7 @@ impl Receiver {
             seal: None,
             is_sealing: false,
             is_sealed: false,
+            has_offered_chunks: false,
             transmit: VecDeque::from([hello]),
             work: VecDeque::new(),
         }
@@ -139,16 +87,17 @@ impl Receiver {
         self.work.pop_front().or_else(|| self.next_commit()).or_else(|| self.next_seal())
     }
 
-    /// Takes the next run of the target's digests in disk order; `None` for zeros.
+    /// Takes the next run of the target's digests in disk order, of at most 1024 blocks; `None` for zeros, of any number.
+    /// The run that uses up the credit may be larger than what is left of it: that much less is wanted later.
     pub fn handle_scanned(&mut self, blocks: BlockRange, digests: Option<&[TruncatedDigest]>) {
         debug_assert_eq!(blocks.start.0, self.scanned_below, "runs come in disk order");
         self.scanned_below = blocks.end.0;
         let Some(digests) = digests else {
-            self.digest_credit = self.digest_credit.saturating_sub(1);
+            self.digest_credit -= 1;
             self.transmit.push_back(Message::ZeroDigests { blocks });
             return;
         };
-        self.digest_credit = self.digest_credit.saturating_sub(digests.len() as u64);
+        self.digest_credit -= digests.len() as i64;
         let mut first = blocks.start;
         for part in digests.chunks(BATCH_MAX_BLOCKS) {
             let payload: Vec<u8> = part.iter().flat_map(|digest| digest.0).collect();
@@ -168,8 +117,7 @@ impl Receiver {
 
     /// Takes the outcome of a numbered message: so many bytes written, these blocks not written.
     pub fn handle_applied(&mut self, sequence: u64, written_bytes: u64, missing: Vec<BlockIndex>) {
-        self.in_hand.remove(&sequence);
-        self.applied.insert(sequence);
+        self.admission.finish(sequence);
         self.uncommitted.push(sequence);
         self.uncommitted_bytes += written_bytes;
         self.transmit.push_back(Message::Written { sequence, missing });
@@ -190,18 +138,24 @@ impl Receiver {
     pub fn handle_root(&mut self, root: Digest) {
         let Some((source_root, messages)) = self.seal.take() else { return };
         self.is_sealing = false;
+        self.admission.unseal();
+        self.durable.advance_to(messages);
+        self.transmit.push_back(Message::Acknowledged { below: messages });
         if root == source_root {
             self.is_sealed = true;
-            self.transmit.push_back(Message::Acknowledged { below: messages });
             self.transmit.push_back(Message::Sealed { root });
             self.work.push_back(ReceiverWork::Finish { root });
-        } else {
+        } else if self.options.layout.chunk_count() > 0 {
             self.work.push_back(ReceiverWork::ChunkDigests);
+        } else {
+            let message = "the roots of a disk without blocks differ".into();
+            self.transmit.push_back(Message::Error { code: Code::RootMismatch.as_str().into(), message });
         }
     }
 
     /// Takes all chunk digests, in order.
     pub fn handle_chunk_digests(&mut self, digests: &[Digest]) {
+        self.has_offered_chunks = true;
         let mut first = ChunkIndex(0);
         for part in digests.chunks(BATCH_MAX_BLOCKS) {
             self.transmit.push_back(Message::ChunkDigests { first, digests: pack_digests(part) });
@@ -225,38 +179,34 @@ impl Receiver {
                 return Err(SessionError::violation("a message before the greeting or after the seal"));
             }
             Message::DigestCredit { blocks } => {
-                self.digest_credit = self.digest_credit.saturating_add(blocks)
+                let blocks = i64::try_from(blocks).unwrap_or(i64::MAX);
+                self.digest_credit = self.digest_credit.saturating_add(blocks);
             }
             Message::PageDigestRequest { blocks } => self.handle_page_request(blocks)?,
             Message::Data(data) => {
                 self.check_data(&data)?;
-                self.admit(data.sequence)?;
+                self.admission.admit(data.sequence, Charge { bytes: charge_bytes(&data), offers: 0 })?;
                 self.work.push_back(ReceiverWork::Apply(data));
             }
             Message::Zero { sequence, ranges } => {
                 self.check_below(ranges.last().map(|range| range.end.0))?;
-                self.admit(sequence)?;
+                self.admission.admit(sequence, Charge::SMALL)?;
                 self.work.push_back(ReceiverWork::Zero { sequence, ranges });
             }
             Message::References { sequence, offers } => {
                 self.check_below(offers.last().map(|offer| offer.block.0.saturating_add(1)))?;
-                if !self.options.has_seeds || offers.len() > REFERENCE_WINDOW_BLOCKS {
-                    return Err(SessionError::violation("references that were not asked for"));
+                if !self.options.has_seeds {
+                    return Err(SessionError::violation("references, though there are no seeds"));
                 }
-                self.admit(sequence)?;
+                self.admission
+                    .admit(sequence, Charge { bytes: SMALL_MESSAGE_BYTES, offers: offers.len() })?;
                 self.work.push_back(ReceiverWork::Reference { sequence, offers });
             }
             Message::Seal { root, messages } => {
-                if self.seal.replace((root, messages)).is_some() {
-                    return Err(SessionError::violation("a second seal while the first is open"));
-                }
+                self.admission.seal(messages)?;
+                self.seal = Some((root, messages));
             }
-            Message::ChunkRequest { chunks } => {
-                if chunks.last().is_some_and(|chunk| chunk.0 >= self.options.layout.chunk_count()) {
-                    return Err(SessionError::violation("a chunk past the disk's end"));
-                }
-                self.work.extend(chunks.into_iter().map(|chunk| ReceiverWork::ReadChunk { chunk }));
-            }
+            Message::ChunkRequest { chunks } => self.handle_chunk_request(chunks)?,
             _ => return Err(SessionError::violation("a message that only the receiving end sends")),
         }
         Ok(())
@@ -319,11 +269,14 @@ impl Receiver {
         Ok(())
     }
 
-    fn admit(&mut self, sequence: u64) -> Result<(), SessionError> {
-        let is_new = !self.applied.contains(sequence) && self.in_hand.insert(sequence);
-        if !is_new || self.in_hand.len() + self.applied.ahead_count() > UNACKNOWLEDGED_MAX_MESSAGES {
-            return Err(SessionError::violation(format!("message {sequence} came twice or without credit")));
+    fn handle_chunk_request(&mut self, chunks: Vec<ChunkIndex>) -> Result<(), SessionError> {
+        if !std::mem::take(&mut self.has_offered_chunks) {
+            return Err(SessionError::violation("a chunk request that follows no chunk digests"));
         }
+        if chunks.last().is_some_and(|chunk| chunk.0 >= self.options.layout.chunk_count()) {
+            return Err(SessionError::violation("a chunk past the disk's end"));
+        }
+        self.work.extend(chunks.into_iter().map(|chunk| ReceiverWork::ReadChunk { chunk }));
         Ok(())
     }
 
@@ -337,10 +290,7 @@ impl Receiver {
     }
 
     fn next_seal(&mut self) -> Option<ReceiverWork> {
-        let (_, messages) = self.seal?;
-        let is_quiet =
-            self.in_hand.is_empty() && self.committing.is_none() && self.applied.below() == messages;
-        if self.is_sealing || !is_quiet {
+        if self.is_sealing || self.committing.is_some() || !self.admission.is_complete() {
             return None;
         }
         self.is_sealing = true;

@@ -3,106 +3,37 @@
 //! **Invariant**: a block that differs is in exactly one place: a queue, an open request, a job or an unwritten message.
 //! The pass is sealed when all of these are empty and the comparison has ended.
 
-use crate::credit::Credit;
+mod flight;
+mod queues;
+mod repair;
+mod work;
+
+pub use work::{Job, SenderOptions, SenderWork};
+
 use crate::error::SessionError;
-use crate::refinement::{RefinementMode, RefinementPolicy};
+use crate::refinement::RefinementPolicy;
 use bytes::Bytes;
 use failback_model::limits::{
-    BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, MISMATCH_LIST_MAX_BLOCKS, PACK_MAX_BYTES, PAGE_BYTES,
-    REFERENCE_WINDOW_BLOCKS, REFINE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES,
+    BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, MISMATCH_LIST_MAX_BLOCKS, PACK_MAX_BYTES,
 };
-use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Difference, Digest, Layout};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Difference, Digest};
 use failback_wire::{Data, Hello, Message, Offer, Role};
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use flight::{Flight, Missing};
+use queues::Queues;
+use repair::Repair;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Differences that may wait before the comparison should pause.
 const QUEUE_MAX_BLOCKS: usize = 16 << 10;
-/// Credit of a message that carries no pages.
-const SMALL_MESSAGE_BYTES: u64 = PAGE_BYTES;
-
-/// How a pass is sent.
-#[derive(Debug, Clone, Copy)]
-pub struct SenderOptions {
-    /// The source's disk.
-    pub layout: Layout,
-    /// Narrowing to pages.
-    pub refinement: RefinementMode,
-    /// Bytes of pages under way.
-    pub window_bytes: u64,
-    /// Ask the target to be read anew before it is sealed.
-    pub verify: bool,
-}
-
-/// Number of a piece of work that answers with [`Sender::handle_packed`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Job(u64);
-
-/// What the sending end wants done.
-#[derive(Debug)]
-pub enum SenderWork {
-    /// The target's digests in disk order (`None`: zeros): compare, then [`Sender::handle_compared`].
-    Compare {
-        /// Which blocks.
-        blocks: BlockRange,
-        /// 16 bytes a block.
-        digests: Option<Bytes>,
-    },
-    /// Read these blocks and pack them whole, then [`Sender::handle_packed`].
-    Ship {
-        /// Answer with it.
-        job: Job,
-        /// Ascending.
-        blocks: Vec<BlockIndex>,
-    },
-    /// Read these blocks, keep the pages whose digests differ and pack them, then [`Sender::handle_packed`].
-    Patch {
-        /// Answer with it.
-        job: Job,
-        /// Ascending.
-        blocks: Vec<BlockIndex>,
-        /// The target's page digests, 16 bytes a page, block after block.
-        digests: Bytes,
-    },
-    /// Compute the source's root, then [`Sender::handle_root`].
-    Seal,
-    /// Compare the target's chunk digests, then [`Sender::handle_chunks_compared`].
-    CompareChunks {
-        /// First chunk.
-        first: ChunkIndex,
-        /// 32 bytes a chunk.
-        digests: Bytes,
-    },
-    /// Compare one chunk's digests, then [`Sender::handle_chunk_compared`].
-    CompareChunk {
-        /// Which chunk.
-        chunk: ChunkIndex,
-        /// 32 bytes a block.
-        digests: Bytes,
-    },
-    /// The pass is sealed at both ends.
-    Finish {
-        /// The root of both.
-        root: Digest,
-    },
-}
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     Greeting,
     Running,
     Rooting,
-    Sealing,
-    CollectingChunks,
-    CollectingDigests { open: usize },
+    Sealing { root: Digest },
+    Repairing,
     Done,
-}
-
-/// What a numbered message holds until it is written.
-#[derive(Debug)]
-enum Outstanding {
-    Pages { credit_bytes: u64 },
-    Zeros,
-    Offers(Vec<Difference>),
 }
 
 /// The sending end of one pass.
@@ -110,29 +41,16 @@ enum Outstanding {
 pub struct Sender {
     options: SenderOptions,
     phase: Phase,
-    policy: RefinementPolicy,
     target_has_seeds: bool,
     compared_below: u64,
     announced_below: u64,
+    digest_credit: u64,
     consumed_digests: u64,
-    whole: VecDeque<BlockIndex>,
-    to_refine: VecDeque<BlockIndex>,
-    refined: VecDeque<(Vec<BlockIndex>, Bytes)>,
-    refined_blocks: usize,
-    offers: VecDeque<Difference>,
-    zeros: VecDeque<BlockRange>,
-    open_refinements: HashSet<BlockIndex>,
-    jobs: HashMap<Job, u64>,
-    next_job: u64,
-    outstanding: HashMap<u64, Outstanding>,
-    offered_blocks: usize,
-    next_sequence: u64,
+    queues: Queues,
+    flight: Flight,
     acknowledged_below: u64,
-    data_credit: Credit,
     resent: BTreeSet<BlockIndex>,
-    mismatched_chunks: Vec<ChunkIndex>,
-    chunks_compared: u64,
-    is_repaired: bool,
+    repair: Option<Repair>,
     transmit: VecDeque<Message>,
     work: VecDeque<SenderWork>,
 }
@@ -151,29 +69,17 @@ impl Sender {
         Self {
             options,
             phase: Phase::Greeting,
-            policy: RefinementPolicy::new(options.refinement),
             target_has_seeds: false,
             compared_below: 0,
             announced_below: 0,
+            // The last run that has credit may be larger than what is left of it, by less than a batch.
+            digest_credit: DIGEST_WINDOW_BLOCKS + BATCH_MAX_BLOCKS as u64,
             consumed_digests: 0,
-            whole: VecDeque::new(),
-            to_refine: VecDeque::new(),
-            refined: VecDeque::new(),
-            refined_blocks: 0,
-            offers: VecDeque::new(),
-            zeros: VecDeque::new(),
-            open_refinements: HashSet::new(),
-            jobs: HashMap::new(),
-            next_job: 0,
-            outstanding: HashMap::new(),
-            offered_blocks: 0,
-            next_sequence: 0,
+            queues: Queues::new(RefinementPolicy::new(options.refinement)),
+            flight: Flight::new(options.window_bytes),
             acknowledged_below: 0,
-            data_credit: Credit::new(options.window_bytes),
             resent: BTreeSet::new(),
-            mismatched_chunks: Vec::new(),
-            chunks_compared: 0,
-            is_repaired: false,
+            repair: None,
             transmit: VecDeque::from([hello, Message::DigestCredit { blocks: DIGEST_WINDOW_BLOCKS }]),
             work: VecDeque::new(),
         }
@@ -181,9 +87,7 @@ impl Sender {
 
     /// Whether the comparison should go on: false while too many differences wait.
     pub fn wants_differences(&self) -> bool {
-        self.phase == Phase::Running
-            && self.whole.len() + self.to_refine.len() + self.offers.len() + self.zeros.len()
-                < QUEUE_MAX_BLOCKS
+        self.phase == Phase::Running && self.queues.waiting() < QUEUE_MAX_BLOCKS
     }
 
     /// Blocks sent whole because what arrived did not verify, or the roots differed.
@@ -223,13 +127,15 @@ impl Sender {
                 self.announce(BlockRange::new(first.0, end), Some(digests))
             }
             Message::ZeroDigests { blocks } => self.announce(blocks, None),
-            Message::PageDigests { blocks, digests } => self.handle_page_digests(blocks, digests),
+            Message::PageDigests { blocks, digests } => {
+                self.queues.take_page_digests(self.options.layout, blocks, digests)
+            }
             Message::Written { sequence, missing } => self.handle_written(sequence, missing),
-            Message::Acknowledged { below } if below <= self.next_sequence => {
+            Message::Acknowledged { below } if below <= self.flight.messages() => {
                 self.acknowledged_below = self.acknowledged_below.max(below);
                 Ok(())
             }
-            Message::Sealed { root } if self.phase == Phase::Sealing => {
+            Message::Sealed { root } if self.phase == (Phase::Sealing { root }) => {
                 self.phase = Phase::Done;
                 self.work.push_back(SenderWork::Finish { root });
                 Ok(())
@@ -239,7 +145,9 @@ impl Sender {
             Message::Error { code, message } => {
                 Err(SessionError { code: Code::PeerFailed, reason: format!("{code}: {message}") })
             }
-            _ => Err(SessionError::violation(format!("unexpected message in phase {:?}", self.phase))),
+            _ => {
+                Err(SessionError::violation("a message out of phase, or one that only the sending end sends"))
+            }
         }
     }
 
@@ -255,14 +163,15 @@ impl Sender {
         self.compared_below = self.compared_below.max(below.0);
         for difference in differences {
             if self.target_has_seeds {
-                self.offers.push_back(difference);
+                self.queues.push_offer(difference);
             } else {
-                self.queue(difference);
+                self.queues.push(difference);
             }
         }
-        self.zeros.extend(zeros);
+        self.queues.push_zeros(zeros);
         self.consumed_digests += digests;
         if self.consumed_digests >= DIGEST_WINDOW_BLOCKS / 4 {
+            self.digest_credit += self.consumed_digests;
             self.transmit.push_back(Message::DigestCredit { blocks: self.consumed_digests });
             self.consumed_digests = 0;
         }
@@ -270,53 +179,37 @@ impl Sender {
 
     /// Takes what a job packed. The sequence numbers are set here; `differing` is the job's page count, for the policy.
     pub fn handle_packed(&mut self, job: Job, messages: Vec<Data>, refined: Option<(usize, usize)>) {
-        let reserved = self.jobs.remove(&job).expect("a job answers once");
-        self.data_credit.give_back(reserved);
+        self.flight.finish(job);
         if let Some((differing, pages)) = refined {
-            self.policy.observe(differing, pages);
+            self.queues.policy.observe(differing, pages);
         }
         for mut data in messages {
-            let credit_bytes = (data.payload.len() as u64).max(SMALL_MESSAGE_BYTES);
-            self.data_credit.take(credit_bytes);
-            data.sequence = self.number(Outstanding::Pages { credit_bytes });
+            data.sequence = self.flight.number_pages(&data);
             self.transmit.push_back(Message::Data(data));
         }
     }
 
     /// Takes the source's root.
     pub fn handle_root(&mut self, root: Digest) {
-        self.phase = Phase::Sealing;
-        self.transmit.push_back(Message::Seal { root, messages: self.next_sequence });
+        self.phase = Phase::Sealing { root };
+        self.transmit.push_back(Message::Seal { root, messages: self.flight.messages() });
     }
 
     /// Takes the chunks of one [`SenderWork::CompareChunks`] that differ.
     pub fn handle_chunks_compared(&mut self, differing: Vec<ChunkIndex>) -> Result<(), SessionError> {
-        self.mismatched_chunks.extend(differing);
-        if self.chunks_compared < self.options.layout.chunk_count() {
-            return Ok(());
+        if let Some(chunks) = self.open_repair()?.finish_chunks(differing)? {
+            self.transmit.push_back(Message::ChunkRequest { chunks });
         }
-        let open = self.mismatched_chunks.len();
-        if open == 0 || open > BATCH_MAX_BLOCKS {
-            let reason = format!("roots differ and so do {open} chunks of 1024 blocks: too many to repair");
-            return Err(SessionError { code: Code::RootMismatch, reason });
-        }
-        self.phase = Phase::CollectingDigests { open };
-        self.transmit
-            .push_back(Message::ChunkRequest { chunks: std::mem::take(&mut self.mismatched_chunks) });
         Ok(())
     }
 
     /// Takes the blocks of one [`SenderWork::CompareChunk`] that differ: they are read again and shipped whole.
     pub fn handle_chunk_compared(&mut self, differing: Vec<BlockIndex>) -> Result<(), SessionError> {
-        let Phase::CollectingDigests { open } = &mut self.phase else {
-            return Err(SessionError::violation("digests of a chunk that was not asked for"));
-        };
-        *open -= 1;
-        if *open == 0 {
+        if self.open_repair()?.finish_digests() {
             self.phase = Phase::Running;
         }
         self.resent.extend(&differing);
-        self.whole.extend(differing);
+        self.queues.push_whole(differing);
         Ok(())
     }
 
@@ -339,61 +232,26 @@ impl Sender {
         let is_next =
             self.phase == Phase::Running && blocks.start.0 == self.announced_below && !blocks.is_empty();
         if !is_next || blocks.end.0 > self.options.layout.block_count() {
-            return Err(SessionError::violation(format!("digests of blocks {blocks:?} out of order")));
+            return Err(SessionError::violation(format!(
+                "digests of blocks {}..{} out of order",
+                blocks.start.0, blocks.end.0
+            )));
         }
+        let cost = if digests.is_some() { blocks.count() } else { 1 };
+        self.digest_credit = self
+            .digest_credit
+            .checked_sub(cost)
+            .ok_or_else(|| SessionError::violation("more digests than there was credit for"))?;
         self.announced_below = blocks.end.0;
         self.work.push_back(SenderWork::Compare { blocks, digests });
         Ok(())
     }
 
-    fn queue(&mut self, difference: Difference) {
-        if !difference.target_is_zero && self.policy.choose() {
-            self.to_refine.push_back(difference.block);
-        } else {
-            self.whole.push_back(difference.block);
-        }
-    }
-
-    fn handle_page_digests(&mut self, blocks: Vec<BlockIndex>, digests: Bytes) -> Result<(), SessionError> {
-        let layout = self.options.layout;
-        if !blocks.iter().all(|block| self.open_refinements.remove(block)) {
-            return Err(SessionError::violation("page digests of a block that was not asked for"));
-        }
-        let pages: usize = blocks.iter().map(|&block| layout.pages_of(block)).sum();
-        if blocks.is_empty() || digests.len() != pages * 16 {
-            return Err(SessionError::violation("page digests do not fit their blocks"));
-        }
-        self.refined_blocks += blocks.len();
-        self.refined.push_back((blocks, digests));
-        Ok(())
-    }
-
     fn handle_written(&mut self, sequence: u64, missing: Vec<BlockIndex>) -> Result<(), SessionError> {
-        let Some(outstanding) = self.outstanding.remove(&sequence) else {
-            return Err(SessionError::violation(format!(
-                "message {sequence} was written twice or never sent"
-            )));
-        };
-        if missing.last().is_some_and(|block| block.0 >= self.options.layout.block_count()) {
-            return Err(SessionError::violation("a missing block past the disk's end"));
-        }
-        match outstanding {
-            Outstanding::Pages { credit_bytes } => {
-                self.data_credit.give_back(credit_bytes);
-                self.resend(missing)
-            }
-            Outstanding::Zeros => {
-                self.data_credit.give_back(SMALL_MESSAGE_BYTES);
-                self.resend(missing)
-            }
-            Outstanding::Offers(offers) => {
-                self.data_credit.give_back(SMALL_MESSAGE_BYTES);
-                self.offered_blocks -= offers.len();
-                let missing: HashSet<_> = missing.into_iter().collect();
-                offers
-                    .into_iter()
-                    .filter(|offer| missing.contains(&offer.block))
-                    .for_each(|offer| self.queue(offer));
+        match self.flight.take_written(sequence, missing)? {
+            Missing::Failed(blocks) => self.resend(blocks),
+            Missing::NotInSeeds(differences) => {
+                differences.into_iter().for_each(|difference| self.queues.push(difference));
                 Ok(())
             }
         }
@@ -406,26 +264,34 @@ impl Sender {
             return Err(SessionError { code: Code::VerifyFailed, reason });
         }
         self.resent.extend(&blocks);
-        self.whole.extend(blocks);
+        self.queues.push_whole(blocks);
         Ok(())
     }
 
     fn handle_chunk_digests(&mut self, first: ChunkIndex, digests: Bytes) -> Result<(), SessionError> {
-        if self.phase == Phase::Sealing {
-            if self.is_repaired {
+        if matches!(self.phase, Phase::Sealing { .. }) {
+            if self.repair.is_some() {
                 return Err(self.second_mismatch());
             }
-            self.is_repaired = true;
-            self.phase = Phase::CollectingChunks;
+            self.repair = Some(Repair::new(self.options.layout));
+            self.phase = Phase::Repairing;
         }
-        let count = (digests.len() / 32) as u64;
-        let in_order = self.phase == Phase::CollectingChunks && first.0 == self.chunks_compared;
-        if !in_order || self.chunks_compared + count > self.options.layout.chunk_count() {
-            return Err(SessionError::violation("chunk digests out of order"));
-        }
-        self.chunks_compared += count;
+        self.open_repair()?.take_chunks(first, (digests.len() / 32) as u64)?;
         self.work.push_back(SenderWork::CompareChunks { first, digests });
         Ok(())
+    }
+
+    fn handle_full_digests(&mut self, chunk: ChunkIndex, digests: Bytes) -> Result<(), SessionError> {
+        self.open_repair()?.take_digests(chunk, digests.len() / 32)?;
+        self.work.push_back(SenderWork::CompareChunk { chunk, digests });
+        Ok(())
+    }
+
+    fn open_repair(&mut self) -> Result<&mut Repair, SessionError> {
+        match &mut self.repair {
+            Some(repair) if self.phase == Phase::Repairing => Ok(repair),
+            _ => Err(SessionError::violation("digests for a repair that is not open")),
+        }
     }
 
     fn second_mismatch(&self) -> SessionError {
@@ -435,137 +301,55 @@ impl Sender {
         SessionError { code: Code::RootMismatch, reason }
     }
 
-    fn handle_full_digests(&mut self, chunk: ChunkIndex, digests: Bytes) -> Result<(), SessionError> {
-        let layout = self.options.layout;
-        let fits =
-            chunk.0 < layout.chunk_count() && layout.chunk_blocks(chunk).count() * 32 == digests.len() as u64;
-        if !fits || !matches!(self.phase, Phase::CollectingDigests { .. }) {
-            return Err(SessionError::violation("digests of a chunk that was not asked for"));
-        }
-        self.work.push_back(SenderWork::CompareChunk { chunk, digests });
-        Ok(())
-    }
-
-    fn number(&mut self, outstanding: Outstanding) -> u64 {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        self.outstanding.insert(sequence, outstanding);
-        sequence
-    }
-
-    fn may_send_small(&self) -> bool {
-        self.outstanding.len() < UNACKNOWLEDGED_MAX_MESSAGES && self.data_credit.allows(SMALL_MESSAGE_BYTES)
-    }
-
     fn next_zeros(&mut self) -> Option<Message> {
-        if self.zeros.is_empty() || !self.may_send_small() {
+        if !self.flight.may_send_small() {
             return None;
         }
-        let mut ranges: Vec<BlockRange> = Vec::new();
-        while ranges.len() < BATCH_MAX_BLOCKS {
-            let Some(range) = self.zeros.pop_front() else { break };
-            match ranges.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                Some(last) if last.end > range.start => {
-                    self.zeros.push_front(range);
-                    break;
-                }
-                _ => ranges.push(range),
-            }
-        }
-        self.data_credit.take(SMALL_MESSAGE_BYTES);
-        let sequence = self.number(Outstanding::Zeros);
-        Some(Message::Zero { sequence, ranges })
+        let ranges = self.queues.take_zeros();
+        (!ranges.is_empty())
+            .then(|| Message::Zero { sequence: self.flight.number_zeros(ranges.clone()), ranges })
     }
 
     fn next_offers(&mut self) -> Option<Message> {
-        let room = REFERENCE_WINDOW_BLOCKS.saturating_sub(self.offered_blocks).min(BATCH_MAX_BLOCKS / 4);
-        let count = self.offers.len().min(room);
-        if count == 0 || !self.may_send_small() {
+        if !self.flight.may_send_small() {
             return None;
         }
-        let taken: Vec<_> = self.offers.drain(..count).collect();
-        let offers = taken.iter().map(|offer| Offer { block: offer.block, digest: offer.digest }).collect();
-        self.offered_blocks += count;
-        self.data_credit.take(SMALL_MESSAGE_BYTES);
-        let sequence = self.number(Outstanding::Offers(taken));
-        Some(Message::References { sequence, offers })
+        let taken = self.queues.take_offers(self.flight.offer_room());
+        let offers: Vec<_> =
+            taken.iter().map(|offer| Offer { block: offer.block, digest: offer.digest }).collect();
+        (!offers.is_empty())
+            .then(|| Message::References { sequence: self.flight.number_offers(taken), offers })
     }
 
     fn next_page_request(&mut self) -> Option<Message> {
-        let open = self.open_refinements.len() + self.refined_blocks;
-        let room = REFINE_WINDOW_BLOCKS.saturating_sub(open).min(BATCH_MAX_BLOCKS / 4);
-        let blocks = take_ascending(&mut self.to_refine, room);
-        if blocks.is_empty() {
-            return None;
-        }
-        self.open_refinements.extend(&blocks);
-        Some(Message::PageDigestRequest { blocks })
+        let blocks = self.queues.take_page_request();
+        (!blocks.is_empty()).then_some(Message::PageDigestRequest { blocks })
     }
 
     fn next_patch(&mut self) -> Option<SenderWork> {
-        let (blocks, _) = self.refined.front()?;
-        let job = self.reserve(blocks.len())?;
-        let (blocks, digests) = self.refined.pop_front()?;
-        self.refined_blocks -= blocks.len();
+        let count = self.queues.next_refined_blocks()?;
+        let job = self.flight.reserve(count, self.options.layout.block_size().bytes())?;
+        let (blocks, digests) = self.queues.take_refined()?;
         Some(SenderWork::Patch { job, blocks, digests })
     }
 
     fn next_ship(&mut self) -> Option<SenderWork> {
-        let most = PACK_MAX_BYTES / self.options.layout.block_size().bytes() as usize;
-        let count = self.whole.len().min(most);
+        let block_bytes = self.options.layout.block_size().bytes();
+        let count = self.queues.whole_blocks().min(PACK_MAX_BYTES / block_bytes as usize);
         if count == 0 {
             return None;
         }
-        let job = self.reserve(count)?;
-        Some(SenderWork::Ship { job, blocks: take_ascending(&mut self.whole, count) })
-    }
-
-    /// Takes credit for the most that a job of so many blocks can pack.
-    fn reserve(&mut self, blocks: usize) -> Option<Job> {
-        let bytes = blocks as u64 * self.options.layout.block_size().bytes();
-        if !self.data_credit.allows(bytes) || self.outstanding.len() >= UNACKNOWLEDGED_MAX_MESSAGES {
-            return None;
-        }
-        self.data_credit.take(bytes);
-        let job = Job(self.next_job);
-        self.next_job += 1;
-        self.jobs.insert(job, bytes);
-        Some(job)
+        let job = self.flight.reserve(count, block_bytes)?;
+        Some(SenderWork::Ship { job, blocks: self.queues.take_whole(count) })
     }
 
     fn next_seal(&mut self) -> Option<SenderWork> {
-        let is_drained = self.phase == Phase::Running
-            && self.compared_below == self.options.layout.block_count()
-            && [
-                self.whole.len(),
-                self.to_refine.len(),
-                self.refined.len(),
-                self.offers.len(),
-                self.zeros.len(),
-            ] == [0; 5]
-            && self.open_refinements.is_empty()
-            && self.jobs.is_empty()
-            && self.outstanding.is_empty()
-            && self.transmit.is_empty();
-        if !is_drained {
+        let is_compared =
+            self.phase == Phase::Running && self.compared_below == self.options.layout.block_count();
+        if !is_compared || !self.queues.is_empty() || !self.flight.is_empty() || !self.transmit.is_empty() {
             return None;
         }
-        debug_assert!(self.data_credit.is_idle(), "all credit is back when nothing is under way");
         self.phase = Phase::Rooting;
         Some(SenderWork::Seal)
     }
-}
-
-/// Takes at most `count` blocks off the front, as long as they ascend: a resent block may stand behind later ones.
-fn take_ascending(queue: &mut VecDeque<BlockIndex>, count: usize) -> Vec<BlockIndex> {
-    let mut taken: Vec<BlockIndex> = Vec::with_capacity(count.min(queue.len()));
-    while taken.len() < count {
-        match queue.front() {
-            Some(&block) if taken.last().is_none_or(|&last| last < block) => taken.push(block),
-            _ => break,
-        }
-        queue.pop_front();
-    }
-    taken
 }

@@ -16,9 +16,7 @@ impl SequenceSet {
             return false;
         }
         self.ahead.insert(sequence);
-        while self.ahead.remove(&self.below) {
-            self.below += 1;
-        }
+        self.close_gap();
         true
     }
 
@@ -31,9 +29,17 @@ impl SequenceSet {
         self.below
     }
 
-    /// Numbers that are in without the prefix reaching them.
-    pub(crate) fn ahead_count(&self) -> usize {
-        self.ahead.len()
+    /// Adds all numbers below this.
+    pub(crate) fn advance_to(&mut self, below: u64) {
+        self.below = self.below.max(below);
+        self.ahead = self.ahead.split_off(&self.below);
+        self.close_gap();
+    }
+
+    fn close_gap(&mut self) {
+        while self.ahead.remove(&self.below) {
+            self.below += 1;
+        }
     }
 }
 
@@ -45,8 +51,18 @@ mod tests {
     fn the_prefix_grows_as_gaps_close() {
         let mut set = SequenceSet::default();
         assert!(set.insert(1) && set.insert(2) && !set.insert(2));
-        assert_eq!((set.below(), set.ahead_count()), (0, 2));
+        assert_eq!((set.below(), set.contains(0), set.contains(2)), (0, false, true));
         assert!(set.insert(0) && !set.insert(1));
-        assert_eq!((set.below(), set.ahead_count()), (3, 0));
+        assert_eq!(set.below(), 3);
+    }
+
+    #[test]
+    fn advancing_swallows_what_was_ahead() {
+        let mut set = SequenceSet::default();
+        assert!(set.insert(2) && set.insert(5) && set.insert(9));
+        set.advance_to(5);
+        assert_eq!((set.below(), set.contains(9), set.contains(8)), (6, true, false));
+        set.advance_to(1);
+        assert_eq!(set.below(), 6);
     }
 }

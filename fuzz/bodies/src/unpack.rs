@@ -46,7 +46,8 @@ pub fn unpack_disk(which: u8) -> (Layout, Vec<u8>) {
 }
 
 fn greeted(layout: Layout) -> Receiver {
-    let mut receiver = Receiver::new(ReceiverOptions { layout, has_seeds: false, is_new: false });
+    let mut receiver =
+        Receiver::new(ReceiverOptions { layout, has_seeds: false, is_new: false, window_bytes: 64 << 20 });
     let hello = Hello {
         role: Role::Sending,
         length_bytes: layout.length_bytes(),

@@ -1,0 +1,121 @@
+//! A receiving end whose peer breaks the protocol.
+
+use super::{BLOCKS, blocks, bytes, data, hello, new_receiver, of_sender, receiver, receiver_refuses};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest};
+use failback_session::ReceiverWork;
+use failback_wire::{Data, Encoding, Message, Offer, Role};
+
+#[test]
+fn pages_are_asked_for_after_their_digests_and_a_bounded_number_at_once() {
+    let ask = |list: Vec<BlockIndex>| Message::PageDigestRequest { blocks: list };
+    for list in [&[][..], &[2000], &[1, 2000], &[BLOCKS], &[u64::MAX - 1]] {
+        receiver_refuses(receiver(), ask(blocks(list)));
+    }
+    let mut open = receiver();
+    open.handle_message(ask((0..1024).map(BlockIndex).collect())).expect("within the window");
+    receiver_refuses(open, ask(blocks(&[1024])));
+    let mut open = receiver();
+    open.handle_message(ask(blocks(&[5]))).expect("within the window");
+    receiver_refuses(open, ask(blocks(&[5])));
+}
+
+#[test]
+fn contents_lie_within_the_disk_and_fit_their_pages() {
+    let last = BLOCKS - 1;
+    for (block, pages, payload) in
+        [(BLOCKS, 1, 4096), (u64::MAX, 1, 4096), (last, 3, 4096 * 3), (last, 2, 8192), (0, 4, 16_383)]
+    {
+        receiver_refuses(receiver(), Message::Data(data(0, block, pages, payload)));
+    }
+    receiver().handle_message(Message::Data(data(0, last, 2, 4196))).expect("the short last page");
+    for range in [BlockRange::new(last, BLOCKS + 1), BlockRange::new(0, u64::MAX)] {
+        receiver_refuses(receiver(), Message::Zero { sequence: 0, ranges: vec![range] });
+    }
+}
+
+#[test]
+fn offers_need_seeds_and_credit() {
+    let offers = |sequence, list: std::ops::Range<u64>| {
+        let digest = Digest([1; 32]);
+        let offers = list.map(|block| Offer { block: BlockIndex(block), digest }).collect();
+        Message::References { sequence, offers }
+    };
+    let mut seedless = new_receiver(false);
+    seedless.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
+    receiver_refuses(seedless, offers(0, 0..1));
+    receiver_refuses(receiver(), offers(0, BLOCKS..BLOCKS + 1));
+    let mut open = receiver();
+    for part in 0..4 {
+        open.handle_message(offers(part, part * 1024..(part + 1) * 1024)).expect("within the window");
+    }
+    receiver_refuses(open, offers(4, 4096..4097));
+}
+
+#[test]
+fn numbers_come_once_within_reach_and_with_credit() {
+    let zero = |sequence| Message::Zero { sequence, ranges: vec![BlockRange::new(0, 1)] };
+    let mut open = receiver();
+    open.handle_message(zero(3)).expect("any order");
+    receiver_refuses(open, zero(3));
+    let mut done = receiver();
+    done.handle_message(zero(0)).expect("the first");
+    assert!(matches!(done.poll_work(), Some(ReceiverWork::Zero { sequence: 0, .. })));
+    done.handle_applied(0, 0, Vec::new());
+    receiver_refuses(done, zero(0));
+    receiver_refuses(receiver(), zero(64 << 10));
+    receiver_refuses(receiver(), zero(u64::MAX));
+    let mut full = receiver();
+    let payload = bytes(1 << 20);
+    let pack = |sequence| {
+        let patches = (0..64).map(|block| data(0, block, 4, 0).patches.remove(0)).collect();
+        Message::Data(Data { sequence, patches, encoding: Encoding::Raw, payload: payload.clone() })
+    };
+    for sequence in 0..64 {
+        full.handle_message(pack(sequence)).expect("as much as one job may hold");
+    }
+    receiver_refuses(full, pack(64));
+}
+
+#[test]
+fn a_seal_comes_once_and_counts_what_came() {
+    let seal = |messages| Message::Seal { root: Digest::ZERO, messages };
+    let zero = |sequence| Message::Zero { sequence, ranges: vec![BlockRange::new(0, 1)] };
+    for messages in [0, 1, u64::MAX, (64 << 10) + 1] {
+        let mut open = receiver();
+        open.handle_message(zero(1)).expect("any order");
+        receiver_refuses(open, seal(messages));
+    }
+    let mut sealing = receiver();
+    sealing.handle_message(seal(2)).expect("a seal");
+    sealing.handle_message(zero(1)).expect("counted by the seal");
+    receiver_refuses(sealing, zero(2));
+    let mut sealing = receiver();
+    sealing.handle_message(seal(0)).expect("a seal");
+    receiver_refuses(sealing, seal(0));
+}
+
+#[test]
+fn chunks_are_asked_for_once_after_their_digests_and_nothing_follows_the_seal() {
+    let ask = |chunk| Message::ChunkRequest { chunks: vec![ChunkIndex(chunk)] };
+    let answered = |root| {
+        let mut receiver = receiver();
+        receiver.handle_message(Message::Seal { root: Digest::ZERO, messages: 0 }).expect("a seal");
+        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Seal { verify: false })));
+        receiver.handle_root(root);
+        receiver
+    };
+    let offered = || {
+        let mut receiver = answered(Digest([1; 32]));
+        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests)));
+        receiver.handle_chunk_digests(&[Digest::ZERO; 69]);
+        receiver
+    };
+    receiver_refuses(receiver(), ask(0));
+    receiver_refuses(offered(), ask(69));
+    let mut asked = offered();
+    asked.handle_message(ask(68)).expect("a chunk of the disk");
+    receiver_refuses(asked, ask(67));
+    for message in of_sender() {
+        receiver_refuses(answered(Digest::ZERO), message);
+    }
+}

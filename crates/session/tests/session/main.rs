@@ -1,0 +1,10 @@
+//! The two machines of a pass against each other, in many orders of events, and each against a hostile other end.
+
+mod disk;
+mod explore;
+mod hostile;
+mod link;
+mod repair;
+mod stranger;
+mod walk;
+mod world;

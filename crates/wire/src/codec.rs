@@ -1,6 +1,7 @@
-//! Bodies of messages, field by field: varints (LEB128) for numbers, deltas for ascending lists.
+//! Bodies of messages, field by field. PROTOCOL.md has them as a table.
 
 use crate::error::{ErrorKind, WireError};
+use crate::field::{Reader, Result, Writer, bad};
 use crate::frame::Frame;
 use crate::message::{BlockPatch, Data, Encoding, Hello, Message, Offer, Role};
 use crate::version::Version;
@@ -8,153 +9,19 @@ use bytes::Bytes;
 use failback_model::limits::{
     BATCH_MAX_BLOCKS, BLOCK_MAX_BYTES, PACK_MAX_BYTES, PAGE_BYTES, PAGE_REPLY_MAX_PAGES, PAGES_PER_BLOCK_MAX,
 };
-use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, PageSet};
-
-/// Longest text of an error message.
-const TEXT_MAX_BYTES: usize = 4096;
-
-type Result<T> = std::result::Result<T, WireError>;
-
-const fn bad(field: &'static str) -> WireError {
-    WireError::new(ErrorKind::BadValue, field)
-}
-
-/// Appends fields to a body.
-#[derive(Default)]
-struct Writer(Vec<u8>);
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, PageSet};
 
 impl Writer {
-    fn number(&mut self, mut value: u64) -> &mut Self {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-        self
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn flag(&mut self, flag: bool) -> &mut Self {
-        self.0.push(flag.into());
-        self
-    }
-
-    fn text(&mut self, text: &str) -> &mut Self {
-        let end = (0..=text.len().min(TEXT_MAX_BYTES)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-        self.number(end as u64).bytes(&text.as_bytes()[..end])
-    }
-
-    /// A count, then the first number, then the distance of each from the one before, less one.
-    fn ascending(&mut self, numbers: impl ExactSizeIterator<Item = u64>) -> &mut Self {
-        self.number(numbers.len() as u64);
-        let mut next = 0;
-        for number in numbers {
-            self.number(number - next);
-            next = number + 1;
-        }
-        self
-    }
-
-    fn patch(&mut self, patch: &BlockPatch, next: u64) -> &mut Self {
-        self.number(patch.block.0 - next).bytes(&patch.digest.0);
+    fn patch(&mut self, patch: &BlockPatch, next: &mut u64) -> &mut Self {
+        self.step(patch.block.0, next).bytes(&patch.digest.0);
         let (data, zero) = (patch.data.end(), patch.zero.end());
         self.number(data as u64).number(zero as u64);
         let data: Vec<u8> = patch.data.to_bytes(data).chain(patch.zero.to_bytes(zero)).collect();
         self.bytes(&data)
     }
-
-    fn frame(&self, kind: u8, payload: Bytes) -> Frame {
-        Frame::new(kind, &self.0, payload)
-    }
 }
 
-/// Takes fields off a body.
-struct Reader<'a>(&'a [u8]);
-
 impl Reader<'_> {
-    fn byte(&mut self, field: &'static str) -> Result<u8> {
-        let (&byte, rest) = self.0.split_first().ok_or(WireError::new(ErrorKind::Truncated, field))?;
-        self.0 = rest;
-        Ok(byte)
-    }
-
-    fn number(&mut self, field: &'static str) -> Result<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte(field)?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 || byte == 0 && shift > 0 {
-                return Err(bad(field));
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(bad(field))
-    }
-
-    fn at_most(&mut self, limit: usize, field: &'static str) -> Result<usize> {
-        match usize::try_from(self.number(field)?) {
-            Ok(value) if value <= limit => Ok(value),
-            _ => Err(WireError::new(ErrorKind::TooLarge, field)),
-        }
-    }
-
-    fn flag(&mut self, field: &'static str) -> Result<bool> {
-        match self.byte(field)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(bad(field)),
-        }
-    }
-
-    fn slice(&mut self, count: usize, field: &'static str) -> Result<&[u8]> {
-        let (taken, rest) =
-            self.0.split_at_checked(count).ok_or(WireError::new(ErrorKind::Truncated, field))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn digest(&mut self, field: &'static str) -> Result<Digest> {
-        let bytes = self.slice(32, field)?;
-        Ok(Digest(bytes.try_into().map_err(|_| bad(field))?))
-    }
-
-    fn text(&mut self, field: &'static str) -> Result<String> {
-        let count = self.at_most(TEXT_MAX_BYTES, field)?;
-        String::from_utf8(self.slice(count, field)?.to_vec()).map_err(|_| bad(field))
-    }
-
-    /// The next number of an ascending list whose smallest allowed value is `next`.
-    fn step(&mut self, next: &mut u64, field: &'static str) -> Result<u64> {
-        let value = next.checked_add(self.number(field)?).ok_or(bad(field))?;
-        *next = value.checked_add(1).ok_or(bad(field))?;
-        Ok(value)
-    }
-
-    fn ascending<T>(&mut self, limit: usize, field: &'static str, make: impl Fn(u64) -> T) -> Result<Vec<T>> {
-        let count = self.at_most(limit, field)?;
-        let mut next = 0;
-        (0..count).map(|_| self.step(&mut next, field).map(&make)).collect()
-    }
-
-    fn blocks(&mut self, field: &'static str) -> Result<Vec<BlockIndex>> {
-        self.ascending(BATCH_MAX_BLOCKS, field, BlockIndex)
-    }
-
-    fn range(&mut self, next: &mut u64, field: &'static str) -> Result<BlockRange> {
-        let start = next.checked_add(self.number(field)?).ok_or(bad(field))?;
-        let end = self.number(field)?.checked_add(1).and_then(|count| start.checked_add(count));
-        let end = end.ok_or(bad(field))?;
-        *next = end.checked_add(1).ok_or(bad(field))?;
-        Ok(BlockRange::new(start, end))
-    }
-
     fn pages(&mut self, end: usize) -> Result<PageSet> {
         let set = PageSet::from_bytes(self.slice(end.div_ceil(8), "pages")?).ok_or(bad("pages"))?;
         if set.end() == end { Ok(set) } else { Err(bad("pages")) }
@@ -265,8 +132,7 @@ impl Message {
                 w.number(*sequence).number(ranges.len() as u64);
                 let mut next = 0;
                 for range in ranges {
-                    w.number(range.start.0 - next).number(range.count() - 1);
-                    next = range.end.0 + 1;
+                    w.range(*range, &mut next);
                 }
                 w.frame(ZERO, none)
             }
@@ -355,7 +221,7 @@ impl Message {
             ERROR => Self::Error { code: r.text("code")?, message: r.text("message")? },
             _ => return Err(WireError::new(ErrorKind::UnknownKind, "frame")),
         };
-        if r.0.is_empty() { Ok(message) } else { Err(WireError::new(ErrorKind::TrailingBytes, "body")) }
+        if r.is_empty() { Ok(message) } else { Err(WireError::new(ErrorKind::TrailingBytes, "body")) }
     }
 }
 
@@ -367,8 +233,7 @@ fn encode_data(w: &mut Writer, data: &Data) -> Frame {
     w.number(data.sequence).number(content.into()).number(data.patches.len() as u64);
     let mut next = 0;
     for patch in &data.patches {
-        w.patch(patch, next);
-        next = patch.block.0 + 1;
+        w.patch(patch, &mut next);
     }
     w.frame(DATA, data.payload.clone())
 }

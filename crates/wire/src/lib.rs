@@ -8,6 +8,7 @@
 
 mod codec;
 mod error;
+mod field;
 mod frame;
 mod message;
 mod version;

@@ -44,6 +44,8 @@ pub const REFINE_WINDOW_BLOCKS: usize = 1024;
 pub const REFERENCE_WINDOW_BLOCKS: usize = 4096;
 /// A commit group closes when it holds this much.
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
+/// A commit group closes when its first write is this old.
+pub const GROUP_MAX_AGE_MILLIS: u64 = 2000;
 /// Data messages and zero messages without acknowledgement.
 pub const UNACKNOWLEDGED_MAX_MESSAGES: usize = 64 << 10;
 /// Blocks that one pass may list as unrepairable before it stops listing.
@@ -71,6 +73,8 @@ pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
 pub const DROP_BEHIND_BYTES: u64 = 256 << 20;
+/// Memory of one end for reading blocks that differ a second time.
+pub const REREAD_POOL_MAX_BYTES: usize = 16 << 20;
 /// Threads that may be asked for.
 pub const THREADS_MAX: usize = 64;
 
@@ -98,6 +102,7 @@ const _: () = {
         "a block as late as a window is still in time"
     );
     assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
+    assert!(REREAD_POOL_MAX_BYTES >= 4 * PACK_MAX_BYTES, "readers can work side by side");
     assert!(JOB_MAX_BYTES >= PACK_MAX_BYTES as u64, "a job fills a pack");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");

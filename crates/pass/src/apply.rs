@@ -3,7 +3,7 @@
 
 use crate::api::{Cancel, Progress, Stage};
 use crate::blocks::BlockBuffer;
-use crate::pipe::PanicGuard;
+use crate::guarded::{PanicGuard, spawn_guarded};
 use crate::receiving::{Answer, ReceivingEnd};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_blockio::{BufferPool, DiskError, UnitSource};
@@ -30,6 +30,15 @@ pub(crate) struct Applied {
     pub(crate) zeroed: Vec<BlockRange>,
     pub(crate) missing: Vec<BlockIndex>,
     pub(crate) written_bytes: u64,
+}
+
+impl Applied {
+    /// The blocks that change, as runs.
+    fn blocks(&self) -> Vec<BlockRange> {
+        let digests = self.digests.chunk_by(|(a, _), (b, _)| a.0 + 1 == b.0);
+        let runs = digests.map(|run| BlockRange::new(run[0].0.0, run[0].0.0 + run.len() as u64));
+        runs.chain(self.zeroed.iter().copied()).collect()
+    }
 }
 
 /// A data message on its way through the CPU.
@@ -71,6 +80,7 @@ struct Stages {
     layout: failback_model::Layout,
     block_batch: usize,
     writes: Sender<WriteJob>,
+    answers: Sender<Result<Answer, DiskError>>,
     progress: Arc<Progress>,
 }
 
@@ -85,15 +95,21 @@ impl Applier {
         let (writes, write_jobs) = unbounded();
         let (flushes, flush_jobs) = unbounded();
         let block_batch = PACK_MAX_BYTES / end.layout.block_size().bytes() as usize;
-        let stage = Stages { layout: end.layout, block_batch, writes, progress: Arc::clone(&end.progress) };
-        let pool = BufferPool::new(end.options.threads * 4 * PACK_MAX_BYTES);
+        let stage = Stages {
+            layout: end.layout,
+            block_batch,
+            writes,
+            answers: answers.clone(),
+            progress: Arc::clone(&end.progress),
+        };
+        let pool = BufferPool::new(end.options.reread_pool_bytes());
         let spawn = |name: String, body: Box<dyn FnOnce() + Send + 'scope>| {
             std::thread::Builder::new()
                 .name(name)
                 .spawn_scoped(scope, body)
                 .expect("a thread can be started");
         };
-        for number in 0..end.options.threads {
+        for number in 0..end.options.reader_threads() {
             let reader = Reader { end, pool: pool.clone(), answers: answers.clone(), stage: stage.clone() };
             let jobs = read_jobs.clone();
             spawn(format!("target-{number}"), Box::new(move || reader.run(&jobs)));
@@ -164,11 +180,12 @@ fn start<T>(jobs: &Sender<T>, job: T) {
 impl Stages {
     /// Hands a parcel to rayon, and what becomes of it to the writers.
     fn unpack(self, parcel: Parcel) {
-        rayon::spawn(move || {
+        spawn_guarded(self.answers.clone(), move || {
             let started = Instant::now();
             let job = self.open(parcel);
             self.progress.times.add(Stage::Unpack, started.elapsed());
             start(&self.writes, job);
+            None
         });
     }
 
@@ -241,8 +258,10 @@ impl Reader<'_> {
     fn complete(&self, mut parcel: Parcel) -> Result<(), DiskError> {
         let lacking = parcel.data.patches.iter().map(|patch| patch.block);
         let lacking: Vec<_> = lacking.filter(|block| !parcel.known.contains_key(block)).collect();
-        let buffer = self.read(lacking)?;
-        parcel.known.extend(buffer.iter().map(|(block, bytes)| (block, old_pages_of(bytes))));
+        for part in lacking.chunks(self.stage.block_batch) {
+            let buffer = self.read(part.to_vec())?;
+            parcel.known.extend(buffer.iter().map(|(block, bytes)| (block, old_pages_of(bytes))));
+        }
         self.stage.clone().unpack(parcel);
         Ok(())
     }
@@ -286,6 +305,7 @@ fn run_writer(
 fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
     let started = Instant::now();
     let WriteJob { mut applied, writes, zeros } = job;
+    end.sink.begin(&applied.blocks())?;
     for write in &writes {
         end.sink.write(write.offset_bytes, &write.bytes)?;
         applied.written_bytes += write.bytes.len() as u64;
@@ -295,6 +315,7 @@ fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
         Progress::add(&end.progress.zero_bytes, range.length_bytes());
         applied.written_bytes += range.length_bytes();
     }
+    end.sink.applied(&applied.digests, &applied.zeroed)?;
     Progress::add(&end.progress.bytes_written, applied.written_bytes);
     end.progress.times.add(Stage::Write, started.elapsed());
     Ok(applied)
@@ -312,7 +333,13 @@ fn run_flusher(
         end.progress.times.add(Stage::Flush, started.elapsed());
         let answer = match job {
             FlushJob::Commit => committed.map(|()| Answer::Committed),
-            FlushJob::Prove { verify } => committed.and_then(|()| end.prove(verify)).map(Answer::Proven),
+            FlushJob::Prove { verify: false } => committed.map(|()| Answer::Proven(None)),
+            FlushJob::Prove { verify: true } => match committed.and_then(|()| end.prove()) {
+                Ok(Some(manifest)) => Ok(Answer::Proven(Some(manifest))),
+                // Cancelled: there is no proof, and the loop stops for the same reason.
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            },
         };
         start(answers, answer);
     }

@@ -1,36 +1,53 @@
-//! The in-memory pipe between the two ends of a pass in one process. It carries encoded frames, so that what is
-//! counted and decoded is what would cross a wire; payloads are shared, never copied.
+//! What joins the two ends of a pass: frames out, frames in. In one process it is a pair of channels; between daemons a
+//! network connection stands behind it. Both carry encoded frames, so that what is counted and decoded is what crosses a
+//! wire; payloads are shared, never copied.
 //!
-//! The pipe itself has no bound: the sessions' credit is the bound.
+//! **Invariant**: sending never blocks. A link has no bound of its own: the sessions' credit is the bound.
 
 use crate::api::PassError;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use failback_blockio::{DiskError, Operation};
 use failback_model::{Code, Finding};
 use failback_wire::{Frame, Message, WireError};
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One end of the pipe.
-#[derive(Debug)]
-pub(crate) struct PipeEnd {
-    output: Sender<Frame>,
+/// One end's way to the other.
+pub struct Link {
+    output: Box<dyn Fn(Frame) -> bool + Send>,
     pub(crate) input: Receiver<Frame>,
+    queued_bytes: Option<Arc<AtomicU64>>,
 }
 
-/// Two ends that hear each other.
-pub(crate) fn pipe() -> (PipeEnd, PipeEnd) {
-    let (to_left, left) = unbounded();
-    let (to_right, right) = unbounded();
-    (PipeEnd { output: to_right, input: left }, PipeEnd { output: to_left, input: right })
-}
+impl Link {
+    /// A link that hands frames to `output`, which must not block and says `false` once the other end is gone, and takes
+    /// them from `input`, whose sender is dropped then.
+    pub fn new(output: impl Fn(Frame) -> bool + Send + 'static, input: Receiver<Frame>) -> Self {
+        Self { output: Box::new(output), input, queued_bytes: None }
+    }
 
-impl PipeEnd {
-    /// Encodes and sends; counts what would cross a wire. An error where the other end is gone.
+    /// Tells how many bytes wait to go out, which automatic compression follows.
+    pub fn with_queue(self, queued_bytes: Arc<AtomicU64>) -> Self {
+        Self { queued_bytes: Some(queued_bytes), ..self }
+    }
+
+    /// How much waits to go out; `None` where nothing ever does.
+    pub(crate) fn pressure(&self) -> Option<Arc<AtomicU64>> {
+        self.queued_bytes.clone()
+    }
+
+    /// Two ends that hear each other, within this process.
+    pub fn pair() -> (Self, Self) {
+        let (to_left, left) = unbounded();
+        let (to_right, right) = unbounded();
+        let into = |channel: Sender<Frame>| move |frame| channel.send(frame).is_ok();
+        (Self::new(into(to_right), left), Self::new(into(to_left), right))
+    }
+
+    /// Encodes and sends; counts what crosses. An error where the other end is gone.
     pub(crate) fn send(&self, message: &Message, encoded_bytes: &AtomicU64) -> Result<(), PassError> {
         let frame = message.encode();
         encoded_bytes.fetch_add(frame.encoded_bytes(), Ordering::Relaxed);
-        self.output.send(frame).map_err(|_| peer_gone())
+        if (self.output)(frame) { Ok(()) } else { Err(peer_gone()) }
     }
 }
 
@@ -47,21 +64,4 @@ pub(crate) fn decode(frame: &Frame) -> Result<Message, PassError> {
 /// The other end stopped; its own error says why.
 pub(crate) fn peer_gone() -> PassError {
     PassError::Failed(Finding::error(Code::PeerFailed, "the other end stopped"))
-}
-
-/// Answers with an error where the thread that holds it panics, so that whoever waits for the answer does not wait for
-/// ever.
-pub(crate) struct PanicGuard<'a, T, E: From<DiskError>>(pub(crate) &'a Sender<Result<T, E>>);
-
-impl<T, E: From<DiskError>> Drop for PanicGuard<'_, T, E> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let thread = std::thread::current();
-            let name = Path::new(thread.name().unwrap_or("a thread"));
-            let error =
-                DiskError::new(Code::Internal, Operation::Read, name, "this thread panicked, see above");
-            // A loop that is gone needs no answer.
-            let _ = self.0.send(Err(error.into()));
-        }
-    }
 }

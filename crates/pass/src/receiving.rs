@@ -5,31 +5,53 @@
 
 use crate::api::{Cancel, PassError, PassOptions, Progress, Stage};
 use crate::apply::{Applied, Applier};
-use crate::pipe::{PipeEnd, decode};
+use crate::link::{Link, decode};
 use crate::sending::{SCAN_QUEUE_RUNS, TICK, deliver_to};
 use crossbeam_channel::{Receiver, bounded, never, select, unbounded};
 use failback_blockio::DiskError;
 use failback_engine::manifest::Manifest;
 use failback_engine::seed::SeedIndex;
-use failback_engine::{DigestRun, DigestSource, NewDisk, Scan, ScanEnd, Sink};
-use failback_image::Image;
-use failback_model::{BlockIndex, ChunkIndex, Digest, Layout, PageDigest, TruncatedDigest};
+use failback_engine::{DigestRun, DigestSource, Known, NewDisk, PartlyTrusted, Scan, ScanEnd, Sink};
+use failback_image::{Image, ImageFormat};
+use failback_model::limits::GROUP_MAX_AGE_MILLIS;
+use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout, PageDigest, TruncatedDigest};
 use failback_session::{Receiver as Session, ReceiverOptions, ReceiverWork};
 use failback_wire::BlockPatch;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A group closes then, so that an acknowledgement is never far.
+const GROUP_MAX_AGE: Duration = Duration::from_millis(GROUP_MAX_AGE_MILLIS);
 
 /// What the receiving end needs.
-pub(crate) struct ReceivingEnd<'a> {
-    pub(crate) image: Arc<dyn Image>,
-    pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) layout: Layout,
-    pub(crate) is_new: bool,
-    pub(crate) seeds: Option<Arc<SeedIndex>>,
-    pub(crate) options: &'a PassOptions,
-    pub(crate) progress: Arc<Progress>,
-    pub(crate) cancel: Cancel,
+pub struct ReceivingEnd<'a> {
+    /// The target's disk.
+    pub image: Arc<dyn Image>,
+    /// How it is written.
+    pub sink: Arc<dyn Sink>,
+    /// The pass's disk: the source's length, even where the target is longer.
+    pub layout: Layout,
+    /// The target was just created and reads as zero.
+    pub is_new: bool,
+    /// Where blocks may be copied from.
+    pub seeds: Option<Arc<SeedIndex>>,
+    /// Threads and window; the rest is the sending end's.
+    pub options: &'a PassOptions,
+    /// Counts what happens.
+    pub progress: Arc<Progress>,
+    /// Stops the pass.
+    pub cancel: Cancel,
+}
+
+/// A pass that ended: the target is durably the state with this root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Root of both ends.
+    pub root: Digest,
+    /// The target's generation; 1 where it keeps none.
+    pub generation: u64,
 }
 
 /// What threads answer.
@@ -49,23 +71,27 @@ pub(crate) enum Answer {
 /// The loop's own state.
 struct Loop<'a> {
     end: &'a ReceivingEnd<'a>,
-    pipe: PipeEnd,
+    link: Link,
     session: Session,
     manifest: Manifest,
     known_pages: HashMap<BlockIndex, Box<[PageDigest]>>,
     applier: Applier,
     answers: Receiver<Result<Answer, DiskError>>,
     scanned: Receiver<Result<DigestRun, ScanEnd>>,
-    root: Option<Digest>,
+    sealed: Option<Sealed>,
+    group_opened: Option<Instant>,
 }
 
 impl ReceivingEnd<'_> {
-    /// Receives the pass; the sealed root.
-    pub(crate) fn run(&self, pipe: PipeEnd) -> Result<Digest, PassError> {
+    /// Receives the pass. What is `known` of the target is not scanned.
+    ///
+    /// On an error the target holds a mixture: what the sink committed stands, what came after is old or new. The image
+    /// is not closed.
+    pub fn run(&self, link: Link, known: Option<Known>) -> Result<Sealed, PassError> {
         let manifest = Manifest::create_temp(self.layout)?;
         std::thread::scope(|scope| {
             let (scanned_to, scanned) = bounded(SCAN_QUEUE_RUNS);
-            scope.spawn(move || deliver_to(&mut *self.digest_source(), &scanned_to));
+            scope.spawn(move || deliver_to(&mut *self.digest_source(known), &scanned_to));
             let (answers_to, answers) = unbounded();
             let applier = Applier::start(scope, self, answers_to);
             let session = Session::new(ReceiverOptions {
@@ -75,16 +101,30 @@ impl ReceivingEnd<'_> {
                 window_bytes: self.options.window_bytes,
             });
             let known_pages = HashMap::new();
-            Loop { end: self, pipe, session, manifest, known_pages, applier, answers, scanned, root: None }
-                .run()
+            let (sealed, group_opened) = (None, None);
+            Loop {
+                end: self,
+                link,
+                session,
+                manifest,
+                known_pages,
+                applier,
+                answers,
+                scanned,
+                sealed,
+                group_opened,
+            }
+            .run()
         })
     }
 
-    fn digest_source(&self) -> Box<dyn DigestSource> {
-        if self.is_new {
-            return Box::new(NewDisk(self.layout));
+    fn digest_source(&self, known: Option<Known>) -> Box<dyn DigestSource> {
+        let scan = self.scan(Stage::ScanTarget);
+        match known {
+            Some(known) => Box::new(PartlyTrusted { known, scan }),
+            None if self.is_new => Box::new(NewDisk(self.layout)),
+            None => Box::new(scan),
         }
-        Box::new(self.scan(Stage::ScanTarget))
     }
 
     /// A scan of the target, metered as `stage`.
@@ -105,20 +145,21 @@ impl ReceivingEnd<'_> {
 }
 
 impl Loop<'_> {
-    fn run(mut self) -> Result<Digest, PassError> {
+    fn run(mut self) -> Result<Sealed, PassError> {
         let pending = never();
         loop {
             self.advance()?;
-            if let Some(root) = self.root {
-                return Ok(root);
+            if let Some(sealed) = self.sealed {
+                return Ok(sealed);
             }
+            self.watch_group();
             if self.end.cancel.is_cancelled() {
                 return Err(PassError::Cancelled);
             }
             let scanned = if self.session.wants_digests() { &self.scanned } else { &pending };
             select! {
-                recv(self.pipe.input) -> frame => {
-                    let frame = frame.map_err(|_| crate::pipe::peer_gone())?;
+                recv(self.link.input) -> frame => {
+                    let frame = frame.map_err(|_| crate::link::peer_gone())?;
                     self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
                 }
                 recv(self.answers) -> answer => {
@@ -136,6 +177,16 @@ impl Loop<'_> {
         }
     }
 
+    /// Closes the open group once it is old enough.
+    fn watch_group(&mut self) {
+        if !self.session.has_open_group() {
+            self.group_opened = None;
+        } else if self.group_opened.get_or_insert_with(Instant::now).elapsed() >= GROUP_MAX_AGE {
+            self.group_opened = None;
+            self.session.handle_group_timeout();
+        }
+    }
+
     fn advance(&mut self) -> Result<(), PassError> {
         loop {
             let mut is_idle = true;
@@ -144,9 +195,9 @@ impl Loop<'_> {
                 is_idle = false;
             }
             while let Some(message) = self.session.poll_transmit() {
-                match self.pipe.send(&message, &self.end.progress.bytes_to_source) {
+                match self.link.send(&message, &self.end.progress.bytes_to_source) {
                     // The last message may find the sending end gone: it is done, and so is this end.
-                    Err(_) if self.root.is_some() => {}
+                    Err(_) if self.sealed.is_some() => {}
                     sent => sent?,
                 }
                 is_idle = false;
@@ -171,6 +222,10 @@ impl Loop<'_> {
             ReceiverWork::Commit => self.applier.commit(),
             ReceiverWork::Seal { verify } => self.applier.prove(verify),
             ReceiverWork::ChunkDigests => {
+                if self.end.image.identity().format == ImageFormat::VmdkStreamOptimized {
+                    let reason = format!("{} was written in one go", self.end.image.name().display());
+                    return Err(PassError::Failed(Finding::error(Code::RootMismatch, reason)));
+                }
                 let chunks = self.end.layout.chunk_count();
                 let digests: Vec<_> =
                     (0..chunks).map(|chunk| self.manifest.chunk_digest(ChunkIndex(chunk))).collect();
@@ -179,8 +234,8 @@ impl Loop<'_> {
             }
             ReceiverWork::ReadChunk { chunk } => self.applier.read_chunk(chunk),
             ReceiverWork::Finish { root } => {
-                self.end.sink.seal(root)?;
-                self.root = Some(root);
+                let generation = self.end.sink.seal(root)?;
+                self.sealed = Some(Sealed { root, generation });
             }
         }
         Ok(())
@@ -194,6 +249,7 @@ impl Loop<'_> {
     fn take_run(&mut self, run: &DigestRun) -> Result<(), PassError> {
         let end = self.end.layout.bytes_of(run.blocks).end();
         self.end.progress.scanned_target_bytes.store(end, Ordering::Relaxed);
+        self.end.sink.scanned(run.blocks, run.digests.as_deref())?;
         match &run.digests {
             None => self.session.handle_scanned(run.blocks, None),
             Some(digests) => {

@@ -31,6 +31,8 @@ pub struct Receiver {
     uncommitted: Vec<u64>,
     uncommitted_bytes: u64,
     committing: Option<Vec<u64>>,
+    is_group_due: bool,
+    held: Vec<Message>,
     durable: SequenceSet,
     seal: Option<(Digest, u64)>,
     is_sealing: bool,
@@ -62,6 +64,8 @@ impl Receiver {
             uncommitted: Vec::new(),
             uncommitted_bytes: 0,
             committing: None,
+            is_group_due: false,
+            held: Vec::new(),
             durable: SequenceSet::default(),
             seal: None,
             is_sealing: false,
@@ -120,7 +124,23 @@ impl Receiver {
         self.admission.finish(sequence);
         self.uncommitted.push(sequence);
         self.uncommitted_bytes += written_bytes;
-        self.transmit.push_back(Message::Written { sequence, missing });
+        let written = Message::Written { sequence, missing };
+        // Credit that comes back while one group is being committed and the next is full would let a third one grow.
+        if self.committing.is_some() && self.uncommitted_bytes >= GROUP_MAX_BYTES {
+            self.held.push(written);
+        } else {
+            self.transmit.push_back(written);
+        }
+    }
+
+    /// Whether anything applied waits for a commit: the clock of the open group runs.
+    pub fn has_open_group(&self) -> bool {
+        !self.uncommitted.is_empty()
+    }
+
+    /// The open group is old enough: it closes as soon as the one before is durable.
+    pub fn handle_group_timeout(&mut self) {
+        self.is_group_due = self.has_open_group();
     }
 
     /// The commit that was asked for is durable.
@@ -132,6 +152,7 @@ impl Receiver {
         if self.durable.below() > before {
             self.transmit.push_back(Message::Acknowledged { below: self.durable.below() });
         }
+        self.transmit.extend(self.held.drain(..));
     }
 
     /// Takes the target's root, durable.
@@ -281,9 +302,11 @@ impl Receiver {
     }
 
     fn next_commit(&mut self) -> Option<ReceiverWork> {
-        if self.committing.is_some() || self.uncommitted_bytes < GROUP_MAX_BYTES {
+        let is_due = self.uncommitted_bytes >= GROUP_MAX_BYTES || self.is_group_due;
+        if self.committing.is_some() || !is_due || self.uncommitted.is_empty() {
             return None;
         }
+        self.is_group_due = false;
         self.uncommitted_bytes = 0;
         self.committing = Some(std::mem::take(&mut self.uncommitted));
         Some(ReceiverWork::Commit)

@@ -9,10 +9,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 
+/// Called before each read.
+type ReadHook = Box<dyn Fn() + Send + Sync>;
+
 pub(crate) struct MemoryImage {
     device: Faulty<MemoryDevice>,
     written_pages: Mutex<BTreeSet<u64>>,
     zeroed_bytes: Mutex<u64>,
+    on_read: Option<ReadHook>,
 }
 
 impl MemoryImage {
@@ -24,8 +28,18 @@ impl MemoryImage {
         device: MemoryDevice,
         faults: impl IntoIterator<Item = Fault>,
     ) -> std::sync::Arc<Self> {
-        let device = Faulty::new(device, faults);
-        std::sync::Arc::new(Self { device, written_pages: Mutex::default(), zeroed_bytes: Mutex::default() })
+        std::sync::Arc::new(Self::build(Faulty::new(device, faults), None))
+    }
+
+    /// An image that calls `hook` before each read.
+    pub(crate) fn hooked(bytes: &[u8], hook: impl Fn() + Send + Sync + 'static) -> std::sync::Arc<Self> {
+        let device = Faulty::new(MemoryDevice::from_bytes(bytes), []);
+        std::sync::Arc::new(Self::build(device, Some(Box::new(hook))))
+    }
+
+    fn build(device: Faulty<MemoryDevice>, on_read: Option<ReadHook>) -> Self {
+        let (written_pages, zeroed_bytes) = (Mutex::default(), Mutex::default());
+        Self { device, written_pages, zeroed_bytes, on_read }
     }
 
     /// What a fault leaves on the medium, seen without faults.
@@ -62,6 +76,9 @@ impl UnitSource for MemoryImage {
     }
 
     fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        if let Some(hook) = &self.on_read {
+            hook();
+        }
         Device::read_at(&self.device, offset_bytes, buffer)
     }
 
@@ -117,10 +134,6 @@ impl Image for MemoryImage {
 }
 
 impl Sink for MemoryImage {
-    fn begin_group(&self) -> Result<(), DiskError> {
-        Ok(())
-    }
-
     fn read_old(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         UnitSource::read_at(self, offset_bytes, buffer)
     }
@@ -137,7 +150,7 @@ impl Sink for MemoryImage {
         self.flush()
     }
 
-    fn seal(&self, _root: Digest) -> Result<(), DiskError> {
-        self.flush()
+    fn seal(&self, _root: Digest) -> Result<u64, DiskError> {
+        self.flush().map(|()| 1)
     }
 }

@@ -9,6 +9,7 @@ mod difference;
 mod digest;
 mod finding;
 mod geometry;
+mod identity;
 pub mod limits;
 mod pages;
 
@@ -20,5 +21,8 @@ pub use digest::{
 pub use finding::{Code, ExitClass, Finding, Severity};
 pub use geometry::{
     BlockIndex, BlockRange, BlockSize, ByteRange, ChunkIndex, DiskGeometry, GeometryError, Layout, SectorSize,
+};
+pub use identity::{
+    DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion, SessionNumber, SessionToken,
 };
 pub use pages::PageSet;

@@ -1,6 +1,8 @@
 //! Every bound of the product, with the relations between bounds checked when it is compiled.
 //!
-//! The last word of a name is its unit.
+//! The last word of a name is its unit; a `Duration` carries its own.
+
+use std::time::Duration;
 
 /// A page: the unit of refinement.
 pub const PAGE_BYTES: u64 = 4096;
@@ -106,4 +108,49 @@ const _: () = {
     assert!(JOB_MAX_BYTES >= PACK_MAX_BYTES as u64, "a job fills a pack");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");
+};
+
+/// Most bytes of an id of a machine, a disk or a job.
+pub const IDENTITY_MAX_BYTES: usize = 64;
+/// Most bytes of an error's code or words on the wire.
+pub const ERROR_TEXT_MAX_BYTES: usize = 4096;
+/// Largest frame while a connection is set up, header included: nothing larger is read from a peer that is not yet known.
+pub const SETUP_FRAME_MAX_BYTES: usize = 16 << 10;
+/// Data connections of a session when none are chosen.
+pub const DATA_CONNECTIONS_DEFAULT: usize = 4;
+/// Most data connections of a session.
+pub const DATA_CONNECTIONS_MAX: usize = 32;
+/// Bytes that a peer may make us hold before its connection is known.
+pub const UNKNOWN_PEER_MAX_BYTES: usize = 64 << 10;
+/// Most that the ends' clocks may differ.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+/// Silence after which a ping asks whether the peer is there.
+pub const PING_IDLE: Duration = Duration::from_secs(10);
+/// Silence after which a peer is gone.
+pub const IDLE_MAX: Duration = Duration::from_secs(45);
+/// Time for each step of setting a connection up: TLS, the first frame, its answer.
+pub const SETUP_MAX: Duration = Duration::from_secs(10);
+/// Time for the answer to a request to open a session: the target may have to end an older session first.
+pub const WELCOME_MAX: Duration = Duration::from_secs(45);
+/// Time for the peer's goodbye after ours.
+pub const GOODBYE_MAX: Duration = Duration::from_secs(10);
+/// Blocks of one pass that the target did not take and that are sent again, whole, before the pass gives up.
+pub const RESENT_MAX_BLOCKS: usize = BATCH_MAX_BLOCKS * CHUNK_BLOCKS as usize;
+/// A commit group closes at this age.
+pub const GROUP_MAX_AGE: Duration = Duration::from_secs(2);
+
+const _: () = {
+    assert!(
+        3 * IDENTITY_MAX_BYTES + 256 <= SETUP_FRAME_MAX_BYTES,
+        "a request to open a session fits its frame"
+    );
+    assert!(2 * ERROR_TEXT_MAX_BYTES + 64 <= SETUP_FRAME_MAX_BYTES, "so does a refusal");
+    assert!(
+        SETUP_FRAME_MAX_BYTES * 2 <= UNKNOWN_PEER_MAX_BYTES,
+        "a frame and what the TLS layer holds of it"
+    );
+    assert!(DATA_CONNECTIONS_DEFAULT >= 1 && DATA_CONNECTIONS_DEFAULT <= DATA_CONNECTIONS_MAX);
+    assert!(PING_IDLE.as_secs() * 4 <= IDLE_MAX.as_secs(), "three lost answers are not yet the end");
+    assert!(SETUP_MAX.as_secs() <= WELCOME_MAX.as_secs());
+    assert!(GROUP_MAX_AGE.as_secs() < PING_IDLE.as_secs(), "acknowledgements come before pings");
 };

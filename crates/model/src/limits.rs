@@ -33,8 +33,6 @@ pub const PACK_MAX_BYTES: usize = 1 << 20;
 pub const BATCH_MAX_BLOCKS: usize = 1024;
 /// Most page digests in one page reply.
 pub const PAGE_REPLY_MAX_PAGES: usize = 16 << 10;
-/// Most bytes of pages that one job of the sending end can pack: the blocks of one page reply.
-pub const JOB_MAX_BYTES: u64 = PAGE_REPLY_MAX_PAGES as u64 * PAGE_BYTES;
 
 /// Bytes of data on their way from the source's medium to the target's, for one disk.
 pub const WINDOW_DEFAULT_BYTES: u64 = 64 << 20;
@@ -46,8 +44,6 @@ pub const REFINE_WINDOW_BLOCKS: usize = 1024;
 pub const REFERENCE_WINDOW_BLOCKS: usize = 4096;
 /// A commit group closes when it holds this much.
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
-/// A commit group closes when its first write is this old.
-pub const GROUP_MAX_AGE_MILLIS: u64 = 2000;
 /// Data messages and zero messages without acknowledgement.
 pub const UNACKNOWLEDGED_MAX_MESSAGES: usize = 64 << 10;
 /// Blocks that one pass may list as unrepairable before it stops listing.
@@ -105,7 +101,6 @@ const _: () = {
     );
     assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
     assert!(REREAD_POOL_MAX_BYTES >= 4 * PACK_MAX_BYTES, "readers can work side by side");
-    assert!(JOB_MAX_BYTES >= PACK_MAX_BYTES as u64, "a job fills a pack");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");
 };

@@ -1,7 +1,7 @@
 //! Jobs of the receiving end. Reader threads read and hash the target, rayon unpacks and verifies, writer threads write,
 //! one thread commits.
 
-use crate::api::{Cancel, Progress, Stage};
+use crate::api::{Progress, Stage};
 use crate::blocks::BlockBuffer;
 use crate::guarded::{PanicGuard, spawn_guarded};
 use crate::receiving::{Answer, ReceivingEnd};
@@ -295,10 +295,7 @@ fn run_writer(
 ) {
     let _guard = PanicGuard(answers);
     for job in jobs {
-        // What a cancelled pass has queued is left to the next run.
-        if !Cancel::is_cancelled(&end.cancel) {
-            start(answers, write(end, job).map(Answer::Applied));
-        }
+        start(answers, write(end, job).map(Answer::Applied));
     }
 }
 
@@ -336,8 +333,7 @@ fn run_flusher(
             FlushJob::Prove { verify: false } => committed.map(|()| Answer::Proven(None)),
             FlushJob::Prove { verify: true } => match committed.and_then(|()| end.prove()) {
                 Ok(Some(manifest)) => Ok(Answer::Proven(Some(manifest))),
-                // Cancelled: there is no proof, and the loop stops for the same reason.
-                Ok(None) => continue,
+                Ok(None) => Ok(Answer::Unproven),
                 Err(error) => Err(error),
             },
         };

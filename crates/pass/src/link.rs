@@ -6,6 +6,7 @@
 
 use crate::api::PassError;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use failback_model::limits::ERROR_TEXT_MAX_BYTES;
 use failback_model::{Code, Finding};
 use failback_wire::{Frame, Message, WireError};
 use std::sync::Arc;
@@ -41,6 +42,17 @@ impl Link {
         let (to_right, right) = unbounded();
         let into = |channel: Sender<Frame>| move |frame| channel.send(frame).is_ok();
         (Self::new(into(to_right), left), Self::new(into(to_left), right))
+    }
+
+    /// Says why this end stops, unless it is the other one that did.
+    pub(crate) fn tell(&self, error: &PassError) {
+        let Some(finding) = error.findings().into_iter().next() else { return };
+        if finding.code != Code::PeerFailed {
+            let end = finding.evidence.floor_char_boundary(ERROR_TEXT_MAX_BYTES);
+            let message = finding.evidence[..end].to_owned();
+            // One that is gone needs no reason.
+            let _ = (self.output)(Message::Error { code: finding.code.as_str().into(), message }.encode());
+        }
     }
 
     /// Encodes and sends; counts what crosses. An error where the other end is gone.

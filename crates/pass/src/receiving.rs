@@ -13,17 +13,13 @@ use failback_engine::manifest::Manifest;
 use failback_engine::seed::SeedIndex;
 use failback_engine::{DigestRun, DigestSource, Known, NewDisk, PartlyTrusted, Scan, ScanEnd, Sink};
 use failback_image::{Image, ImageFormat};
-use failback_model::limits::GROUP_MAX_AGE_MILLIS;
 use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout, PageDigest, TruncatedDigest};
 use failback_session::{Receiver as Session, ReceiverOptions, ReceiverWork};
-use failback_wire::BlockPatch;
+use failback_wire::{BlockPatch, Frame};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// A group closes then, so that an acknowledgement is never far.
-const GROUP_MAX_AGE: Duration = Duration::from_millis(GROUP_MAX_AGE_MILLIS);
+use std::time::Instant;
 
 /// What the receiving end needs.
 pub struct ReceivingEnd<'a> {
@@ -64,6 +60,8 @@ pub(crate) enum Answer {
     Committed,
     /// Everything is durable, and where asked for, read anew.
     Proven(Option<Manifest>),
+    /// The reading anew was stopped.
+    Unproven,
     /// Digests of one chunk as they are on the medium.
     Chunk { chunk: ChunkIndex, digests: Vec<Digest> },
 }
@@ -79,7 +77,8 @@ struct Loop<'a> {
     answers: Receiver<Result<Answer, DiskError>>,
     scanned: Receiver<Result<DigestRun, ScanEnd>>,
     sealed: Option<Sealed>,
-    group_opened: Option<Instant>,
+    /// Why the pass ends before its seal, once it does: what was taken in is written and committed first.
+    ending: Option<PassError>,
 }
 
 impl ReceivingEnd<'_> {
@@ -101,7 +100,7 @@ impl ReceivingEnd<'_> {
                 window_bytes: self.options.window_bytes,
             });
             let known_pages = HashMap::new();
-            let (sealed, group_opened) = (None, None);
+            let (sealed, ending) = (None, None);
             Loop {
                 end: self,
                 link,
@@ -112,7 +111,7 @@ impl ReceivingEnd<'_> {
                 answers,
                 scanned,
                 sealed,
-                group_opened,
+                ending,
             }
             .run()
         })
@@ -146,22 +145,33 @@ impl ReceivingEnd<'_> {
 
 impl Loop<'_> {
     fn run(mut self) -> Result<Sealed, PassError> {
+        let outcome = self.drive();
+        if let Err(error) = &outcome {
+            self.link.tell(error);
+        }
+        outcome
+    }
+
+    fn drive(&mut self) -> Result<Sealed, PassError> {
         let pending = never();
         loop {
             self.advance()?;
             if let Some(sealed) = self.sealed {
                 return Ok(sealed);
             }
-            self.watch_group();
+            self.session.handle_time(Instant::now());
             if self.end.cancel.is_cancelled() {
-                return Err(PassError::Cancelled);
+                self.stop(PassError::Cancelled);
+            }
+            if let Some(error) = self.ending.take_if(|_| self.session.is_stopped()) {
+                return Err(error);
             }
             let scanned = if self.session.wants_digests() { &self.scanned } else { &pending };
             select! {
-                recv(self.link.input) -> frame => {
-                    let frame = frame.map_err(|_| crate::link::peer_gone())?;
-                    self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
-                }
+                recv(self.link.input) -> frame => match frame {
+                    Ok(frame) => self.take_frame(&frame),
+                    Err(_) => self.stop(crate::link::peer_gone()),
+                },
                 recv(self.answers) -> answer => {
                     if let Ok(answer) = answer {
                         self.take_answer(answer?)?;
@@ -177,13 +187,19 @@ impl Loop<'_> {
         }
     }
 
-    /// Closes the open group once it is old enough.
-    fn watch_group(&mut self) {
-        if !self.session.has_open_group() {
-            self.group_opened = None;
-        } else if self.group_opened.get_or_insert_with(Instant::now).elapsed() >= GROUP_MAX_AGE {
-            self.group_opened = None;
-            self.session.handle_group_timeout();
+    /// Takes nothing more from the other end; the first reason is the one that is told.
+    fn stop(&mut self, reason: PassError) {
+        self.link.input = never();
+        self.session.stop();
+        self.ending.get_or_insert(reason);
+    }
+
+    /// A frame that is no good ends the session; what came before it was good.
+    fn take_frame(&mut self, frame: &Frame) {
+        let taken = decode(frame)
+            .and_then(|message| self.session.handle_message(message).map_err(PassError::from_session));
+        if let Err(error) = taken {
+            self.stop(error);
         }
     }
 
@@ -197,8 +213,8 @@ impl Loop<'_> {
             while let Some(message) = self.session.poll_transmit() {
                 match self.link.send(&message, &self.end.progress.bytes_to_source) {
                     // The last message may find the sending end gone: it is done, and so is this end.
-                    Err(_) if self.sealed.is_some() => {}
-                    sent => sent?,
+                    Err(error) if self.sealed.is_none() => self.stop(error),
+                    _ => {}
                 }
                 is_idle = false;
             }
@@ -278,6 +294,8 @@ impl Loop<'_> {
                 self.session.handle_applied(applied.sequence, applied.written_bytes, applied.missing);
             }
             Answer::Committed => self.session.handle_committed(),
+            // Only a pass that was cancelled stops a proof.
+            Answer::Unproven => return Err(PassError::Cancelled),
             Answer::Proven(proof) => {
                 if let Some(proven) = proof {
                     self.manifest = proven;

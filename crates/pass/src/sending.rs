@@ -150,6 +150,14 @@ pub(crate) fn deliver_to(source: &mut dyn DigestSource, runs: &Sender<Result<Dig
 
 impl Loop<'_> {
     fn run(mut self) -> Result<Digest, PassError> {
+        let outcome = self.drive();
+        if let Err(error) = &outcome {
+            self.link.tell(error);
+        }
+        outcome
+    }
+
+    fn drive(&mut self) -> Result<Digest, PassError> {
         let pending = never();
         loop {
             self.advance()?;

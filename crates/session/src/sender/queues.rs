@@ -115,14 +115,21 @@ impl Queues {
         Ok(())
     }
 
-    /// Blocks of the next job that refines.
+    /// Blocks whose page digests came together, and may be refined together.
     pub(super) fn next_refined_blocks(&self) -> Option<usize> {
         self.refined.front().map(|(blocks, _)| blocks.len())
     }
 
-    pub(super) fn take_refined(&mut self) -> Option<(Vec<BlockIndex>, Bytes)> {
-        let (blocks, digests) = self.refined.pop_front()?;
+    /// The first `count` of them, with their page digests.
+    pub(super) fn take_refined(&mut self, layout: Layout, count: usize) -> Option<(Vec<BlockIndex>, Bytes)> {
+        let (mut blocks, mut digests) = self.refined.pop_front()?;
+        let rest = blocks.split_off(count.min(blocks.len()));
         self.refined_blocks -= blocks.len();
+        if !rest.is_empty() {
+            let pages: usize = blocks.iter().map(|&block| layout.pages_of(block)).sum();
+            let behind = digests.split_off(pages * 16);
+            self.refined.push_front((rest, behind));
+        }
         Some((blocks, digests))
     }
 

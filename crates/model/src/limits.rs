@@ -44,6 +44,8 @@ pub const REFINE_WINDOW_BLOCKS: usize = 1024;
 pub const REFERENCE_WINDOW_BLOCKS: usize = 4096;
 /// A commit group closes when it holds this much.
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
+/// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
+pub const DISK_MARK_MAX_BYTES: usize = 64;
 /// Data messages and zero messages without acknowledgement.
 pub const UNACKNOWLEDGED_MAX_MESSAGES: usize = 64 << 10;
 /// Blocks that one pass may list as unrepairable before it stops listing.

@@ -1,14 +1,19 @@
 //! Credit: how much of one class of messages may be under way.
 
 use failback_model::limits::PAGE_BYTES;
-use failback_wire::Data;
+use failback_wire::{Data, Encoding};
 
 /// Credit of a message that carries no pages.
 pub(crate) const SMALL_MESSAGE_BYTES: u64 = PAGE_BYTES;
 
-/// Credit of a message that carries pages: both ends count the same.
+/// Credit of a message that carries pages: both ends count the same. What it decompresses to counts, since that is what
+/// the other end holds: a window of small payloads may not become a heap of large contents.
 pub(crate) fn charge_bytes(data: &Data) -> u64 {
-    (data.payload.len() as u64).max(SMALL_MESSAGE_BYTES)
+    let content_bytes = match data.encoding {
+        Encoding::Raw => 0,
+        Encoding::Zstd { content_bytes } => u64::from(content_bytes),
+    };
+    (data.payload.len() as u64).max(content_bytes).max(SMALL_MESSAGE_BYTES)
 }
 
 /// A budget that is taken before sending and given back when the other end is done. The unit is the class's own.

@@ -77,6 +77,20 @@ fn numbers_come_once_within_reach_and_with_credit() {
 }
 
 #[test]
+fn what_compresses_well_counts_at_its_full_size() {
+    let pack = |sequence| {
+        let patches = (0..64).map(|block| data(0, block, 4, 0).patches.remove(0)).collect();
+        let encoding = Encoding::Zstd { content_bytes: 1 << 20 };
+        Message::Data(Data { sequence, patches, encoding, payload: bytes(40) })
+    };
+    let mut full = receiver();
+    for sequence in 0..64 {
+        full.handle_message(pack(sequence)).expect("as much as one job may hold");
+    }
+    receiver_refuses(full, pack(64));
+}
+
+#[test]
 fn a_seal_comes_once_and_counts_what_came() {
     let seal = |messages| Message::Seal { root: Digest::ZERO, messages };
     let zero = |sequence| Message::Zero { sequence, ranges: vec![BlockRange::new(0, 1)] };

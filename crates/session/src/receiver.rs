@@ -8,12 +8,12 @@ mod work;
 
 pub use work::{ReceiverOptions, ReceiverWork};
 
-use crate::credit::{SMALL_MESSAGE_BYTES, charge_bytes};
+use crate::credit::{charge_bytes, offer_charge_bytes};
 use crate::error::SessionError;
 use crate::sequence::SequenceSet;
 use admission::{Admission, Charge};
 use bytes::{BufMut, Bytes, BytesMut};
-use failback_model::limits::{BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, REFINE_WINDOW_BLOCKS};
+use failback_model::limits::{BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, OFFER_MAX_BYTES, REFINE_WINDOW_BLOCKS};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
 use failback_wire::{Data, Encoding, Hello, Message, Role};
 use std::collections::{HashSet, VecDeque};
@@ -219,8 +219,12 @@ impl Receiver {
                 if !self.options.has_seeds {
                     return Err(SessionError::violation("references, though there are no seeds"));
                 }
-                self.admission
-                    .admit(sequence, Charge { bytes: SMALL_MESSAGE_BYTES, offers: offers.len() })?;
+                let block_bytes = self.options.layout.block_size().bytes();
+                let bytes = offer_charge_bytes(offers.len(), block_bytes);
+                if bytes > OFFER_MAX_BYTES {
+                    return Err(SessionError::violation("more offers than one message may hold"));
+                }
+                self.admission.admit(sequence, Charge { bytes, offers: offers.len() })?;
                 self.work.push_back(ReceiverWork::Reference { sequence, offers });
             }
             Message::Seal { root, messages } => {

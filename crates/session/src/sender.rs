@@ -311,14 +311,12 @@ impl Sender {
     }
 
     fn next_offers(&mut self) -> Option<Message> {
-        if !self.flight.may_send_small() {
-            return None;
-        }
-        let taken = self.queues.take_offers(self.flight.offer_room());
+        let block_bytes = self.options.layout.block_size().bytes();
+        let taken = self.queues.take_offers(self.flight.offer_room(block_bytes));
         let offers: Vec<_> =
             taken.iter().map(|offer| Offer { block: offer.block, digest: offer.digest }).collect();
         (!offers.is_empty())
-            .then(|| Message::References { sequence: self.flight.number_offers(taken), offers })
+            .then(|| Message::References { sequence: self.flight.number_offers(taken, block_bytes), offers })
     }
 
     fn next_page_request(&mut self) -> Option<Message> {

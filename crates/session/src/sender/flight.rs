@@ -4,9 +4,9 @@
 //! numbered further than [`UNACKNOWLEDGED_MAX_MESSAGES`] beyond the oldest unwritten one.
 
 use super::work::Job;
-use crate::credit::{Credit, SMALL_MESSAGE_BYTES, charge_bytes};
+use crate::credit::{Credit, SMALL_MESSAGE_BYTES, charge_bytes, offer_charge_bytes};
 use crate::error::SessionError;
-use failback_model::limits::{REFERENCE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES};
+use failback_model::limits::{OFFER_MAX_BYTES, REFERENCE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES};
 use failback_model::{BlockIndex, BlockRange, Difference};
 use failback_wire::Data;
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 enum Outstanding {
     Pages { credit_bytes: u64, blocks: Vec<BlockIndex> },
     Zeros(Vec<BlockRange>),
-    Offers(Vec<Difference>),
+    Offers { credit_bytes: u64, offers: Vec<Difference> },
 }
 
 /// What a job has reserved.
@@ -109,14 +109,17 @@ impl Flight {
         self.number(SMALL_MESSAGE_BYTES, Outstanding::Zeros(ranges))
     }
 
-    /// How many more blocks may be offered.
-    pub(super) fn offer_room(&self) -> usize {
-        REFERENCE_WINDOW_BLOCKS.saturating_sub(self.offered_blocks)
+    /// How many blocks the next message may offer.
+    pub(super) fn offer_room(&self, block_bytes: u64) -> usize {
+        let blocks = REFERENCE_WINDOW_BLOCKS.saturating_sub(self.offered_blocks);
+        let bytes = self.credit.room(block_bytes).min(OFFER_MAX_BYTES / block_bytes);
+        if self.has_numbers(1) { blocks.min(bytes as usize) } else { 0 }
     }
 
-    pub(super) fn number_offers(&mut self, offers: Vec<Difference>) -> u64 {
+    pub(super) fn number_offers(&mut self, offers: Vec<Difference>, block_bytes: u64) -> u64 {
         self.offered_blocks += offers.len();
-        self.number(SMALL_MESSAGE_BYTES, Outstanding::Offers(offers))
+        let credit_bytes = offer_charge_bytes(offers.len(), block_bytes);
+        self.number(credit_bytes, Outstanding::Offers { credit_bytes, offers })
     }
 
     /// The other end has dealt with a message, but for these blocks, which ascend.
@@ -145,8 +148,8 @@ impl Flight {
                 });
                 is_held.then_some(Missing::Failed(missing)).ok_or_else(foreign)
             }
-            Outstanding::Offers(mut offers) => {
-                self.credit.give_back(SMALL_MESSAGE_BYTES);
+            Outstanding::Offers { credit_bytes, mut offers } => {
+                self.credit.give_back(credit_bytes);
                 self.offered_blocks -= offers.len();
                 offers.retain(|offer| missing.binary_search(&offer.block).is_ok());
                 (offers.len() == missing.len()).then_some(Missing::NotInSeeds(offers)).ok_or_else(foreign)

@@ -83,7 +83,7 @@ impl Queues {
 
     /// Offers for one message, at most `room`.
     pub(super) fn take_offers(&mut self, room: usize) -> Vec<Difference> {
-        let count = self.offers.len().min(room).min(BATCH_MAX_BLOCKS / 4);
+        let count = self.offers.len().min(room);
         self.offers.drain(..count).collect()
     }
 

@@ -231,7 +231,12 @@ impl Walk {
     fn watch_sent(&mut self, message: &Message) {
         match message {
             Message::Data(data) => _ = self.unwritten_bytes.insert(data.sequence, content_bytes(data)),
-            Message::Zero { .. } | Message::References { .. } => {}
+            Message::References { sequence, offers } => {
+                let bytes = offers.len() as u64 * self.world.layout.block_size().bytes();
+                self.largest_job_bytes = self.largest_job_bytes.max(self.world.layout.block_size().bytes());
+                self.unwritten_bytes.insert(*sequence, bytes);
+            }
+            Message::Zero { .. } => {}
             _ => return,
         }
         self.numbered += 1;

@@ -2,8 +2,8 @@
 
 use super::{BLOCKS, blocks, bytes, data, hello, new_receiver, of_sender, receiver, receiver_refuses};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest};
-use failback_session::ReceiverWork;
-use failback_wire::{Data, Encoding, Message, Offer, Role};
+use failback_session::{Receiver, ReceiverOptions, ReceiverWork};
+use failback_wire::{Data, Encoding, Hello, Message, Offer, Role};
 
 #[test]
 fn pages_are_asked_for_after_their_digests_and_a_bounded_number_at_once() {
@@ -44,11 +44,31 @@ fn offers_need_seeds_and_credit() {
     seedless.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
     receiver_refuses(seedless, offers(0, 0..1));
     receiver_refuses(receiver(), offers(0, BLOCKS..BLOCKS + 1));
+    receiver_refuses(receiver(), offers(0, 0..65));
     let mut open = receiver();
-    for part in 0..4 {
-        open.handle_message(offers(part, part * 1024..(part + 1) * 1024)).expect("within the window");
+    for part in 0..64 {
+        open.handle_message(offers(part, part * 64..(part + 1) * 64)).expect("within the window");
     }
-    receiver_refuses(open, offers(4, 4096..4097));
+    receiver_refuses(open, offers(64, 4096..4097));
+}
+
+#[test]
+fn offers_count_at_the_length_of_their_blocks() {
+    let block_bytes = 1 << 20;
+    let layout =
+        failback_model::Layout::new(1 << 30, failback_model::BlockSize::new(block_bytes).unwrap()).unwrap();
+    let options = ReceiverOptions { layout, has_seeds: true, is_new: false, window_bytes: 64 << 20 };
+    let greeting = Hello { length_bytes: 1 << 30, block_bytes: block_bytes as u32, ..hello(Role::Sending) };
+    let offer = |block| {
+        let offers = vec![Offer { block: BlockIndex(block), digest: Digest([1; 32]) }];
+        Message::References { sequence: block, offers }
+    };
+    let mut receiver = Receiver::new(options);
+    receiver.handle_message(Message::Hello(greeting)).expect("a greeting");
+    for block in 0..64 {
+        receiver.handle_message(offer(block)).expect("within the window");
+    }
+    receiver_refuses(receiver, offer(64));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! target's own root equals the source's.
 
 mod admission;
+mod requests;
 mod work;
 
 pub use work::{ReceiverOptions, ReceiverWork};
@@ -13,10 +14,11 @@ use crate::error::SessionError;
 use crate::sequence::SequenceSet;
 use admission::{Admission, Charge};
 use bytes::{BufMut, Bytes, BytesMut};
-use failback_model::limits::{BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, OFFER_MAX_BYTES, REFINE_WINDOW_BLOCKS};
+use failback_model::limits::{BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, OFFER_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
 use failback_wire::{Data, Encoding, Hello, Message, Role};
-use std::collections::{HashSet, VecDeque};
+use requests::Requests;
+use std::collections::VecDeque;
 
 /// The receiving end of one pass.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub struct Receiver {
     is_greeted: bool,
     scanned_below: u64,
     digest_credit: i64,
-    open_page_requests: HashSet<BlockIndex>,
+    requests: Requests,
     admission: Admission,
     uncommitted: Vec<u64>,
     uncommitted_bytes: u64,
@@ -59,7 +61,7 @@ impl Receiver {
             is_greeted: false,
             scanned_below: 0,
             digest_credit: 0,
-            open_page_requests: HashSet::new(),
+            requests: Requests::default(),
             admission: Admission::new(options.window_bytes),
             uncommitted: Vec::new(),
             uncommitted_bytes: 0,
@@ -112,9 +114,7 @@ impl Receiver {
 
     /// Takes page digests of some of the requested blocks.
     pub fn handle_page_digests(&mut self, blocks: Vec<BlockIndex>, digests: &[TruncatedDigest]) {
-        blocks.iter().for_each(|block| {
-            self.open_page_requests.remove(block);
-        });
+        self.requests.answer(&blocks);
         let payload: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
         self.transmit.push_back(Message::PageDigests { blocks, digests: payload.into() });
     }
@@ -206,11 +206,13 @@ impl Receiver {
             Message::PageDigestRequest { blocks } => self.handle_page_request(blocks)?,
             Message::Data(data) => {
                 self.check_data(&data)?;
+                data.patches.iter().try_for_each(|patch| self.requests.close(patch.block))?;
                 self.admission.admit(data.sequence, Charge { bytes: charge_bytes(&data), offers: 0 })?;
                 self.work.push_back(ReceiverWork::Apply(data));
             }
             Message::Zero { sequence, ranges } => {
                 self.check_below(ranges.last().map(|range| range.end.0))?;
+                self.requests.refuse_ranges(&ranges)?;
                 self.admission.admit(sequence, Charge::SMALL)?;
                 self.work.push_back(ReceiverWork::Zero { sequence, ranges });
             }
@@ -219,6 +221,7 @@ impl Receiver {
                 if !self.options.has_seeds {
                     return Err(SessionError::violation("references, though there are no seeds"));
                 }
+                offers.iter().try_for_each(|offer| self.requests.refuse_block(offer.block))?;
                 let block_bytes = self.options.layout.block_size().bytes();
                 let bytes = offer_charge_bytes(offers.len(), block_bytes);
                 if bytes > OFFER_MAX_BYTES {
@@ -255,11 +258,10 @@ impl Receiver {
     fn handle_page_request(&mut self, blocks: Vec<BlockIndex>) -> Result<(), SessionError> {
         self.check_below(blocks.last().map(|block| block.0.saturating_add(1)))?;
         let is_scanned = blocks.last().is_none_or(|block| block.0 < self.scanned_below);
-        let is_new = blocks.iter().all(|block| self.open_page_requests.insert(*block));
-        if blocks.is_empty() || !is_scanned || !is_new || self.open_page_requests.len() > REFINE_WINDOW_BLOCKS
-        {
-            return Err(SessionError::violation("a page digest request without credit or before its digest"));
+        if blocks.is_empty() || !is_scanned {
+            return Err(SessionError::violation("a page digest request of no block, or before its digest"));
         }
+        self.requests.open(&blocks)?;
         self.work.push_back(ReceiverWork::PageDigests { blocks });
         Ok(())
     }

@@ -179,12 +179,12 @@ impl Sender {
 
     /// Takes what a job packed. The sequence numbers are set here; `differing` is the job's page count, for the policy.
     pub fn handle_packed(&mut self, job: Job, messages: Vec<Data>, refined: Option<(usize, usize)>) {
-        self.flight.finish(job);
+        let is_refined = self.flight.finish(job);
         if let Some((differing, pages)) = refined {
             self.queues.policy.observe(differing, pages);
         }
         for mut data in messages {
-            data.sequence = self.flight.number_pages(&data);
+            data.sequence = self.flight.number_pages(&data, is_refined);
             self.transmit.push_back(Message::Data(data));
         }
     }
@@ -320,13 +320,13 @@ impl Sender {
     }
 
     fn next_page_request(&mut self) -> Option<Message> {
-        let blocks = self.queues.take_page_request();
+        let blocks = self.queues.take_page_request(self.flight.refined_blocks());
         (!blocks.is_empty()).then_some(Message::PageDigestRequest { blocks })
     }
 
     fn next_patch(&mut self) -> Option<SenderWork> {
         let count = self.queues.next_refined_blocks()?;
-        let job = self.flight.reserve(count, self.options.layout.block_size().bytes())?;
+        let job = self.flight.reserve(count, self.options.layout.block_size().bytes(), true)?;
         let (blocks, digests) = self.queues.take_refined()?;
         Some(SenderWork::Patch { job, blocks, digests })
     }
@@ -337,7 +337,7 @@ impl Sender {
         if count == 0 {
             return None;
         }
-        let job = self.flight.reserve(count, block_bytes)?;
+        let job = self.flight.reserve(count, block_bytes, false)?;
         Some(SenderWork::Ship { job, blocks: self.queues.take_whole(count) })
     }
 

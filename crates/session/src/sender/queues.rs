@@ -87,9 +87,10 @@ impl Queues {
         self.offers.drain(..count).collect()
     }
 
-    /// Blocks to ask page digests of.
-    pub(super) fn take_page_request(&mut self) -> Vec<BlockIndex> {
-        let open = self.open_refinements.len() + self.refined_blocks;
+    /// Blocks to ask page digests of; so many more that were asked for are under way. A block counts until it is written:
+    /// a request may overtake its pages, and the other end remembers its page digests until those come.
+    pub(super) fn take_page_request(&mut self, under_way: usize) -> Vec<BlockIndex> {
+        let open = self.open_refinements.len() + self.refined_blocks + under_way;
         let room = REFINE_WINDOW_BLOCKS.saturating_sub(open).min(BATCH_MAX_BLOCKS / 4);
         let blocks = take_ascending(&mut self.to_refine, room);
         self.open_refinements.extend(&blocks);

@@ -1,7 +1,7 @@
 //! A receiving end whose peer breaks the protocol.
 
 use super::{BLOCKS, blocks, bytes, data, hello, new_receiver, of_sender, receiver, receiver_refuses};
-use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, TruncatedDigest};
 use failback_session::{Receiver, ReceiverOptions, ReceiverWork};
 use failback_wire::{Data, Encoding, Hello, Message, Offer, Role};
 
@@ -17,6 +17,34 @@ fn pages_are_asked_for_after_their_digests_and_a_bounded_number_at_once() {
     let mut open = receiver();
     open.handle_message(ask(blocks(&[5]))).expect("within the window");
     receiver_refuses(open, ask(blocks(&[5])));
+}
+
+#[test]
+fn page_digests_are_remembered_for_a_bounded_number_of_blocks() {
+    let ask =
+        |from: u64, to: u64| Message::PageDigestRequest { blocks: (from..to).map(BlockIndex).collect() };
+    let answered = |blocks: std::ops::Range<u64>| {
+        let mut receiver = receiver();
+        receiver.handle_message(ask(blocks.start, blocks.end)).expect("within the window");
+        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::PageDigests { .. })));
+        let digests = vec![TruncatedDigest::ZERO; 4 * blocks.clone().count()];
+        receiver.handle_page_digests(blocks.map(BlockIndex).collect(), &digests);
+        receiver
+    };
+    // An answer frees nothing: its page digests are remembered until the pages come.
+    receiver_refuses(answered(0..1024), ask(1024, 1025));
+    let mut receiver = answered(0..1024);
+    receiver.handle_message(Message::Data(data(0, 3, 4, 16_384))).expect("the pages of one");
+    receiver.handle_message(ask(1024, 1025)).expect("one came");
+    receiver_refuses(receiver, ask(1025, 1026));
+    // Nor may a block that was asked for come too early or in another way: its digests would stay for ever.
+    let mut unanswered = self::receiver();
+    unanswered.handle_message(ask(3, 4)).expect("within the window");
+    receiver_refuses(unanswered, Message::Data(data(0, 3, 4, 16_384)));
+    let ranges = vec![BlockRange::new(0, 1), BlockRange::new(2, 5)];
+    receiver_refuses(answered(3..4), Message::Zero { sequence: 0, ranges });
+    let offers = vec![Offer { block: BlockIndex(3), digest: Digest([1; 32]) }];
+    receiver_refuses(answered(3..4), Message::References { sequence: 0, offers });
 }
 
 #[test]

@@ -18,7 +18,7 @@ use failback_model::limits::{
 };
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Difference, Digest};
 use failback_wire::{Data, Hello, Message, Offer, Role};
-use flight::{Flight, Missing};
+use flight::{Finished, Flight, Missing};
 use queues::Queues;
 use repair::Repair;
 use std::collections::{BTreeSet, VecDeque};
@@ -179,9 +179,9 @@ impl Sender {
 
     /// Takes what a job packed. The sequence numbers are set here; `differing` is the job's page count, for the policy.
     pub fn handle_packed(&mut self, job: Job, messages: Vec<Data>, refined: Option<(usize, usize)>) {
-        let is_refined = self.flight.finish(job);
+        let Finished { blocks, is_refined } = self.flight.finish(job);
         if let Some((differing, pages)) = refined {
-            self.queues.policy.observe(differing, pages);
+            self.queues.policy.observe(blocks, differing, pages);
         }
         for mut data in messages {
             data.sequence = self.flight.number_pages(&data, is_refined);
@@ -333,7 +333,7 @@ impl Sender {
 
     fn next_ship(&mut self) -> Option<SenderWork> {
         let block_bytes = self.options.layout.block_size().bytes();
-        let count = self.queues.whole_blocks().min(PACK_MAX_BYTES / block_bytes as usize);
+        let count = self.queues.whole_blocks(PACK_MAX_BYTES / block_bytes as usize);
         if count == 0 {
             return None;
         }

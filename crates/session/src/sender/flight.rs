@@ -27,6 +27,13 @@ struct Reservation {
     is_refined: bool,
 }
 
+/// What a job was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finished {
+    pub(super) blocks: usize,
+    pub(super) is_refined: bool,
+}
+
 /// Blocks of a message that the other end did not write.
 #[derive(Debug)]
 pub(super) enum Missing {
@@ -96,14 +103,14 @@ impl Flight {
         Some(job)
     }
 
-    /// A job is done: its credit returns, for its messages to take. Whether it refined.
-    pub(super) fn finish(&mut self, job: Job) -> bool {
+    /// A job is done: its credit returns, for its messages to take.
+    pub(super) fn finish(&mut self, job: Job) -> Finished {
         let Reservation { credit_bytes, blocks, is_refined } =
             self.jobs.remove(&job).expect("a job answers once");
         self.credit.give_back(credit_bytes);
         self.job_blocks -= blocks;
         self.refined_blocks -= if is_refined { blocks } else { 0 };
-        is_refined
+        Finished { blocks, is_refined }
     }
 
     /// Numbers a message of pages, within what its job had reserved.

@@ -42,6 +42,8 @@ pub const DIGEST_WINDOW_BLOCKS: u64 = 64 << 10;
 pub const REFINE_WINDOW_BLOCKS: usize = 1024;
 /// Blocks with an open reference.
 pub const REFERENCE_WINDOW_BLOCKS: usize = 4096;
+/// Most bytes of blocks that one message offers, but for a single block: what is found goes on to be written at once.
+pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 /// A commit group closes when it holds this much.
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
 /// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
@@ -102,6 +104,11 @@ const _: () = {
         "a block as late as a window is still in time"
     );
     assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
+    assert!(OFFER_MAX_BYTES >= BLOCK_MAX_BYTES, "any block can be offered");
+    assert!(
+        OFFER_MAX_BYTES / BLOCK_MIN_BYTES <= BATCH_MAX_BLOCKS as u64,
+        "what one message may offer fits its list"
+    );
     assert!(REREAD_POOL_MAX_BYTES >= 4 * PACK_MAX_BYTES, "readers can work side by side");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");

@@ -6,6 +6,7 @@
 
 use super::composite::ExtentTable;
 use super::content::DescriptorFile;
+use super::open::change_tracking;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_blockio::{Access, DiskError, Operation, UnitSource, Zeroing};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding, SectorSize};
@@ -83,12 +84,9 @@ impl UnitSource for VmdkDisk {
 
 impl Image for VmdkDisk {
     fn warnings(&self) -> Vec<Finding> {
-        let descriptor = self.descriptor.now();
-        let tracked = descriptor.change_track_path().map(|map| {
-            let evidence = format!("{} is tracked in {}", self.path.display(), String::from_utf8_lossy(map));
-            Finding::warning(Code::ChangeTracking, evidence)
-        });
-        tracked.into_iter().collect()
+        let mut warnings: Vec<_> = change_tracking(&self.path, &self.descriptor.now()).into_iter().collect();
+        warnings.extend(self.table().slots().iter().filter_map(|slot| slot.store.warning()));
+        warnings
     }
 
     fn identity(&self) -> ImageIdentity {
@@ -107,6 +105,12 @@ impl Image for VmdkDisk {
             adapter_type: descriptor.adapter_type(),
             files,
         }
+    }
+
+    fn unwritable_ranges(&self) -> Vec<ByteRange> {
+        let table = self.table();
+        let without = table.slots().iter().filter(|slot| !slot.store.holds_data() && !slot.disk.is_empty());
+        without.map(|slot| slot.disk).collect()
     }
 
     fn provisioning(&self) -> Provisioning {

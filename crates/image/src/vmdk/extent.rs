@@ -44,6 +44,16 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
         Ok(None)
     }
 
+    /// What whoever overwrites it should know first.
+    fn warning(&self) -> Option<Finding> {
+        None
+    }
+
+    /// Whether it can hold anything but zeros.
+    fn holds_data(&self) -> bool {
+        true
+    }
+
     /// One finding for each fault of its own metadata.
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         Ok(Vec::new())

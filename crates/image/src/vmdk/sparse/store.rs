@@ -119,6 +119,11 @@ impl ExtentStore for SparseExtent {
         self.device.allocated_bytes()
     }
 
+    fn warning(&self) -> Option<Finding> {
+        let evidence = || format!("{}: it was not closed cleanly", self.device.path().display());
+        self.header.unclean.then(|| Finding::warning(Code::ImageUnclean, evidence()))
+    }
+
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         ExtentStore::flush(self)?;
         let (_, header) = read_header(&*self.device, 0)?;

@@ -126,7 +126,8 @@ impl Finding {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
         /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,
-        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB9xx` the command itself.
+        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire,
+        /// `FB6xx` the journal, `FB9xx` the command itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* #[doc = $title] $name,)* }
 
@@ -196,6 +197,10 @@ codes! {
     TimedOut = "FB511", Interrupted, "peer did not answer in time", "check the network and the other end's load; the next session goes on from the last durable group";
     TooManyConnections = "FB512", Interrupted, "too many connections", "raise the limit at the listening end, or try again later";
     StaleSession = "FB513", Interrupted, "session was replaced by a newer one", "nothing to do where the newer one is yours; else find out who else sends to this disk";
+    JournalDamaged = "FB601", Refused, "journal is damaged", "keep a copy of the machine's state folder, then delete its journal: the next pass scans the disks instead";
+    JournalFailed = "FB602", Interrupted, "journal cannot be written", "check the state folder's medium and its free space; the next session goes on from the last durable group";
+    JournalInUse = "FB603", Refused, "journal is in use", "another process keeps this machine's state: stop it first";
+    JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one, then open the machine again";
     Usage = "FB901", Usage, "command line is wrong", "see --help";
     Internal = "FB902", Failure, "internal error", "report this with the command line and this text";
 }

@@ -158,3 +158,39 @@ const _: () = {
     assert!(SETUP_MAX.as_secs() <= WELCOME_MAX.as_secs());
     assert!(GROUP_MAX_AGE.as_secs() < PING_IDLE.as_secs(), "acknowledgements come before pings");
 };
+
+/// Most blocks of a disk.
+pub const DISK_MAX_BLOCKS: u64 = DISK_MAX_BYTES / BLOCK_MIN_BYTES;
+/// A segment of a journal closes at this length.
+pub const JOURNAL_SEGMENT_MAX_BYTES: u64 = 64 << 20;
+/// Longest record of a journal, header and padding included.
+pub const JOURNAL_RECORD_MAX_BYTES: usize = 2 << 20;
+/// Most digests written into one record.
+pub const JOURNAL_RECORD_MAX_DIGESTS: usize = 16 << 10;
+/// Most ranges written into one record.
+pub const JOURNAL_RECORD_MAX_RANGES: usize = 16 << 10;
+/// Most disks of one machine.
+pub const JOURNAL_DISKS_MAX: usize = 256;
+/// Most trusted ranges of all disks that one checkpoint keeps: above it the shortest are scanned again.
+pub const JOURNAL_TRUSTED_RANGES_MAX: usize = 1 << 20;
+/// Bytes of a journal read at once while it is recovered.
+pub const JOURNAL_READ_BYTES: usize = 1 << 20;
+
+const _: () = {
+    assert!(DISK_MAX_BLOCKS <= 1 << 32, "a block's index fits 32 bits");
+    assert!(40 * JOURNAL_RECORD_MAX_DIGESTS + 64 <= JOURNAL_RECORD_MAX_BYTES, "digests fit one record");
+    assert!(
+        40 * JOURNAL_RECORD_MAX_DIGESTS + 16 * JOURNAL_RECORD_MAX_RANGES + 64 <= JOURNAL_RECORD_MAX_BYTES,
+        "and ranges beside them"
+    );
+    assert!(
+        BLOCK_MAX_BYTES as usize + 4096 <= JOURNAL_RECORD_MAX_BYTES,
+        "the old bytes of a block fit one record"
+    );
+    assert!(
+        16 * JOURNAL_TRUSTED_RANGES_MAX as u64 + 512 * JOURNAL_DISKS_MAX as u64
+            <= JOURNAL_SEGMENT_MAX_BYTES / 2,
+        "a checkpoint leaves room in its segment"
+    );
+    assert!(JOURNAL_SEGMENT_MAX_BYTES + JOURNAL_RECORD_MAX_BYTES as u64 <= u32::MAX as u64);
+};

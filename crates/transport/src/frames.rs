@@ -7,7 +7,7 @@
 //! is allocated; a frame that has begun must go on: an end that trickles is cut off.
 
 use bytes::Bytes;
-use failback_model::limits::{FRAME_PROGRESS_MIN_BYTES, IDLE_MAX};
+use failback_model::limits::{FRAME_PROGRESS_MIN_BYTES, FRAME_READ_BYTES, IDLE_MAX, SETUP_FRAME_MAX_BYTES};
 use failback_wire::{Class, Frame, HEADER_BYTES, Header, WireError};
 use std::io;
 use std::sync::Arc;
@@ -77,9 +77,10 @@ pub(crate) struct FrameReader {
 }
 
 impl FrameReader {
-    /// For frames of at most so many bytes.
-    pub(crate) fn new(input: Input, buffer_bytes: usize, limit_bytes: usize) -> Self {
-        Self { input, buffer: vec![0; buffer_bytes].into(), start: 0, end: 0, limit_bytes, budget: None }
+    /// For the small frames of a peer that is not known yet.
+    pub(crate) fn new(input: Input) -> Self {
+        let buffer = vec![0; FRAME_READ_BYTES].into();
+        Self { input, buffer, start: 0, end: 0, limit_bytes: SETUP_FRAME_MAX_BYTES, budget: None }
     }
 
     /// From here on for a peer that is known: larger frames, within a budget.

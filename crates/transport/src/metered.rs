@@ -2,10 +2,11 @@
 //!
 //! **Invariant**: bytes are counted as they cross, TLS records and their overhead included.
 
+use failback_model::limits::{SOCKET_READ_BYTES, UNKNOWN_READ_BYTES};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -14,11 +15,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) struct Meter {
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
+    is_known: AtomicBool,
 }
 
 impl Meter {
     pub(crate) fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The peer is known: the socket may be read in larger pieces.
+    pub(crate) fn open_up(&self) {
+        self.is_known.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn sent_bytes(&self) -> u64 {
@@ -36,9 +43,9 @@ pub(crate) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    /// Reads in pieces of so many bytes.
-    pub(crate) fn new(inner: S, meter: Arc<Meter>, buffer_bytes: usize) -> Self {
-        Self { inner, meter, buffer: vec![0; buffer_bytes].into(), start: 0, end: 0 }
+    /// Reads in small pieces until the peer is known.
+    pub(crate) fn new(inner: S, meter: Arc<Meter>) -> Self {
+        Self { inner, meter, buffer: vec![0; UNKNOWN_READ_BYTES].into(), start: 0, end: 0 }
     }
 }
 
@@ -50,6 +57,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.start == this.end {
+            if this.buffer.len() < SOCKET_READ_BYTES && this.meter.is_known.load(Ordering::Relaxed) {
+                this.buffer = vec![0; SOCKET_READ_BYTES].into();
+            }
             let mut buffer = ReadBuf::new(&mut this.buffer);
             ready!(Pin::new(&mut this.inner).poll_read(context, &mut buffer))?;
             (this.start, this.end) = (0, buffer.filled().len());

@@ -126,8 +126,8 @@ impl Finding {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
         /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,
-        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire,
-        /// `FB6xx` the journal, `FB9xx` the command itself.
+        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB6xx` the journal,
+        /// `FB8xx` certificates, `FB9xx` the command itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* #[doc = $title] $name,)* }
 
@@ -201,6 +201,13 @@ codes! {
     JournalFailed = "FB602", Interrupted, "journal cannot be written", "check the state folder's medium and its free space; the next session goes on from the last durable group";
     JournalInUse = "FB603", Refused, "journal is in use", "another process keeps this machine's state: stop it first";
     JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one, then open the machine again";
+    PkiExists = "FB801", Refused, "certificate authority exists already", "name a new folder, or use the authority that is there";
+    PkiMissing = "FB802", Refused, "no certificate authority here", "name the authority's folder, or make one with 'failback pki init'";
+    PkiDamaged = "FB803", Refused, "certificate authority is damaged", "restore its folder from a backup; its files belong together";
+    PkiIdentityInvalid = "FB804", Usage, "certificate cannot be made as asked", "correct the name, the addresses or the validity";
+    PkiUnknown = "FB805", Refused, "no such certificate", "list what was issued with 'failback pki show'";
+    PkiCertificateExists = "FB806", Refused, "identity has a valid certificate", "renew it with 'failback pki renew', or revoke it first if its key is lost";
+    PkiAuthorityExpires = "FB807", Refused, "certificate authority comes to its end", "ask for a shorter validity, or make a new authority and add its ca.pem to the old one on every daemon";
     Usage = "FB901", Usage, "command line is wrong", "see --help";
     Internal = "FB902", Failure, "internal error", "report this with the command line and this text";
 }

@@ -96,7 +96,8 @@ impl Finding {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
         /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,
-        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB9xx` the command itself.
+        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB6xx` the journal,
+        /// `FB7xx` the daemons, `FB8xx` certificates, `FB9xx` the command itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* #[doc = $title] $name,)* }
 
@@ -166,6 +167,15 @@ codes! {
     TimedOut = "FB511", Interrupted, "peer did not answer in time", "check the network and the other end's load; the next session goes on from the last durable group";
     TooManyConnections = "FB512", Interrupted, "too many connections", "raise the limit at the listening end, or try again later";
     StaleSession = "FB513", Interrupted, "session was replaced by a newer one", "nothing to do where the newer one is yours; else find out who else sends to this disk";
+    ConfigInvalid = "FB701", Refused, "configuration is invalid", "correct the file; 'failback-master-target --check-config' and 'failback-process-server --check-config' test it";
+    RequestInvalid = "FB702", Refused, "control request is invalid", "correct the request; docs/control.md lists them all";
+    UnknownMachine = "FB703", Refused, "machine or disk is not registered with this daemon", "see 'failback status' for what is, or register it";
+    AlreadyRunning = "FB704", Refused, "already running", "wait for it, or stop it first with 'failback stop'";
+    DaemonUnreachable = "FB705", Failure, "daemon cannot be reached", "check that it runs (systemctl status) and that --socket names its control socket";
+    Draining = "FB706", Interrupted, "daemon is stopping", "try again once it runs again";
+    StateFailed = "FB707", Failure, "daemon's state folder failed", "check the folder of state_dir: its rights, its medium and its free space";
+    Busy = "FB708", Interrupted, "daemon has too many control connections", "close some, then try again";
+    NotConfirmed = "FB709", Refused, "command was not confirmed", "run it on a terminal and confirm, or add --yes";
     Usage = "FB901", Usage, "command line is wrong", "see --help";
     Internal = "FB902", Failure, "internal error", "report this with the command line and this text";
 }

@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod budget;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod event;
 pub mod registry;
 pub mod report;

@@ -2,6 +2,7 @@
 
 use super::DiskHandle;
 use crate::event::Events;
+use crate::metrics::Totals;
 use failback_model::{DiskId, MachineId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,15 @@ impl Board {
         for disk in disks {
             disk.observe(now);
         }
+    }
+
+    /// Counters of every disk since the daemon started.
+    pub fn totals(&self) -> Totals {
+        let disks = self.disks();
+        let totals = |((machine, disk), handle): (&Name, &Arc<DiskHandle>)| {
+            ((machine.to_string(), disk.to_string()), handle.totals())
+        };
+        disks.iter().map(totals).collect()
     }
 
     fn disks(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<DiskHandle>>> {

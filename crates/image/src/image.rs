@@ -134,6 +134,12 @@ pub trait Image: UnitSource {
     /// further call on this image fails until it is opened anew.
     fn flush(&self) -> Result<(), DiskError>;
 
+    /// Why the disk cannot be extended to this length, asked before anything is written; by its kind, unless an image
+    /// knows more about itself.
+    fn check_grow(&self, length_bytes: u64) -> Result<(), DiskError> {
+        crate::check_grow::by_kind(self, length_bytes)
+    }
+
     /// Extends the disk; a device refuses and names the size to extend it to.
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError>;
 

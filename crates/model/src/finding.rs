@@ -1,6 +1,9 @@
 //! Findings: what is wrong or worth knowing, with a stable code, the evidence and the remedy.
 //!
-//! **Invariant**: a code keeps its meaning for ever; its text may improve.
+//! **Invariant**: a code keeps its meaning for ever; its text may improve. What a finding's fields say, its evidence
+//! says in words.
+
+use std::path::{Path, PathBuf};
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +61,19 @@ impl ExitClass {
     }
 }
 
+/// Where and why, as fields for whoever reads by machine; what is not known is not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// What was being done: `open`, `read`, …
+    pub operation: Option<&'static str>,
+    /// On which file or device.
+    pub path: Option<PathBuf>,
+    /// Where in it, bytes from its start.
+    pub offset_bytes: Option<u64>,
+    /// Why, in words, with what the operating system said.
+    pub reason: Option<String>,
+}
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -69,12 +85,15 @@ pub struct Finding {
     pub evidence: String,
     /// What to do; the code's own remedy unless a better one is known.
     pub remedy: String,
+    /// Operation, path, offset and reason. Boxed: most results that carry a finding are fine.
+    pub place: Box<Place>,
 }
 
 impl Finding {
     /// An error with the code's own remedy.
     pub fn error(code: Code, evidence: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Error, evidence: evidence.into(), remedy: code.remedy().into() }
+        let (evidence, remedy) = (evidence.into(), code.remedy().into());
+        Self { code, severity: Severity::Error, evidence, remedy, place: Box::default() }
     }
 
     /// A warning with the code's own remedy.
@@ -90,6 +109,17 @@ impl Finding {
     /// The same finding with a remedy that fits it better.
     pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: remedy.into(), ..self }
+    }
+
+    /// The same finding with what is known of where and why.
+    pub fn with_place(self, place: Place) -> Self {
+        Self { place: Box::new(place), ..self }
+    }
+
+    /// The same finding with the file or device it is about.
+    pub fn about(mut self, path: impl AsRef<Path>) -> Self {
+        self.place.path = Some(path.as_ref().into());
+        self
     }
 }
 
@@ -136,13 +166,13 @@ codes! {
     FlushFailed = "FB204", Interrupted, "flush to the medium failed", "nothing after the last flush is certain: check the medium, then run the same command again";
     NoSpace = "FB205", Interrupted, "no space left on the target's file system", "free some space, then run the same command again to finish";
     ChangedMeanwhile = "FB206", Interrupted, "source changed while it was read", "stop what writes to the source or take a snapshot of it, then run the same command again";
-    CreateFailed = "FB207", Failure, "cannot create", "check the folder, its free space and this user's rights";
+    CreateFailed = "FB207", Refused, "cannot create", "check the folder, its free space and this user's rights";
     InUse = "FB301", Refused, "image or device is in use", "close what uses it (virtual machine, other failback, mount), then try again";
     DeviceMounted = "FB302", Refused, "device is mounted or used as swap", "unmount it or swapoff, then try again";
     DeviceHeld = "FB303", Refused, "device is held by LVM, md, dm or a partition of it is in use", "deactivate the volume group or array, then try again";
     DeviceIsHosts = "FB304", Refused, "device is one of this host's own disks", "name the hot-added disk instead; see lsblk";
     WrongDisk = "FB305", Refused, "target looks like another disk", "compare the two disks; --accept-mismatch if the target may be overwritten";
-    TargetTooSmall = "FB306", Refused, "source is longer than the target", "--grow extends an image file; extend a device to the size named here first";
+    TargetTooSmall = "FB306", Refused, "source is longer than the target", "extend the target, or sync into a new image";
     SectorSizeDiffers = "FB307", Refused, "logical sector sizes differ", "use a target with the source's sector size";
     SameImage = "FB308", Refused, "source and target are the same file", "name two different images";
     ExcessTrimmed = "FB309", Refused, "source is longer than the target, its excess is zero", "nothing to do: the excess holds only zeros";

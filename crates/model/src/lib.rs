@@ -18,7 +18,7 @@ pub use digest::{
     Digest, PageDigest, TruncatedDigest, block_digest, block_digest_of_pages, is_zero, page_digest,
     page_digest_alone, page_digests, zero_page_digest,
 };
-pub use finding::{Code, ExitClass, Finding, Severity};
+pub use finding::{Code, ExitClass, Finding, Place, Severity};
 pub use geometry::{
     BlockIndex, BlockRange, BlockSize, ByteRange, ChunkIndex, DiskGeometry, GeometryError, Layout, SectorSize,
 };

@@ -33,8 +33,6 @@ pub const PACK_MAX_BYTES: usize = 1 << 20;
 pub const BATCH_MAX_BLOCKS: usize = 1024;
 /// Most page digests in one page reply.
 pub const PAGE_REPLY_MAX_PAGES: usize = 16 << 10;
-/// Most bytes of pages that one job of the sending end can pack: the blocks of one page reply.
-pub const JOB_MAX_BYTES: u64 = PAGE_REPLY_MAX_PAGES as u64 * PAGE_BYTES;
 
 /// Bytes of data on their way from the source's medium to the target's, for one disk.
 pub const WINDOW_DEFAULT_BYTES: u64 = 64 << 20;
@@ -44,8 +42,12 @@ pub const DIGEST_WINDOW_BLOCKS: u64 = 64 << 10;
 pub const REFINE_WINDOW_BLOCKS: usize = 1024;
 /// Blocks with an open reference.
 pub const REFERENCE_WINDOW_BLOCKS: usize = 4096;
+/// Most bytes of blocks that one message offers, but for a single block: what is found goes on to be written at once.
+pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 /// A commit group closes when it holds this much.
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
+/// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
+pub const DISK_MARK_MAX_BYTES: usize = 64;
 /// Data messages and zero messages without acknowledgement.
 pub const UNACKNOWLEDGED_MAX_MESSAGES: usize = 64 << 10;
 /// Blocks that one pass may list as unrepairable before it stops listing.
@@ -73,6 +75,8 @@ pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
 pub const DROP_BEHIND_BYTES: u64 = 256 << 20;
+/// Memory of one end for reading blocks that differ a second time.
+pub const REREAD_POOL_MAX_BYTES: usize = 16 << 20;
 /// Threads that may be asked for.
 pub const THREADS_MAX: usize = 64;
 
@@ -100,7 +104,12 @@ const _: () = {
         "a block as late as a window is still in time"
     );
     assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
-    assert!(JOB_MAX_BYTES >= PACK_MAX_BYTES as u64, "a job fills a pack");
+    assert!(OFFER_MAX_BYTES >= BLOCK_MAX_BYTES, "any block can be offered");
+    assert!(
+        OFFER_MAX_BYTES / BLOCK_MIN_BYTES <= BATCH_MAX_BLOCKS as u64,
+        "what one message may offer fits its list"
+    );
+    assert!(REREAD_POOL_MAX_BYTES >= 4 * PACK_MAX_BYTES, "readers can work side by side");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");
 };

@@ -13,6 +13,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+/// Rights of a new file, before the umask.
+const MODE: Mode = Mode::from_raw_mode(0o666);
+
 impl FileDevice {
     /// Opens an existing file or block device.
     pub fn open(path: &Path, access: Access) -> Result<Self, DiskError> {
@@ -43,10 +46,11 @@ impl FileDevice {
         Self::from_file(path, file, access, mode)
     }
 
-    /// Creates a regular file of zeros, all of it a hole; refuses where the path exists.
+    /// Creates a regular file of zeros, all of it a hole; refuses where the path exists. Who may read and write it is
+    /// the umask's to say, as for every file that a user makes.
     pub fn create_new(path: &Path, length_bytes: u64) -> Result<Self, DiskError> {
         let flags = OFlags::CLOEXEC | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| {
+        let file = rustix::fs::open(path, flags, MODE).map_err(|errno| {
             let error = DiskError::io(Operation::Create, path, None, errno.into());
             if errno == Errno::EXIST { DiskError { code: Code::ImageExists, ..error } } else { error }
         })?;

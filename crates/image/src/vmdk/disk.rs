@@ -88,7 +88,7 @@ impl Image for VmdkDisk {
             let evidence = format!("{} is tracked in {}", self.path.display(), String::from_utf8_lossy(map));
             Finding::warning(Code::ChangeTracking, evidence)
         });
-        tracked.into_iter().collect()
+        tracked.into_iter().chain(self.table().warnings()).collect()
     }
 
     fn identity(&self) -> ImageIdentity {
@@ -143,6 +143,10 @@ impl Image for VmdkDisk {
         self.refuse_failed(Operation::Flush)?;
         // The descriptor became durable before the first write; only the extents can hold anything new.
         self.latch(self.table().flush())
+    }
+
+    fn check_grow(&self, length_bytes: u64) -> Result<(), DiskError> {
+        super::grow::check(self, length_bytes)
     }
 
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError> {

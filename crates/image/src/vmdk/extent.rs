@@ -44,6 +44,11 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
         Ok(None)
     }
 
+    /// What whoever uses it should know first.
+    fn warnings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
     /// One finding for each fault of its own metadata.
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         Ok(Vec::new())

@@ -103,6 +103,10 @@ impl UnitSource for SparseDisk {
 }
 
 impl Image for SparseDisk {
+    fn warnings(&self) -> Vec<Finding> {
+        self.extent.warnings()
+    }
+
     fn identity(&self) -> ImageIdentity {
         embedded::identity(ImageFormat::VmdkMonolithicSparse, &self.path, &self.lock())
     }

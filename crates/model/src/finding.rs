@@ -127,7 +127,7 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
         /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,
         /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB6xx` the journal,
-        /// `FB8xx` certificates, `FB9xx` the command itself.
+        /// `FB7xx` the daemons, `FB8xx` certificates, `FB9xx` the command itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* #[doc = $title] $name,)* }
 
@@ -201,6 +201,15 @@ codes! {
     JournalFailed = "FB602", Interrupted, "journal cannot be written", "check the state folder's medium and its free space; the next session goes on from the last durable group";
     JournalInUse = "FB603", Refused, "journal is in use", "another process keeps this machine's state: stop it first";
     JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one, then open the machine again";
+    ConfigInvalid = "FB701", Refused, "configuration is invalid", "correct the file; 'failback-master-target --check-config' and 'failback-process-server --check-config' test it";
+    RequestInvalid = "FB702", Refused, "control request is invalid", "correct the request; docs/control.md lists them all";
+    UnknownMachine = "FB703", Refused, "machine or disk is not registered with this daemon", "see 'failback status' for what is, or register it";
+    AlreadyRunning = "FB704", Refused, "already running", "wait for it, or stop it first with 'failback stop'";
+    DaemonUnreachable = "FB705", Failure, "daemon cannot be reached", "check that it runs (systemctl status) and that --socket names its control socket";
+    Draining = "FB706", Interrupted, "daemon is stopping", "try again once it runs again";
+    StateFailed = "FB707", Failure, "daemon's state folder failed", "check the folder of state_dir: its rights, its medium and its free space";
+    Busy = "FB708", Interrupted, "daemon has too many control connections", "close some, then try again";
+    NotConfirmed = "FB709", Refused, "command was not confirmed", "run it on a terminal and confirm, or add --yes";
     PkiExists = "FB801", Refused, "certificate authority exists already", "name a new folder, or use the authority that is there";
     PkiMissing = "FB802", Refused, "no certificate authority here", "name the authority's folder, or make one with 'failback pki init'";
     PkiDamaged = "FB803", Refused, "certificate authority is damaged", "restore its folder from a backup; its files belong together";

@@ -261,3 +261,55 @@ const _: () = {
     assert!(PKI_CERTIFICATES_MAX as u64 * (PKI_NAMES_MAX as u64 * 300 + 512) <= PKI_FILE_MAX_BYTES);
     assert!(AUTHORITY_VALIDITY_DEFAULT_DAYS > CERTIFICATE_VALIDITY_DEFAULT_DAYS);
 };
+
+/// Largest configuration file.
+pub const CONFIG_MAX_BYTES: u64 = 4 << 20;
+/// Largest file of a daemon's own state, journals aside.
+pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
+/// Machines that one daemon knows.
+pub const MACHINES_MAX: usize = 1024;
+/// Disks of one machine.
+pub const DISKS_PER_MACHINE_MAX: usize = 64;
+/// Longest request or reply on the control socket, its newline included.
+pub const CONTROL_LINE_MAX_BYTES: usize = 256 << 10;
+/// Control connections at once.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+/// Time for a request to arrive once it has begun, and for a reply to be taken.
+pub const CONTROL_LINE_MAX: Duration = Duration::from_secs(10);
+/// Silence after which a control connection that waits for requests is closed.
+pub const CONTROL_IDLE_MAX: Duration = Duration::from_secs(300);
+/// Jobs whose outcome a daemon remembers.
+pub const JOBS_KEPT: usize = 1024;
+/// Events kept for a subscriber that comes later, or lags behind.
+pub const EVENTS_KEPT: usize = 1024;
+/// Connections of the admin port at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// Largest head of a request to the admin port.
+pub const ADMIN_HEAD_MAX_BYTES: usize = 8 << 10;
+/// Time for a request to the admin port, head and answer.
+pub const ADMIN_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// The share of the memory budget that every running disk has at least.
+pub const BUDGET_UNIT_BYTES: u64 = 8 << 20;
+/// Memory budget of a daemon when none is chosen: contents under way, all disks together.
+pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
+/// First wait before a connection is tried again.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait before a connection is tried again.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Time for passes to close their commit groups when a daemon stops.
+pub const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Connections of all peers when no bound is chosen.
+pub const CONNECTIONS_DEFAULT: u32 = 256;
+/// Most connections that may be allowed.
+pub const CONNECTIONS_CONFIGURED_MAX: u32 = 16 << 10;
+/// Connections that have not proven who they are, when no bound is chosen.
+pub const HANDSHAKES_DEFAULT: u32 = 32;
+
+const _: () = {
+    assert!(CONTROL_LINE_MAX_BYTES * JOBS_KEPT <= STATE_FILE_MAX_BYTES as usize * 4, "jobs are small");
+    assert!(BUDGET_UNIT_BYTES >= 4 * PACK_MAX_BYTES as u64, "a unit keeps a pipeline full");
+    assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
+    assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
+    assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT && CONNECTIONS_DEFAULT <= CONNECTIONS_CONFIGURED_MAX);
+    assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
+};

@@ -6,6 +6,7 @@
 mod api;
 mod apply;
 mod blocks;
+mod facts;
 mod guarded;
 mod image_sink;
 mod kept;
@@ -23,6 +24,8 @@ pub use api::{
     Cancel, Compression, Outcome, PassError, PassOptions, Plan, Progress, Refinement, Stage, StageTimes,
     Target,
 };
+pub use facts::{content_end_bytes, disk_mark};
+pub use guarded::guarded_end;
 pub use link::Link;
 pub use plan::plan;
 pub use receiving::{ReceivingEnd, Sealed};

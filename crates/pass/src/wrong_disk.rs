@@ -44,7 +44,7 @@ pub(crate) fn looks_like_another_disk(
 /// GPT disk GUID or MBR disk signature, as text; `None` where there is neither.
 ///
 /// UEFI specification 2.10, section 5.3.2 (header at LBA 1, GUID at byte 56) and table 5-1 (signature at byte 440).
-fn disk_id(disk: &dyn UnitSource, layout: Layout) -> Result<Option<String>, DiskError> {
+pub(crate) fn disk_id(disk: &dyn UnitSource, layout: Layout) -> Result<Option<String>, DiskError> {
     let geometry = disk.geometry();
     let mut table = [0; TABLE_BYTES];
     let length = layout.length_bytes().min(geometry.length_bytes).min(TABLE_BYTES as u64) as usize;

@@ -79,7 +79,7 @@ impl Attempt {
         opened(&welcome, &handle);
         let sent = guarded_end(|| self.send(&welcome, &link));
         drop(link);
-        let ended = runtime.block_on(tokio::time::timeout(GOODBYE_MAX * 2, handle.ended()));
+        let ended = runtime.block_on(async { tokio::time::timeout(GOODBYE_MAX * 2, handle.ended()).await });
         match (sent, ended) {
             (Ok(sent), _) => Ok(sent),
             // The pass only knows that the other end is gone; the link knows why.

@@ -6,19 +6,21 @@
 mod admission;
 mod check;
 mod groups;
+mod requests;
 mod work;
 
 pub use work::{ReceiverOptions, ReceiverWork};
 
-use crate::credit::{SMALL_MESSAGE_BYTES, charge_bytes};
+use crate::credit::{charge_bytes, offer_charge_bytes};
 use crate::error::SessionError;
 use admission::{Admission, Charge};
 use bytes::{BufMut, Bytes, BytesMut};
-use failback_model::limits::{BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, REFINE_WINDOW_BLOCKS};
+use failback_model::limits::{BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, OFFER_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
 use failback_wire::{Hello, Message, Role};
 use groups::Groups;
-use std::collections::{HashSet, VecDeque};
+use requests::Requests;
+use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Whether the pass goes on.
@@ -38,7 +40,7 @@ pub struct Receiver {
     is_greeted: bool,
     scanned_below: u64,
     digest_credit: i64,
-    open_page_requests: HashSet<BlockIndex>,
+    requests: Requests,
     admission: Admission,
     groups: Groups,
     seal: Option<(Digest, u64)>,
@@ -70,7 +72,7 @@ impl Receiver {
             is_greeted: false,
             scanned_below: 0,
             digest_credit: 0,
-            open_page_requests: HashSet::new(),
+            requests: Requests::default(),
             admission: Admission::new(options.window_bytes, options.layout.block_size().bytes()),
             groups: Groups::default(),
             seal: None,
@@ -160,9 +162,7 @@ impl Receiver {
 
     /// Takes page digests of some of the requested blocks.
     pub fn handle_page_digests(&mut self, blocks: Vec<BlockIndex>, digests: &[TruncatedDigest]) {
-        blocks.iter().for_each(|block| {
-            self.open_page_requests.remove(block);
-        });
+        self.requests.answer(&blocks);
         let payload: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
         self.send(Message::PageDigests { blocks, digests: payload.into() });
     }
@@ -229,11 +229,13 @@ impl Receiver {
             Message::PageDigestRequest { blocks } => self.handle_page_request(blocks)?,
             Message::Data(data) => {
                 check::data(self.options.layout, &data)?;
+                data.patches.iter().try_for_each(|patch| self.requests.close(patch.block))?;
                 self.admission.admit(data.sequence, Charge { bytes: charge_bytes(&data), offers: 0 })?;
                 self.to_apply.push_back(ReceiverWork::Apply(data));
             }
             Message::Zero { sequence, ranges } => {
                 check::end(self.options.layout, ranges.last().map(|range| range.end.0))?;
+                self.requests.refuse_ranges(&ranges)?;
                 self.admission.admit(sequence, Charge::SMALL)?;
                 self.to_apply.push_back(ReceiverWork::Zero { sequence, ranges });
             }
@@ -242,8 +244,13 @@ impl Receiver {
                 if !self.options.has_seeds {
                     return Err(SessionError::violation("references, though there are no seeds"));
                 }
-                self.admission
-                    .admit(sequence, Charge { bytes: SMALL_MESSAGE_BYTES, offers: offers.len() })?;
+                offers.iter().try_for_each(|offer| self.requests.refuse_block(offer.block))?;
+                let block_bytes = self.options.layout.block_size().bytes();
+                let bytes = offer_charge_bytes(offers.len(), block_bytes);
+                if bytes > OFFER_MAX_BYTES {
+                    return Err(SessionError::violation("more offers than one message may hold"));
+                }
+                self.admission.admit(sequence, Charge { bytes, offers: offers.len() })?;
                 self.to_apply.push_back(ReceiverWork::Reference { sequence, offers });
             }
             Message::Seal { root, messages } => {
@@ -283,11 +290,10 @@ impl Receiver {
     fn handle_page_request(&mut self, blocks: Vec<BlockIndex>) -> Result<(), SessionError> {
         check::end(self.options.layout, blocks.last().map(|block| block.0.saturating_add(1)))?;
         let is_scanned = blocks.last().is_none_or(|block| block.0 < self.scanned_below);
-        let is_new = blocks.iter().all(|block| self.open_page_requests.insert(*block));
-        if blocks.is_empty() || !is_scanned || !is_new || self.open_page_requests.len() > REFINE_WINDOW_BLOCKS
-        {
-            return Err(SessionError::violation("a page digest request without credit or before its digest"));
+        if blocks.is_empty() || !is_scanned {
+            return Err(SessionError::violation("a page digest request of no block, or before its digest"));
         }
+        self.requests.open(&blocks)?;
         self.work.push_back(ReceiverWork::PageDigests { blocks });
         Ok(())
     }

@@ -19,7 +19,7 @@ use failback_model::limits::{
 };
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Difference, Digest};
 use failback_wire::{Data, Hello, Message, Role};
-use flight::{Flight, Missing};
+use flight::{Finished, Flight, Missing};
 use queues::Queues;
 use repair::Repair;
 use std::collections::{BTreeSet, VecDeque};
@@ -199,12 +199,12 @@ impl Sender {
 
     /// Takes what a job packed. The sequence numbers are set here; `differing` is the job's page count, for the policy.
     pub fn handle_packed(&mut self, job: Job, messages: Vec<Data>, refined: Option<(usize, usize)>) {
-        self.flight.finish(job);
+        let Finished { blocks, is_refined } = self.flight.finish(job);
         if let Some((differing, pages)) = refined {
-            self.queues.policy.observe(differing, pages);
+            self.queues.policy.observe(blocks, differing, pages);
         }
         for mut data in messages {
-            data.sequence = self.flight.number_pages(&data);
+            data.sequence = self.flight.number_pages(&data, is_refined);
             self.transmit.push_back(Message::Data(data));
         }
     }

@@ -6,7 +6,9 @@
 use crate::error::{ErrorKind, WireError};
 use crate::field::{Reader, Result, Writer, bad};
 use crate::version::Version;
-use failback_model::limits::{BLOCK_MAX_BYTES, DATA_CONNECTIONS_MAX, IDENTITY_MAX_BYTES};
+use failback_model::limits::{
+    BLOCK_MAX_BYTES, DATA_CONNECTIONS_MAX, DISK_MARK_MAX_BYTES, IDENTITY_MAX_BYTES,
+};
 use failback_model::{
     Digest, DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion, SessionNumber,
     SessionToken,
@@ -43,8 +45,14 @@ pub struct Open {
     pub disk: DiskId,
     /// Length of the source, bytes.
     pub length_bytes: u64,
+    /// From here on the source is zero: a target that is no shorter than this can take all that it holds.
+    pub content_end_bytes: u64,
     /// Size of a block, bytes.
     pub block_bytes: u32,
+    /// Logical sector size of the source, bytes.
+    pub sector_bytes: u32,
+    /// What its partition table calls the disk (`GPT` or `MBR` and an id), at most 64 bytes; empty: there is none.
+    pub disk_mark: String,
     /// Generation of the target's last state that it knows to have come from it; 0: none.
     pub generation: Generation,
     /// Root of the source where that is known; [`Digest::ZERO`]: it is not.
@@ -59,6 +67,8 @@ pub struct Open {
     pub verify: bool,
     /// Bring an older state of the source on purpose.
     pub accept_older: bool,
+    /// Overwrite a target that looks like another disk.
+    pub accept_mismatch: bool,
     /// The job.
     pub job: JobId,
 }
@@ -80,8 +90,10 @@ pub struct Welcome {
     pub session: SessionNumber,
     /// Data connections that may join.
     pub data_connections: u16,
-    /// Length of the target, bytes; never below the source's.
+    /// Length of the target, bytes.
     pub length_bytes: u64,
+    /// Length of the pass's disk, bytes: the source's, or the target's where the rest of the source is zero.
+    pub pass_bytes: u64,
     /// Generation of the target's last sealed state; 0: none.
     pub generation: Generation,
     /// Root of that state; [`Digest::ZERO`]: there is none, or it is no longer that.
@@ -120,16 +132,17 @@ impl Writer {
         self.number(open.version_min.into()).number(open.version_max.into());
         self.product(open.product).number(open.clock_unix_ms);
         self.text(open.machine.as_str()).text(open.disk.as_str());
-        self.number(open.length_bytes).number(open.block_bytes.into());
+        self.number(open.length_bytes).number(open.content_end_bytes).number(open.block_bytes.into());
+        self.number(open.sector_bytes.into()).text(&open.disk_mark);
         self.number(open.generation.0).bytes(&open.root.0).number(open.epoch.0);
         self.number(open.capabilities.0).number(open.data_connections.into());
-        self.flag(open.verify).flag(open.accept_older).text(open.job.as_str())
+        self.flag(open.verify).flag(open.accept_older).flag(open.accept_mismatch).text(open.job.as_str())
     }
 
     pub(crate) fn welcome(&mut self, welcome: &Welcome) -> &mut Self {
         self.version(welcome.version).product(welcome.product).number(welcome.clock_unix_ms);
         self.number(welcome.capabilities.0).bytes(&welcome.token.0).number(welcome.session.0);
-        self.number(welcome.data_connections.into()).number(welcome.length_bytes);
+        self.number(welcome.data_connections.into()).number(welcome.length_bytes).number(welcome.pass_bytes);
         self.number(welcome.generation.0).bytes(&welcome.root.0);
         self.flag(welcome.is_new)
             .flag(welcome.has_seeds)
@@ -185,7 +198,10 @@ impl Reader<'_> {
             machine: self.id("machine", |text| MachineId::new(text))?,
             disk: self.id("disk", |text| DiskId::new(text))?,
             length_bytes: self.number("length")?,
+            content_end_bytes: self.number("end of contents")?,
             block_bytes: self.at_most(BLOCK_MAX_BYTES as usize, "block size")? as u32,
+            sector_bytes: self.at_most(u32::MAX as usize, "sector size")? as u32,
+            disk_mark: self.text_of(DISK_MARK_MAX_BYTES, "disk mark")?.to_owned(),
             generation: Generation(self.number("generation")?),
             root: self.digest("root")?,
             epoch: Epoch(self.number("epoch")?),
@@ -193,6 +209,7 @@ impl Reader<'_> {
             data_connections: self.data_connections("data connections")?,
             verify: self.flag("verify")?,
             accept_older: self.flag("accept older")?,
+            accept_mismatch: self.flag("accept mismatch")?,
             job: self.id("job", |text| JobId::new(text))?,
         })
     }
@@ -207,6 +224,7 @@ impl Reader<'_> {
             session: SessionNumber(self.number("session")?),
             data_connections: self.data_connections("data connections")?,
             length_bytes: self.number("length")?,
+            pass_bytes: self.number("pass length")?,
             generation: Generation(self.number("generation")?),
             root: self.digest("root")?,
             is_new: self.flag("is new")?,

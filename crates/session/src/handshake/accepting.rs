@@ -18,8 +18,6 @@ pub struct AcceptingOptions {
     pub capabilities: Capabilities,
     /// Data connections that it grants a session.
     pub data_connections: u16,
-    /// Bytes of pages that may be under way.
-    pub window_bytes: u64,
 }
 
 /// What was asked for, as far as it can be checked without knowing the disk.
@@ -32,10 +30,14 @@ pub struct Request {
 }
 
 /// The disk that was asked for, as the registry and the store know it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Target {
     /// Its length, bytes.
     pub length_bytes: u64,
+    /// Its logical sector size, bytes.
+    pub sector_bytes: u32,
+    /// What its partition table calls it, as in [`Open`]; empty: nothing.
+    pub disk_mark: String,
     /// Newest epoch that ever opened a session.
     pub epoch: Epoch,
     /// Generation of its last sealed state; 0: none.
@@ -48,13 +50,15 @@ pub struct Target {
     pub has_seeds: bool,
     /// A pass was cut, and what it left is trusted in part.
     pub is_resumed: bool,
+    /// Bytes of pages that may be under way.
+    pub window_bytes: u64,
 }
 
 #[derive(Debug)]
 enum State {
     Waiting,
     Asked { open: Box<Open>, version: Version },
-    Agreed { open: Box<Open>, version: Version, target: Target },
+    Agreed { open: Box<Open>, version: Version, target: Box<Target>, pass_bytes: u64 },
     Answered,
 }
 
@@ -112,16 +116,19 @@ impl Accepting {
         }
     }
 
-    /// Takes what is known of the disk. Next: make the session's number durable, and [`Self::handle_session`].
-    pub fn handle_target(&mut self, target: Target) -> Result<(), SessionError> {
+    /// Takes what is known of the disk; the length of the pass's disk, bytes. Next: make the session's number durable, and
+    /// [`Self::handle_session`].
+    pub fn handle_target(&mut self, target: Target) -> Result<u64, SessionError> {
         let State::Asked { open, version } = std::mem::replace(&mut self.state, State::Answered) else {
             panic!("a disk follows a request");
         };
-        if let Err(error) = check_target(&open, &target) {
-            return self.refused(error);
+        match check_target(&open, &target) {
+            Ok(pass_bytes) => {
+                self.state = State::Agreed { open, version, target: Box::new(target), pass_bytes };
+                Ok(pass_bytes)
+            }
+            Err(error) => self.refused(error),
         }
-        self.state = State::Agreed { open, version, target };
-        Ok(())
     }
 
     /// Takes the session's number, which is durable, and its token: random, and never seen before. The answer follows.
@@ -131,8 +138,8 @@ impl Accepting {
         token: SessionToken,
         clock_unix_ms: u64,
     ) -> Welcome {
-        let State::Agreed { open, version, target } = std::mem::replace(&mut self.state, State::Answered)
-        else {
+        let agreed = std::mem::replace(&mut self.state, State::Answered);
+        let State::Agreed { open, version, target, pass_bytes } = agreed else {
             panic!("a session follows an agreement");
         };
         let granted = self.options.data_connections.min(DATA_CONNECTIONS_MAX as u16);
@@ -145,12 +152,13 @@ impl Accepting {
             session,
             data_connections: open.data_connections.min(granted),
             length_bytes: target.length_bytes,
+            pass_bytes,
             generation: target.generation,
             root: target.root.unwrap_or(Digest::ZERO),
             is_new: target.is_new,
             has_seeds: target.has_seeds,
             is_resumed: target.is_resumed,
-            window_bytes: self.options.window_bytes,
+            window_bytes: target.window_bytes,
         };
         self.transmit = Some(Message::Welcome(Box::new(welcome.clone())));
         welcome
@@ -179,14 +187,29 @@ impl Accepting {
     }
 }
 
-/// The disk is long enough, and neither the job nor what it brings is older than what is there.
-fn check_target(open: &Open, target: &Target) -> Result<(), SessionError> {
-    if target.length_bytes < open.length_bytes {
+/// The disk can be this one and is long enough, and neither the job nor what it brings is older than what is there. The
+/// length of the pass's disk.
+fn check_target(open: &Open, target: &Target) -> Result<u64, SessionError> {
+    let disk = format!("disk {} of {}", open.disk, open.machine);
+    if target.length_bytes < open.content_end_bytes.min(open.length_bytes) {
         let reason = format!(
-            "disk {} of {} has {} bytes, the source {}",
-            open.disk, open.machine, target.length_bytes, open.length_bytes
+            "{disk} has {} bytes, the source {} of which {} are not only zeros",
+            target.length_bytes, open.length_bytes, open.content_end_bytes
         );
         return Err(SessionError { code: Code::TargetTooSmall, reason });
+    }
+    if target.sector_bytes != open.sector_bytes {
+        let reason = format!(
+            "{disk} has logical sectors of {} bytes, the source of {}",
+            target.sector_bytes, open.sector_bytes
+        );
+        return Err(SessionError { code: Code::SectorSizeDiffers, reason });
+    }
+    let is_other =
+        !open.disk_mark.is_empty() && !target.disk_mark.is_empty() && open.disk_mark != target.disk_mark;
+    if is_other && !open.accept_mismatch {
+        let reason = format!("{disk} is {}, the source {}", target.disk_mark, open.disk_mark);
+        return Err(SessionError { code: Code::WrongDisk, reason });
     }
     if open.epoch < target.epoch {
         let reason =
@@ -203,5 +226,5 @@ fn check_target(open: &Open, target: &Target) -> Result<(), SessionError> {
         );
         return Err(SessionError { code: Code::SourceOlder, reason });
     }
-    Ok(())
+    Ok(open.length_bytes.min(target.length_bytes))
 }

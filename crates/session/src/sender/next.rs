@@ -16,25 +16,23 @@ impl Sender {
     }
 
     pub(super) fn next_offers(&mut self) -> Option<Message> {
-        if !self.flight.may_send_small() {
-            return None;
-        }
-        let taken = self.queues.take_offers(self.flight.offer_room());
+        let block_bytes = self.options.layout.block_size().bytes();
+        let taken = self.queues.take_offers(self.flight.offer_room(block_bytes));
         let offers: Vec<_> =
             taken.iter().map(|offer| Offer { block: offer.block, digest: offer.digest }).collect();
         (!offers.is_empty())
-            .then(|| Message::References { sequence: self.flight.number_offers(taken), offers })
+            .then(|| Message::References { sequence: self.flight.number_offers(taken, block_bytes), offers })
     }
 
     pub(super) fn next_page_request(&mut self) -> Option<Message> {
-        let blocks = self.queues.take_page_request();
+        let blocks = self.queues.take_page_request(self.flight.refined_blocks());
         (!blocks.is_empty()).then_some(Message::PageDigestRequest { blocks })
     }
 
     pub(super) fn next_patch(&mut self) -> Option<SenderWork> {
         let layout = self.options.layout;
         let count = self.queues.next_refined_blocks()?.min(self.window_blocks());
-        let job = self.flight.reserve(count, layout.block_size().bytes())?;
+        let job = self.flight.reserve(count, layout.block_size().bytes(), true)?;
         let (blocks, digests) = self.queues.take_refined(layout, count)?;
         Some(SenderWork::Patch { job, blocks, digests })
     }
@@ -42,11 +40,11 @@ impl Sender {
     pub(super) fn next_ship(&mut self) -> Option<SenderWork> {
         let block_bytes = self.options.layout.block_size().bytes();
         let most = self.window_blocks().min(PACK_MAX_BYTES / block_bytes as usize);
-        let count = self.queues.whole_blocks().min(most);
+        let count = self.queues.whole_blocks(most);
         if count == 0 {
             return None;
         }
-        let job = self.flight.reserve(count, block_bytes)?;
+        let job = self.flight.reserve(count, block_bytes, false)?;
         Some(SenderWork::Ship { job, blocks: self.queues.take_whole(count) })
     }
 

@@ -26,7 +26,10 @@ pub(crate) fn open() -> Open {
         machine: MachineId::new("web-01").expect("an id"),
         disk: DiskId::new("scsi0.1").expect("an id"),
         length_bytes: 1 << 30,
+        content_end_bytes: (1 << 30) - 4096,
         block_bytes: 65_536,
+        sector_bytes: 512,
+        disk_mark: "MBR 0badcafe".into(),
         generation: Generation(7),
         root: Digest::ZERO,
         epoch: Epoch(3),
@@ -34,6 +37,7 @@ pub(crate) fn open() -> Open {
         data_connections: 4,
         verify: false,
         accept_older: false,
+        accept_mismatch: false,
         job: JobId::new("cycle-12").expect("an id"),
     }
 }
@@ -41,22 +45,21 @@ pub(crate) fn open() -> Open {
 pub(crate) fn target() -> Target {
     Target {
         length_bytes: 2 << 30,
+        sector_bytes: 512,
+        disk_mark: "MBR 0badcafe".into(),
         epoch: Epoch(3),
         generation: Generation(7),
         root: Some(Digest([5; 32])),
         is_new: false,
         has_seeds: true,
         is_resumed: true,
+        window_bytes: 8 << 20,
     }
 }
 
 fn accepting() -> Accepting {
-    let options = AcceptingOptions {
-        product: product(4),
-        capabilities: Capabilities(0b0011),
-        data_connections: 3,
-        window_bytes: 8 << 20,
-    };
+    let options =
+        AcceptingOptions { product: product(4), capabilities: Capabilities(0b0011), data_connections: 3 };
     Accepting::new(options, Instant::now())
 }
 
@@ -66,7 +69,7 @@ fn answer(open: Open, target: Target) -> (Message, Result<Welcome, SessionError>
     let outcome = accepting
         .handle_message(Message::Open(Box::new(open)), CLOCK_MS)
         .and_then(|_| accepting.handle_target(target))
-        .map(|()| accepting.handle_session(SessionNumber(9), SessionToken([8; 16]), CLOCK_MS));
+        .map(|_| accepting.handle_session(SessionNumber(9), SessionToken([8; 16]), CLOCK_MS));
     (accepting.poll_transmit().expect("an answer either way"), outcome)
 }
 
@@ -105,6 +108,7 @@ fn both_ends_agree_on_what_both_have() {
         session: SessionNumber(9),
         data_connections: 3,
         length_bytes: 2 << 30,
+        pass_bytes: 1 << 30,
         generation: Generation(7),
         root: Digest([5; 32]),
         is_new: false,
@@ -161,7 +165,7 @@ fn clocks_agree_roughly() {
 
 #[test]
 fn the_disk_is_long_enough_and_its_blocks_are_possible() {
-    let long = Open { length_bytes: (2 << 30) + 1, ..open() };
+    let long = Open { length_bytes: (2 << 30) + 1, content_end_bytes: (2 << 30) + 1, ..open() };
     refused(long, target(), Code::TargetTooSmall, &["2147483648", "2147483649", "scsi0.1", "web-01"]);
     for block_bytes in [0, 1, 8 << 10, 65_537] {
         refused(Open { block_bytes, ..open() }, target(), Code::BlockSizeInvalid, &[]);
@@ -232,7 +236,8 @@ fn an_answer_stays_within_what_was_asked() {
     for welcome in [
         Welcome { capabilities: Capabilities(0b1000), ..good.clone() },
         Welcome { data_connections: 5, ..good.clone() },
-        Welcome { length_bytes: (1 << 30) - 1, ..good.clone() },
+        Welcome { length_bytes: (1 << 30) - 4097, pass_bytes: (1 << 30) - 4097, ..good.clone() },
+        Welcome { pass_bytes: (1 << 30) - 1, ..good.clone() },
     ] {
         let error = take(open(), Message::Welcome(Box::new(welcome))).expect_err("beyond the request");
         assert_eq!(error.code, Code::ProtocolViolation);
@@ -255,4 +260,24 @@ fn silence_ends_either_side() {
     let mut asked = accepting();
     asked.handle_message(Message::Open(Box::new(open())), CLOCK_MS).expect("a request");
     asked.handle_time(due + SETUP_MAX).expect("what follows is this end's own time");
+}
+
+#[test]
+fn a_longer_source_is_cut_where_only_zeros_follow() {
+    let long = Open { length_bytes: 3 << 30, content_end_bytes: 2 << 30, ..open() };
+    let (answer, outcome) = answer(long.clone(), target());
+    let welcome = take(long, answer).expect("the excess is zero");
+    assert_eq!((welcome.pass_bytes, outcome), (2 << 30, Ok(welcome)));
+}
+
+#[test]
+fn another_disk_is_refused_until_that_is_accepted() {
+    let other = Open { disk_mark: "GPT 00112233".into(), ..open() };
+    refused(other.clone(), target(), Code::WrongDisk, &["GPT 00112233", "MBR 0badcafe"]);
+    let (_, outcome) = answer(Open { accept_mismatch: true, ..other.clone() }, target());
+    outcome.expect("accepted");
+    let (_, outcome) = answer(other, Target { disk_mark: String::new(), ..target() });
+    outcome.expect("a disk without a mark is no other disk");
+    let large = Open { sector_bytes: 4096, ..open() };
+    refused(large, target(), Code::SectorSizeDiffers, &["512", "4096"]);
 }

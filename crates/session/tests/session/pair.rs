@@ -61,6 +61,7 @@ impl<'a> Pair<'a> {
         let now = Instant::now();
         let open = Open {
             length_bytes: world.layout.length_bytes(),
+            content_end_bytes: world.layout.length_bytes(),
             block_bytes: world.layout.block_size().bytes() as u32,
             clock_unix_ms: CLOCK_MS,
             generation: Generation(world.known_generation),
@@ -72,7 +73,6 @@ impl<'a> Pair<'a> {
             product: ProductVersion::CURRENT,
             capabilities: Capabilities::OWN,
             data_connections: pace.data_connections,
-            window_bytes: world.receiver_options.window_bytes,
         };
         world.log.clear();
         Self {
@@ -298,6 +298,8 @@ impl<'a> Pair<'a> {
             is_new: false,
             has_seeds: self.world.receiver_options.has_seeds,
             is_resumed: durable.session > 0,
+            window_bytes: self.world.receiver_options.window_bytes,
+            ..handshake::target()
         })?;
         durable.session += 1;
         let session = SessionNumber(durable.session);

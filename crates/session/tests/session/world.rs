@@ -7,7 +7,7 @@ use crate::durable::{Durable, Leftover};
 use crate::link::Link;
 use crate::log::Log;
 use bytes::Bytes;
-use failback_model::limits::CHUNK_BLOCKS;
+use failback_model::limits::{CHUNK_BLOCKS, PAGE_BYTES};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Difference, Digest, Layout, TruncatedDigest};
 use failback_session::{
     Receiver, ReceiverOptions, ReceiverWork, RefinementMode, Sender, SenderOptions, SenderWork, SessionError,
@@ -256,7 +256,15 @@ impl World {
                 BlockPatch { block, digest: digest(values), data, zero }
             });
             let patches = patches.collect();
-            Data { sequence: 0, patches, encoding: Encoding::Raw, payload: payload.into() }
+            let content_bytes = payload.len() as u32;
+            let encoding = if content_bytes > 0 && blocks[0].0.is_multiple_of(2) {
+                // Pages of one value each compress to that value.
+                payload = payload.chunks(PAGE_BYTES as usize).map(|page| page[0]).collect();
+                Encoding::Zstd { content_bytes }
+            } else {
+                Encoding::Raw
+            };
+            Data { sequence: 0, patches, encoding, payload: payload.into() }
         };
         let (left, right) = blocks.split_at(blocks.len() / 3);
         [left, right].into_iter().filter(|part| !part.is_empty()).map(pack).collect()

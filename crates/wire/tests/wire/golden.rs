@@ -54,7 +54,10 @@ fn open() -> Open {
         machine: MachineId::new("web-01.example").expect("an id"),
         disk: DiskId::new("scsi0_1").expect("an id"),
         length_bytes: 1 << 30,
+        content_end_bytes: (1 << 30) - 4096,
         block_bytes: 65_536,
+        sector_bytes: 4096,
+        disk_mark: "MBR 0badcafe".into(),
         generation: Generation(41),
         root: digest(64),
         epoch: Epoch(3),
@@ -62,6 +65,7 @@ fn open() -> Open {
         data_connections: 4,
         verify: true,
         accept_older: false,
+        accept_mismatch: true,
         job: JobId::new("0b5c").expect("an id"),
     }
 }
@@ -76,6 +80,7 @@ fn welcome() -> Welcome {
         session: SessionNumber(130),
         data_connections: 3,
         length_bytes: (1 << 30) + 512,
+        pass_bytes: 1 << 30,
         generation: Generation(41),
         root: Digest::ZERO,
         is_new: false,

@@ -115,14 +115,15 @@ prop_compose! {
     fn open()(
         versions in any::<[u16; 2]>(),
         product in product(),
-        numbers in prop::array::uniform5(number()),
+        numbers in prop::array::uniform6(number()),
         (machine, disk, job) in (id(), id(), id()),
-        block_bytes in 0u32..=1 << 20,
+        (block_bytes, sector_bytes) in (0u32..=1 << 20, any::<u32>()),
+        disk_mark in "[A-Z]{0,3}[ a-f0-9]{0,61}",
         root in digest(),
         data_connections in 0u16..=32,
-        flags in any::<[bool; 2]>(),
+        flags in any::<[bool; 3]>(),
     ) -> Open {
-        let [clock_unix_ms, length_bytes, generation, epoch, capabilities] = numbers;
+        let [clock_unix_ms, length_bytes, content_end_bytes, generation, epoch, capabilities] = numbers;
         Open {
             version_min: versions[0],
             version_max: versions[1],
@@ -131,7 +132,10 @@ prop_compose! {
             machine,
             disk,
             length_bytes,
+            content_end_bytes,
             block_bytes,
+            sector_bytes,
+            disk_mark,
             generation: Generation(generation),
             root,
             epoch: Epoch(epoch),
@@ -139,6 +143,7 @@ prop_compose! {
             data_connections,
             verify: flags[0],
             accept_older: flags[1],
+            accept_mismatch: flags[2],
             job,
         }
     }
@@ -147,7 +152,7 @@ prop_compose! {
 prop_compose! {
     fn welcome()(
         product in product(),
-        numbers in prop::array::uniform6(number()),
+        (numbers, pass_bytes) in (prop::array::uniform6(number()), number()),
         token in any::<[u8; 16]>(),
         root in digest(),
         data_connections in 0u16..=32,
@@ -164,6 +169,7 @@ prop_compose! {
             session: SessionNumber(session),
             data_connections,
             length_bytes,
+            pass_bytes,
             generation: Generation(generation),
             root,
             is_new,

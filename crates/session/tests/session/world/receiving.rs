@@ -5,7 +5,7 @@ use crate::disk::{Block, PAGES, digest, page_digest, part};
 use failback_model::limits::PAGE_BYTES;
 use failback_model::{BlockIndex, Digest};
 use failback_session::ReceiverWork;
-use failback_wire::Data;
+use failback_wire::{Data, Encoding};
 
 impl World {
     /// One piece of the receiving end's work starts.
@@ -88,7 +88,10 @@ impl World {
             patch.zero.iter().for_each(|page| values[page] = 0);
             for page in patch.data.iter() {
                 values[page] = data.payload[at];
-                at += self.layout.page_bytes(patch.block, page).len();
+                at += match data.encoding {
+                    Encoding::Raw => self.layout.page_bytes(patch.block, page).len(),
+                    Encoding::Zstd { .. } => 1,
+                };
             }
             if !self.write(patch.block, values, patch.digest) {
                 missing.push(patch.block);

@@ -48,6 +48,9 @@ pub struct Receiver {
     is_sealed: bool,
     has_offered_chunks: bool,
     transmit: VecDeque<Message>,
+    /// Numbered messages that were let in and wait to be applied.
+    to_apply: VecDeque<ReceiverWork>,
+    /// All other work.
     work: VecDeque<ReceiverWork>,
 }
 
@@ -70,13 +73,14 @@ impl Receiver {
             scanned_below: 0,
             digest_credit: 0,
             requests: Requests::default(),
-            admission: Admission::new(options.window_bytes),
+            admission: Admission::new(options.window_bytes, options.layout.block_size().bytes()),
             groups: Groups::default(),
             seal: None,
             is_sealing: false,
             is_sealed: false,
             has_offered_chunks: false,
             transmit: VecDeque::from([hello]),
+            to_apply: VecDeque::new(),
             work: VecDeque::new(),
         }
     }
@@ -101,7 +105,7 @@ impl Receiver {
     pub fn stop(&mut self) {
         if self.course == Course::Running {
             self.course = Course::Stopping;
-            self.work.retain(ReceiverWork::is_numbered);
+            self.work.clear();
         }
     }
 
@@ -111,11 +115,13 @@ impl Receiver {
             && self.admission.is_idle()
             && self.groups.is_clean()
             && !self.is_sealing
+            && self.work.is_empty()
     }
 
     /// A newer session writes the disk from now on. Work that is under way may still answer; it has no effect.
     pub fn fence(&mut self) {
         self.course = Course::Fenced;
+        self.to_apply.clear();
         self.work.clear();
         self.transmit = VecDeque::from([stale().to_message()]);
     }
@@ -127,12 +133,11 @@ impl Receiver {
 
     /// Next piece of work to start.
     pub fn poll_work(&mut self) -> Option<ReceiverWork> {
-        match self.course {
-            Course::Fenced => None,
-            Course::Running | Course::Stopping => {
-                self.work.pop_front().or_else(|| self.next_commit()).or_else(|| self.next_seal())
-            }
+        if self.course == Course::Fenced {
+            return None;
         }
+        let work = self.work.pop_front().or_else(|| self.next_commit());
+        work.or_else(|| self.next_to_apply()).or_else(|| self.next_seal())
     }
 
     /// Takes the next run of the target's digests in disk order, of at most 1024 blocks; `None` for zeros, of any number.
@@ -140,6 +145,7 @@ impl Receiver {
     pub fn handle_scanned(&mut self, blocks: BlockRange, digests: Option<&[TruncatedDigest]>) {
         debug_assert_eq!(blocks.start.0, self.scanned_below, "runs come in disk order");
         self.scanned_below = blocks.end.0;
+        self.groups.add_scanned();
         let Some(digests) = digests else {
             self.digest_credit -= 1;
             self.send(Message::ZeroDigests { blocks });
@@ -225,13 +231,13 @@ impl Receiver {
                 check::data(self.options.layout, &data)?;
                 data.patches.iter().try_for_each(|patch| self.requests.close(patch.block))?;
                 self.admission.admit(data.sequence, Charge { bytes: charge_bytes(&data), offers: 0 })?;
-                self.work.push_back(ReceiverWork::Apply(data));
+                self.to_apply.push_back(ReceiverWork::Apply(data));
             }
             Message::Zero { sequence, ranges } => {
                 check::end(self.options.layout, ranges.last().map(|range| range.end.0))?;
                 self.requests.refuse_ranges(&ranges)?;
                 self.admission.admit(sequence, Charge::SMALL)?;
-                self.work.push_back(ReceiverWork::Zero { sequence, ranges });
+                self.to_apply.push_back(ReceiverWork::Zero { sequence, ranges });
             }
             Message::References { sequence, offers } => {
                 check::end(self.options.layout, offers.last().map(|offer| offer.block.0.saturating_add(1)))?;
@@ -245,7 +251,7 @@ impl Receiver {
                     return Err(SessionError::violation("more offers than one message may hold"));
                 }
                 self.admission.admit(sequence, Charge { bytes, offers: offers.len() })?;
-                self.work.push_back(ReceiverWork::Reference { sequence, offers });
+                self.to_apply.push_back(ReceiverWork::Reference { sequence, offers });
             }
             Message::Seal { root, messages } => {
                 self.admission.seal(messages)?;
@@ -306,6 +312,10 @@ impl Receiver {
     fn next_commit(&mut self) -> Option<ReceiverWork> {
         let is_last = self.course == Course::Stopping && self.admission.is_idle();
         self.groups.close(self.admission.applied_below(), is_last).then_some(ReceiverWork::Commit)
+    }
+
+    fn next_to_apply(&mut self) -> Option<ReceiverWork> {
+        if self.groups.is_blocked() { None } else { self.to_apply.pop_front() }
     }
 
     fn next_seal(&mut self) -> Option<ReceiverWork> {

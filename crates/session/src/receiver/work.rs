@@ -54,16 +54,9 @@ pub enum ReceiverWork {
         /// Which chunk.
         chunk: ChunkIndex,
     },
-    /// The pass is sealed at both ends.
+    /// The pass is sealed: record that durably before polling for what to send, which says so.
     Finish {
         /// The root of both.
         root: Digest,
     },
-}
-
-impl ReceiverWork {
-    /// Whether it is a numbered message, which must be answered.
-    pub(super) fn is_numbered(&self) -> bool {
-        matches!(self, Self::Apply(_) | Self::Zero { .. } | Self::Reference { .. })
-    }
 }

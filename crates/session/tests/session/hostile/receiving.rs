@@ -1,6 +1,8 @@
 //! A receiving end whose peer breaks the protocol.
 
-use super::{BLOCKS, blocks, bytes, data, hello, new_receiver, of_sender, receiver, receiver_refuses};
+use super::{
+    BLOCKS, blocks, bytes, data, hello, new_receiver, new_receiver_of, of_sender, receiver, receiver_refuses,
+};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, TruncatedDigest};
 use failback_session::{Receiver, ReceiverOptions, ReceiverWork};
 use failback_wire::{Data, Encoding, Hello, Message, Offer, Role};
@@ -85,7 +87,8 @@ fn offers_need_seeds_and_credit() {
     receiver_refuses(seedless, offers(0, 0..1));
     receiver_refuses(receiver(), offers(0, BLOCKS..BLOCKS + 1));
     receiver_refuses(receiver(), offers(0, 0..65));
-    let mut open = receiver();
+    let mut open = new_receiver_of(true, 64 << 20);
+    open.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
     for part in 0..64 {
         open.handle_message(offers(part, part * 64..(part + 1) * 64)).expect("within the window");
     }
@@ -142,10 +145,8 @@ fn what_compresses_well_counts_at_its_full_size() {
         Message::Data(Data { sequence, patches, encoding, payload: bytes(40) })
     };
     let mut full = receiver();
-    for sequence in 0..64 {
-        full.handle_message(pack(sequence)).expect("as much as one job may hold");
-    }
-    receiver_refuses(full, pack(64));
+    full.handle_message(pack(0)).expect("as much as the window holds");
+    receiver_refuses(full, pack(1));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, sync_folder};
 use failback_model::Code;
+use failback_model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,11 @@ pub trait Medium: Send + Sync + Debug {
 
     /// Makes all names durable as they are.
     fn sync_names(&self) -> Result<(), DiskError>;
+
+    /// A segment of the journal is closed before it becomes longer.
+    fn segment_max_bytes(&self) -> u64 {
+        JOURNAL_SEGMENT_MAX_BYTES
+    }
 }
 
 /// A folder of this host.

@@ -4,7 +4,7 @@
 
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, sync_folder};
 use failback_model::Code;
-use failback_model::limits::JOURNAL_SEGMENT_MAX_BYTES;
+use failback_model::limits::{JOURNAL_AHEAD_BYTES, JOURNAL_SEGMENT_MAX_BYTES};
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,11 @@ pub trait Medium: Send + Sync + Debug {
     /// A segment of the journal is closed before it becomes longer.
     fn segment_max_bytes(&self) -> u64 {
         JOURNAL_SEGMENT_MAX_BYTES
+    }
+
+    /// Bytes of a disk whose intent is logged ahead of the block that needs it; 0 for no more than the block itself.
+    fn ahead_bytes(&self) -> u64 {
+        JOURNAL_AHEAD_BYTES
     }
 }
 

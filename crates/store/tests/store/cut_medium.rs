@@ -55,10 +55,11 @@ pub(crate) struct CutMedium {
     state: Arc<Mutex<State>>,
     before: Arc<Contents>,
     segment_max_bytes: u64,
+    ahead_bytes: u64,
 }
 
 impl CutMedium {
-    pub(crate) fn over(contents: &Contents, segment_max_bytes: u64) -> Self {
+    pub(crate) fn over(contents: &Contents, segment_max_bytes: u64, ahead_bytes: u64) -> Self {
         let recording = Recording::new();
         // What the recording changes must not change what it began with.
         let copy = |device: &MemoryDevice| Arc::new(recording.add(Arc::new(device.duplicate())));
@@ -68,7 +69,7 @@ impl CutMedium {
             state.devices.push(copy(device));
         }
         let (state, before) = (Arc::new(Mutex::new(state)), Arc::new(contents.clone()));
-        Self { recording, state, before, segment_max_bytes }
+        Self { recording, state, before, segment_max_bytes, ahead_bytes }
     }
 
     /// The image, recorded with the files.
@@ -207,5 +208,9 @@ impl Medium for CutMedium {
 
     fn segment_max_bytes(&self) -> u64 {
         self.segment_max_bytes
+    }
+
+    fn ahead_bytes(&self) -> u64 {
+        self.ahead_bytes
     }
 }

@@ -2,10 +2,9 @@
 //! acknowledged stays, a seal is there or not, and sessions, epochs and generations only count up.
 
 use crate::cut_medium::{Contents, CutMedium};
-use crate::support::{BLOCK_BYTES, DeviceImage, contents, digest, disk_id, layout, machine, range};
+use crate::support::{BLOCK_BYTES, DeviceImage, contents, digest, disk_id, layout, machine, range, root_of};
 use failback_engine::Sink;
-use failback_format::manifest::{RootHasher, chunk_digest};
-use failback_model::{BlockIndex, BlockRange, Digest, Epoch, Generation, Layout, SessionNumber};
+use failback_model::{BlockIndex, BlockRange, Digest, Epoch, Generation, SessionNumber};
 use failback_store::{DiskState, DiskStore, Fingerprint, MachineStore, Medium};
 use failback_testkit::Random;
 use std::sync::Arc;
@@ -35,13 +34,6 @@ enum Promise {
 /// A promise, and after how many changes it held: those that undo count from when they were about to be made.
 type History = Vec<(usize, Promise)>;
 
-fn root_of(layout: Layout, digests: &[Digest]) -> Digest {
-    let mut hasher = RootHasher::new(layout);
-    let entries: Vec<[u8; 32]> = digests.iter().map(|digest| digest.0).collect();
-    entries.chunks(1024).for_each(|chunk| hasher.update(chunk_digest(chunk.as_flattened())));
-    hasher.finish()
-}
-
 /// A pass by chance over a medium that records.
 struct Player {
     medium: CutMedium,
@@ -60,7 +52,7 @@ struct Player {
 
 impl Player {
     fn open(medium: CutMedium, seed: u64) -> Self {
-        let image = Arc::new(DeviceImage(medium.image()));
+        let image = DeviceImage::new(medium.image());
         let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
         let disk = store.disk(&disk_id()).expect("a disk");
         let sink = disk.sink(image.clone(), SessionNumber(0));
@@ -121,10 +113,19 @@ impl Player {
         }
     }
 
-    fn begin(&mut self, blocks: BlockRange) {
-        // What is announced ahead is in doubt, too.
+    fn next_version(&mut self) -> u8 {
+        self.version = self.version.wrapping_add(1).max(1);
+        self.version
+    }
+
+    /// What is in doubt when blocks are begun: what is announced ahead, too.
+    fn doubtful(&self, blocks: BlockRange) -> BlockRange {
         let ahead_blocks = self.medium.ahead_bytes() / BLOCK_BYTES;
-        let doubtful = range(blocks.start.0, (blocks.end.0 + ahead_blocks).min(BLOCKS));
+        range(blocks.start.0, (blocks.end.0 + ahead_blocks).min(BLOCKS))
+    }
+
+    fn begin(&mut self, blocks: BlockRange) {
+        let doubtful = self.doubtful(blocks);
         self.promise(Promise::Doubtful(doubtful));
         self.sink.begin(&[blocks]).expect("begun");
         blocks.iter().for_each(|block| self.pending[block.0 as usize] = None);
@@ -136,7 +137,7 @@ impl Player {
     /// Begins blocks, writes some of them, and says so of those.
     fn write(&mut self) {
         let blocks = self.some_blocks();
-        self.version = self.version.wrapping_add(1).max(1);
+        self.next_version();
         self.begin(blocks);
         let written = range(blocks.start.0, blocks.start.0 + self.random.below(blocks.count() + 1));
         if self.random.below(4) == 0 && !written.is_empty() {
@@ -159,8 +160,18 @@ impl Player {
         known.filter_map(|(block, digest)| Some((BlockIndex(block as u64), digest.take()?))).collect()
     }
 
+    /// Commits; now and then blocks are begun and half written while the image is flushed.
     fn commit(&mut self) {
-        let known = self.known();
+        let mut known = self.known();
+        if self.random.below(3) == 0 {
+            let blocks = self.some_blocks();
+            let doubtful = self.doubtful(blocks);
+            known.retain(|(block, _)| !(doubtful.start..doubtful.end).contains(block));
+            let (sink, version) = (self.sink.clone(), self.next_version());
+            self.image.during_flush(move || write_half(&*sink, blocks, version));
+            blocks.iter().for_each(|block| self.begun[block.0 as usize] = true);
+            self.promise(Promise::Doubtful(doubtful));
+        }
         self.sink.commit().expect("committed");
         self.promise(Promise::Known(known));
     }
@@ -172,7 +183,7 @@ impl Player {
         let is_trusted = |block: u64| trusted.iter().any(|run| (run.start.0..run.end.0).contains(&block));
         for block in (0..BLOCKS).filter(|&block| !is_trusted(block)) {
             if self.begun[block as usize] {
-                self.version = self.version.wrapping_add(1).max(1);
+                self.next_version();
                 self.begin(range(block, block + 1));
                 self.sink.write(block * BLOCK_BYTES, &contents(self.version)).expect("written");
                 self.sink.applied(&[(BlockIndex(block), digest(self.version))], &[]).expect("applied");
@@ -203,10 +214,19 @@ impl Player {
                 _ => {
                     let blocks = self.some_blocks();
                     self.begin(blocks);
+                    let version = self.next_version();
+                    write_half(&*self.sink, blocks, version);
                 }
             }
         }
     }
+}
+
+/// Begins blocks and writes one of them in part.
+fn write_half(sink: &dyn Sink, blocks: BlockRange, version: u8) {
+    sink.begin(&[blocks]).expect("begun");
+    let half = &contents(version)[..BLOCK_BYTES as usize / 2];
+    sink.write(blocks.start.0 * BLOCK_BYTES, half).expect("written");
 }
 
 /// Every digest that is trusted is that of the image.
@@ -260,7 +280,7 @@ fn recover(left: &Contents, history: &History, events: usize, what: &str) {
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(store.recovered().findings.is_empty(), "{what}: {:?}", store.recovered().findings);
     let disk = store.disk(&disk_id()).expect("a disk");
-    let known = check_trust(&disk, &DeviceImage(medium.image()), what);
+    let known = check_trust(&disk, &DeviceImage::new(medium.image()), what);
     judge(history, events, &disk.state(), &known, what);
 }
 

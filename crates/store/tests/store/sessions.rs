@@ -1,22 +1,11 @@
 //! Sessions of one disk, one after the other, over a folder of this host.
 
-use crate::support::{DeviceImage, contents, digest, disk_id, layout, machine, range, write_blocks};
-use failback_format::manifest::{RootHasher, chunk_digest};
-use failback_model::{BlockIndex, Code, Digest, Epoch, Generation, Layout, SessionNumber};
+use crate::support::{DeviceImage, contents, digest, disk_id, layout, machine, range, root_of, write_blocks};
+use failback_model::{BlockIndex, Code, Digest, Epoch, Generation, SessionNumber};
 use failback_store::{Fingerprint, MachineStore};
-use failback_testkit::MemoryDevice;
-use std::sync::Arc;
 
 fn fingerprint() -> Fingerprint {
     Fingerprint::of_text("as it was")
-}
-
-/// The root of a disk with these digests.
-fn root_of(layout: Layout, digests: &[Digest]) -> Digest {
-    let mut hasher = RootHasher::new(layout);
-    let entries: Vec<[u8; 32]> = digests.iter().map(|digest| digest.0).collect();
-    entries.chunks(1024).for_each(|chunk| hasher.update(chunk_digest(chunk.as_flattened())));
-    hasher.finish()
 }
 
 #[test]
@@ -24,7 +13,7 @@ fn a_pass_is_sealed_and_a_killed_one_goes_on_where_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("machines/web-1");
     let layout = layout(100);
-    let image = Arc::new(DeviceImage(Arc::new(MemoryDevice::new(layout.length_bytes()))));
+    let image = DeviceImage::in_memory(layout);
     let store = MachineStore::open(&path, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(3), layout, false, &fingerprint()).expect("a session");
@@ -68,7 +57,7 @@ fn a_pass_is_sealed_and_a_killed_one_goes_on_where_it_was() {
 fn an_older_session_is_refused_and_what_was_begun_is_not_trusted() {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = layout(10);
-    let image = Arc::new(DeviceImage(Arc::new(MemoryDevice::new(layout.length_bytes()))));
+    let image = DeviceImage::in_memory(layout);
     let store = MachineStore::open(folder.path(), &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let first = disk.open_session(Epoch(0), layout, true, &fingerprint()).expect("a session");

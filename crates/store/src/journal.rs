@@ -10,6 +10,7 @@ use crate::medium::Medium;
 use crate::segment::{Segment, segment_name};
 use failback_blockio::{DiskError, Operation};
 use failback_format::journal_record::{DiskSlot, Record};
+use failback_model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 use failback_model::{Code, DiskId, MachineId};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -158,7 +159,8 @@ impl Journal {
     fn append_locked(&self, inner: &mut Inner, disk: DiskSlot, records: &[Record]) -> Result<(), DiskError> {
         self.check_latch(inner, Operation::Write)?;
         let mut bytes = inner.segment.encode(disk, records);
-        if inner.segment.is_full_with(bytes.len()) {
+        let most_bytes = self.medium.segment_max_bytes().min(JOURNAL_SEGMENT_MAX_BYTES);
+        if u64::from(inner.segment.end_bytes) + bytes.len() as u64 > most_bytes {
             self.rotate(inner)?;
             bytes = inner.segment.encode(disk, records);
         }

@@ -6,6 +6,11 @@ use failback_model::{Code, ExitClass, Finding, Severity};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
+use std::sync::OnceLock;
+use std::thread::ThreadId;
+
+/// Who ends the command: the command itself, or the thread that hears signals.
+static SPEAKER: OnceLock<ThreadId> = OnceLock::new();
 
 /// What a command found out.
 pub(crate) trait Summary: Serialize {
@@ -57,6 +62,10 @@ struct FindingLine<'a> {
     title: &'static str,
     evidence: &'a str,
     remedy: &'a str,
+    operation: Option<&'static str>,
+    path: Option<String>,
+    offset_bytes: Option<u64>,
+    reason: Option<&'a str>,
 }
 
 impl<'a> FindingLine<'a> {
@@ -67,11 +76,20 @@ impl<'a> FindingLine<'a> {
             title: finding.code.title(),
             evidence: &finding.evidence,
             remedy: &finding.remedy,
+            operation: finding.place.operation,
+            path: finding.place.path.as_ref().map(|path| path.display().to_string()),
+            offset_bytes: finding.place.offset_bytes,
+            reason: finding.place.reason.as_deref(),
         }
     }
 }
 
 impl Voice {
+    /// Whether the calling thread is the one that says how the command ended; the first that asks is.
+    pub(crate) fn claim(self) -> bool {
+        *SPEAKER.get_or_init(|| std::thread::current().id()) == std::thread::current().id()
+    }
+
     /// Says how the command ended; `done` is the status of success. Gives the exit code's class.
     pub(crate) fn finish(
         self,
@@ -79,6 +97,10 @@ impl Voice {
         summary: &impl Summary,
         findings: &[Finding],
     ) -> ExitClass {
+        while !self.claim() {
+            // A signal ends the process at this very moment and says so.
+            std::thread::park();
+        }
         let exit = exit_class(findings, summary.has_written());
         let status = match exit {
             ExitClass::Success => done,
@@ -94,7 +116,9 @@ impl Voice {
             let loud = |finding: &&Finding| !self.quiet || finding.severity == Severity::Error;
             let shown: String = findings.into_iter().filter(loud).map(paragraph).collect();
             warn(&shown);
-            if self.quiet { Ok(()) } else { print(&summary.text()) }
+            let text = if self.quiet { String::new() } else { summary.text() };
+            // Where there is nothing to say, nobody waits for a reader.
+            if text.is_empty() { Ok(()) } else { print(&text) }
         };
         match said {
             Ok(()) => exit,
@@ -146,6 +170,11 @@ fn paragraph(finding: &Finding) -> String {
 /// Paths and extent names come from disks that others wrote: no control character reaches a terminal.
 pub(crate) fn printable(line: &str) -> String {
     line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// Whether an error is among the findings.
+pub(crate) fn is_refused(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
 /// The exit code's class of the gravest error; success where there is none.

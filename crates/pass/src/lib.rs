@@ -10,6 +10,8 @@ mod image_sink;
 mod kept;
 mod pipe;
 mod plan;
+mod planned;
+mod predict;
 mod prove;
 mod receiving;
 mod run;
@@ -18,8 +20,8 @@ mod ship;
 mod wrong_disk;
 
 pub use api::{
-    Cancel, Compression, Outcome, PassError, PassOptions, Plan, Progress, Refinement, Stage, StageTimes,
-    Target,
+    Cancel, Compression, Outcome, PassError, PassOptions, Progress, Refinement, Stage, StageTimes, Target,
 };
-pub use plan::plan;
-pub use run::{hash, run};
+pub use plan::{PlanFor, plan};
+pub use planned::{ASSUMED_READ_BYTES_PER_SECOND, ASSUMED_WRITE_BYTES_PER_SECOND, End, Plan, ShipEstimate};
+pub use run::{hash, run, run_planned};

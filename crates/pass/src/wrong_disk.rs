@@ -3,8 +3,10 @@
 //! Partition tables answer where both disks have one; else a sample of allocated blocks does. A target that holds hardly
 //! anything (new, or the beginning of an interrupted copy) is not another disk.
 
+use crate::api::{Cancel, PassError};
 use failback_blockio::{DiskError, UnitSource};
-use failback_model::{BlockIndex, BlockRange, ByteRange, Digest, Layout, block_digest};
+use failback_model::limits::PAGE_BYTES;
+use failback_model::{BlockIndex, BlockRange, ByteRange, Layout, is_zero};
 
 /// Blocks that are sampled.
 const SAMPLE_BLOCKS: u64 = 128;
@@ -13,36 +15,78 @@ const VERDICT_MIN_BLOCKS: u64 = 16;
 /// Sectors looked at: MBR and GPT header.
 const TABLE_BYTES: usize = 8192;
 
-/// Why the target looks like another disk; `None` where it does not.
-pub(crate) fn looks_like_another_disk(
-    source: &dyn UnitSource,
-    target: &dyn UnitSource,
-    layout: Layout,
-) -> Result<Option<String>, DiskError> {
-    let (ours, theirs) = (disk_id(source, layout)?, disk_id(target, layout)?);
-    if let (Some(ours), Some(theirs)) = (&ours, &theirs)
-        && ours != theirs
-    {
+/// What was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// Why the target looks like another disk; `None` where it does not.
+    pub(crate) verdict: Option<String>,
+    /// Blocks that were compared; none where partition tables answered and nobody else asked.
+    pub(crate) sample: Sample,
+    /// Id of the source's partition table.
+    pub(crate) source_id: Option<String>,
+    /// Id of the target's partition table.
+    pub(crate) target_id: Option<String>,
+}
+
+/// Blocks that hold data on both sides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sample {
+    pub(crate) blocks: u64,
+    pub(crate) differing_blocks: u64,
+    pub(crate) pages: u64,
+    pub(crate) differing_pages: u64,
+}
+
+impl Look {
+    /// Compares partition tables, and a sample of blocks where those do not answer or `always`.
+    pub(crate) fn at(
+        source: &dyn UnitSource,
+        target: &dyn UnitSource,
+        layout: Layout,
+        always: bool,
+        cancel: &Cancel,
+    ) -> Result<Self, PassError> {
+        let (source_id, target_id) = (disk_id(source, layout)?, disk_id(target, layout)?);
+        let sample = match (&source_id, &target_id) {
+            (Some(_), Some(_)) if !always => Sample::default(),
+            _ => sample(source, target, layout, cancel)?,
+        };
         let (from, to) = (source.name().display(), target.name().display());
-        return Ok(Some(format!("{from} has disk id {ours}, {to} has {theirs}")));
+        let verdict = match (&source_id, &target_id) {
+            (Some(ours), Some(theirs)) => {
+                (ours != theirs).then(|| format!("{from} has disk id {ours}, {to} has {theirs}"))
+            }
+            _ => sample.is_another_disk().then(|| {
+                let Sample { blocks, differing_blocks, .. } = sample;
+                format!("{differing_blocks} of {blocks} sampled blocks of {to} differ from the source's")
+            }),
+        };
+        Ok(Self { verdict, sample, source_id, target_id })
     }
-    if ours.is_some() && theirs.is_some() {
-        return Ok(None);
+}
+
+impl Sample {
+    fn is_another_disk(&self) -> bool {
+        self.blocks >= VERDICT_MIN_BLOCKS && self.differing_blocks * 10 > self.blocks * 9
     }
-    let (sampled, differing) = sample(source, target, layout)?;
-    let is_other = sampled >= VERDICT_MIN_BLOCKS && differing * 10 > sampled * 9;
-    Ok(is_other.then(|| {
-        format!(
-            "{differing} of {sampled} sampled blocks of {} differ from the source's",
-            target.name().display()
-        )
-    }))
+
+    fn add(&mut self, ours: &[u8], theirs: &[u8]) {
+        if is_zero(ours) || is_zero(theirs) {
+            return;
+        }
+        let pages = ours.chunks(PAGE_BYTES as usize).zip(theirs.chunks(PAGE_BYTES as usize));
+        let differing_pages = pages.filter(|(ours, theirs)| ours != theirs).count() as u64;
+        self.blocks += 1;
+        self.differing_blocks += u64::from(differing_pages > 0);
+        self.pages += (ours.len() as u64).div_ceil(PAGE_BYTES);
+        self.differing_pages += differing_pages;
+    }
 }
 
 /// GPT disk GUID or MBR disk signature, as text; `None` where there is neither.
 ///
 /// UEFI specification 2.10, section 5.3.2 (header at LBA 1, GUID at byte 56) and table 5-1 (signature at byte 440).
-fn disk_id(disk: &dyn UnitSource, layout: Layout) -> Result<Option<String>, DiskError> {
+pub(crate) fn disk_id(disk: &dyn UnitSource, layout: Layout) -> Result<Option<String>, DiskError> {
     let geometry = disk.geometry();
     let mut table = [0; TABLE_BYTES];
     let length = layout.length_bytes().min(geometry.length_bytes).min(TABLE_BYTES as u64) as usize;
@@ -60,25 +104,26 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compares blocks that hold data on both sides: how many, and how many differ. They are spread evenly but for a
-/// scatter that no regular pattern on the disk can follow.
-fn sample(source: &dyn UnitSource, target: &dyn UnitSource, layout: Layout) -> Result<(u64, u64), DiskError> {
+/// Compares blocks that hold data on both sides. They are spread evenly but for a scatter that no regular pattern on the
+/// disk can follow.
+fn sample(
+    source: &dyn UnitSource,
+    target: &dyn UnitSource,
+    layout: Layout,
+    cancel: &Cancel,
+) -> Result<Sample, PassError> {
     let count = layout.block_count();
     let stride = (count / SAMPLE_BLOCKS).max(1);
-    let (mut sampled, mut differing) = (0, 0);
+    let mut found = Sample::default();
     let mut start = 0;
-    while start < count && sampled < SAMPLE_BLOCKS {
+    while start < count && found.blocks < SAMPLE_BLOCKS {
+        cancel.check()?;
         let from = (start + scatter(start) % stride).min(count - 1);
         let Some(block) = next_data_block(target, layout, from)? else { break };
-        let theirs = digest(target, layout, block)?;
-        let ours = digest(source, layout, block)?;
-        if !theirs.is_zero() && !ours.is_zero() {
-            sampled += 1;
-            differing += u64::from(ours != theirs);
-        }
+        found.add(&read(source, layout, block)?, &read(target, layout, block)?);
         start = (block.0 / stride + 1) * stride;
     }
-    Ok((sampled, differing))
+    Ok(found)
 }
 
 /// A number that looks random and is always the same for the same position (the finalizer of SplitMix64).
@@ -99,9 +144,9 @@ fn next_data_block(
     Ok(data.map(|data| layout.blocks_covering(data).start))
 }
 
-fn digest(disk: &dyn UnitSource, layout: Layout, block: BlockIndex) -> Result<Digest, DiskError> {
+fn read(disk: &dyn UnitSource, layout: Layout, block: BlockIndex) -> Result<Vec<u8>, DiskError> {
     let bytes = layout.block_bytes(block);
     let mut buffer = vec![0; bytes.length_bytes() as usize];
     disk.read_at(bytes.start(), &mut buffer)?;
-    Ok(block_digest(&buffer))
+    Ok(buffer)
 }

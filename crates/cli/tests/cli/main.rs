@@ -1,8 +1,10 @@
 //! The command as its users meet it: texts, JSON, exit codes and what it leaves on the disk.
 
 mod formats;
+mod hash;
 mod interruption;
 mod lab;
+mod plan;
 mod texts;
 
 use lab::Lab;

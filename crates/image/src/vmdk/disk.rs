@@ -86,7 +86,7 @@ impl Image for VmdkDisk {
         let descriptor = self.descriptor.now();
         let tracked = descriptor.change_track_path().map(|map| {
             let evidence = format!("{} is tracked in {}", self.path.display(), String::from_utf8_lossy(map));
-            Finding::warning(Code::ChangeTracking, evidence)
+            Finding::warning(Code::ChangeTracking, evidence).about(&self.path)
         });
         tracked.into_iter().chain(self.table().warnings()).collect()
     }

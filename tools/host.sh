@@ -58,15 +58,31 @@ need_packages() {
     --no-install-recommends $missing >/dev/null
 }
 
-# need_rust: a cargo of the version the workspace is written for. Under sudo the calling user's toolchain serves.
-need_rust() {
-  local home version
-  if ! command -v cargo >/dev/null && [ -n "${SUDO_USER:-}" ]; then
-    home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
-    export RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}" CARGO_HOME="${CARGO_HOME:-$home/.cargo}"
-    PATH=$CARGO_HOME/bin:$PATH
+# use_callers_rust: under sudo the calling user's toolchain serves. What cargo fetches then goes below target/, which is
+# given back at the end, so that nothing in that user's home comes to belong to root.
+use_callers_rust() {
+  local home theirs config
+  if [ "$(id -u)" -ne 0 ] || [ "${SUDO_UID:-0}" -eq 0 ]; then return; fi
+  home=$(getent passwd "$SUDO_UID" | cut -d: -f6)
+  theirs=${CARGO_HOME:-$home/.cargo}
+  export CARGO_HOME=$root/target/cargo
+  mkdir -p "$CARGO_HOME"
+  if [ -x "$theirs/bin/cargo" ] && [ "$theirs" != "$CARGO_HOME" ]; then
+    export RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}"
+    PATH=$theirs/bin:$PATH
   fi
-  command -v cargo >/dev/null || die "needs Rust $rust_needed or newer: install it with rustup, then try again"
+  # Mirrors and proxies of that user hold for root too.
+  for config in config config.toml; do
+    [ ! -e "$theirs/$config" ] || ln -sfn "$theirs/$config" "$CARGO_HOME/$config"
+  done
+}
+
+# need_rust: a cargo of the version the workspace is written for. The one thing that no tool installs.
+need_rust() {
+  local version
+  use_callers_rust
+  command -v cargo >/dev/null ||
+    die "no cargo found. Install Rust $rust_needed or newer yourself (rustup, https://rustup.rs; a distribution's may be too old), then try again"
   version=$(cd "$root" && cargo --version | cut -d' ' -f2)
   [ "$(printf '%s\n' "$rust_needed" "$version" | sort -V | head -1)" = "$rust_needed" ] ||
     die "needs Rust $rust_needed or newer, this is $version: rustup update"

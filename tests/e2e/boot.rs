@@ -1,7 +1,7 @@
 //! The proof that counts: a disk that ran and wrote elsewhere comes home into its old VMDK and starts a machine on
 //! VMware's controller, with its payload intact and its boot counter advanced.
 
-use crate::command::{failback, figure, project, run};
+use crate::command::{failback, figure, project, qemu_img, run};
 use crate::disks::folder;
 use std::path::{Path, PathBuf};
 
@@ -35,8 +35,7 @@ fn comes_home_and_boots(elsewhere: &str, format: &str, vmdk_type: &str) {
     let synced = sync(&away, &home, &["--verify"]);
     assert!(figure(&synced, "blocks_differing") > 0, "the guest wrote");
     assert!(figure(&synced, "bytes_to_target") < 16 << 20, "only what it wrote travels: {synced}");
-    let compare = ["compare", "-f", format, "-F", "vmdk"].map(std::ffi::OsStr::new);
-    run("qemu-img", compare.into_iter().chain([away.as_os_str(), home.as_os_str()]));
+    qemu_img(&["compare", "-f", format, "-F", "vmdk"], &[&away, &home]);
     assert_eq!(boot("pvscsi", "vmdk", &home), "boots=2 payload=ok driver=vmw_pvscsi");
 }
 

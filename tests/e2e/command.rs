@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// How a `failback` run ended.
+#[derive(Debug)]
 pub(crate) struct Ended {
     exit_code: Option<i32>,
     stdout: String,
@@ -45,6 +46,12 @@ impl Ended {
     fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "not one line: {}", self.stdout);
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {}", self.stdout))
+    }
+
+    /// Whether the run succeeded, or else its exit code and the codes of its findings.
+    pub(crate) fn outcome(&self) -> Result<Value, (Option<i32>, Vec<String>)> {
+        let json = self.json();
+        if self.exit_code == Some(0) { Ok(json) } else { Err((self.exit_code, codes(&json))) }
     }
 }
 
@@ -109,6 +116,14 @@ fn build() -> PathBuf {
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .find(|executable| executable.file_name() == Some(OsStr::new("failback")))
         .expect("cargo names the executable")
+}
+
+/// Runs the judge, qemu-img, which must find what it is asked for; its standard output. `FAILBACK_QEMU_IMG` names another
+/// one than the installed.
+#[track_caller]
+pub(crate) fn qemu_img(arguments: &[&str], images: &[&Path]) -> String {
+    let program = std::env::var("FAILBACK_QEMU_IMG").unwrap_or_else(|_| "qemu-img".into());
+    run(&program, arguments.iter().map(Path::new).chain(images.iter().copied()))
 }
 
 /// Runs another program that must succeed; its standard output.

@@ -1,7 +1,7 @@
 //! Media that fail in the middle of a run. Each time: a clear error with its place, no panic, the stated exit code; and
 //! once the medium works, a second run succeeds.
 
-use crate::command::{Ended, failback, figure, run};
+use crate::command::{Ended, failback, figure, qemu_img};
 use crate::disks::{Disks, assert_same_bytes};
 use crate::faulty_disk::{Fault, FaultyDisk};
 use std::path::Path;
@@ -88,11 +88,10 @@ fn sparse_image_stays_sound_when_its_medium_fails() {
         ["sync".as_ref(), everything.as_os_str(), failing.path().as_os_str(), "--accept-mismatch".as_ref()];
     failback(onto).failure(4, "FB203");
     drop(failing);
-    run("qemu-img", ["check".as_ref(), "-f".as_ref(), "vmdk".as_ref(), store.as_os_str()]);
+    qemu_img(&["check", "-f", "vmdk"], &[&store]);
     let again = ["sync".as_ref(), everything.as_os_str(), store.as_os_str(), "--accept-mismatch".as_ref()];
     failback(again).success();
-    let compare = ["compare", "-f", "raw", "-F", "vmdk"].map(std::ffi::OsStr::new);
-    run("qemu-img", compare.into_iter().chain([everything.as_os_str(), store.as_os_str()]));
+    qemu_img(&["compare", "-f", "raw", "-F", "vmdk"], &[&everything, &store]);
 }
 
 #[test]

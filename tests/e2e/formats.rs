@@ -1,6 +1,6 @@
 //! Every format that can be written comes to the state of the source, by the command alone; qemu-img is the judge.
 
-use crate::command::{failback, figure, run};
+use crate::command::{failback, figure, qemu_img};
 use crate::disks::{Disks, assert_same_bytes};
 use std::path::Path;
 
@@ -36,18 +36,7 @@ fn comes_home(kind: &Kind, seed: u64) {
     );
 
     let judged = disks.path("judged.raw");
-    run(
-        "qemu-img",
-        [
-            "convert".as_ref(),
-            "-f".as_ref(),
-            kind.qemu.as_ref(),
-            "-O".as_ref(),
-            "raw".as_ref(),
-            target.as_os_str(),
-            judged.as_os_str(),
-        ],
-    );
+    qemu_img(&["convert", "-f", kind.qemu, "-O", "raw"], &[&target, &judged]);
     assert_same_bytes(&disks.after, &judged, LENGTH_BYTES);
     assert_eq!(root(&target), root(&disks.after), "the same bytes have the same root");
     failback(["image".as_ref(), "check".as_ref(), target.as_os_str()]).success();
@@ -106,18 +95,7 @@ fn stream_optimized_is_made_in_one_go_and_refused_in_place() {
         failback(["sync".as_ref(), source.as_os_str(), target.as_os_str()].into_iter().chain(options))
     };
     sync(&disks.before).success();
-    run(
-        "qemu-img",
-        [
-            "compare".as_ref(),
-            "-f".as_ref(),
-            "raw".as_ref(),
-            "-F".as_ref(),
-            "vmdk".as_ref(),
-            disks.before.as_os_str(),
-            target.as_os_str(),
-        ],
-    );
+    qemu_img(&["compare", "-f", "raw", "-F", "vmdk"], &[&disks.before, &target]);
     let written = std::fs::read(&target).expect("reads");
     sync(&disks.after).failure(3, "FB105");
     assert!(std::fs::read(&target).expect("reads") == written, "a refused image stays as it was");

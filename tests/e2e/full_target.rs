@@ -1,6 +1,6 @@
 //! A target whose file system runs full in the middle.
 
-use crate::command::{Ended, failback, run};
+use crate::command::{Ended, failback, qemu_img, run};
 use crate::disks::{Disks, assert_same_bytes};
 use crate::host::Mount;
 use std::fs;
@@ -25,8 +25,9 @@ fn thin_target_in_memory() {
     assert_same_bytes(&disks.after, &target, LENGTH_BYTES);
 }
 
-/// A real file system that a ballast file fills, and that is given back its space.
-fn on_ext4(name: &str, options: &[&str], flat: &str) {
+/// A real file system that a ballast file fills, and that is given back its space. `qemu` is what qemu-img calls the
+/// format.
+fn on_ext4(name: &str, options: &[&str], qemu: &str) {
     let disks = Disks::new(410, LENGTH_BYTES);
     let medium = disks.path("medium");
     fs::File::create(&medium).and_then(|file| file.set_len(96 << 20)).expect("creates");
@@ -40,22 +41,38 @@ fn on_ext4(name: &str, options: &[&str], flat: &str) {
     sync().failure(4, "FB205");
     fs::remove_file(ballast).expect("removes");
     sync().success();
-    if flat.is_empty() {
-        let compare = ["compare", "-f", "raw", "-F", "vmdk"].map(std::ffi::OsStr::new);
-        run("qemu-img", compare.into_iter().chain([disks.after.as_os_str(), target.as_os_str()]));
-    } else {
-        assert_same_bytes(&disks.after, &mount.path().join(flat), LENGTH_BYTES);
-    }
+    qemu_img(&["compare", "-f", "raw", "-F", qemu], &[&disks.after, &target]);
+    failback(["image".as_ref(), "check".as_ref(), target.as_os_str()]).success();
+}
+
+#[test]
+fn raw_target_on_ext4() {
+    on_ext4("target.raw", &[], "raw");
+}
+
+#[test]
+fn vhd_target_on_ext4() {
+    on_ext4("target.vhd", &[], "vpc");
 }
 
 #[test]
 fn thin_vmfs_target_on_ext4() {
-    on_ext4("target.vmdk", &[], "target-flat.vmdk");
+    on_ext4("target.vmdk", &[], "vmdk");
+}
+
+#[test]
+fn two_gb_max_extent_flat_target_on_ext4() {
+    on_ext4("target.vmdk", &["--vmdk-type", "twoGbMaxExtentFlat"], "vmdk");
 }
 
 #[test]
 fn sparse_target_on_ext4() {
-    on_ext4("target.vmdk", &["--vmdk-type", "monolithicSparse"], "");
+    on_ext4("target.vmdk", &["--vmdk-type", "monolithicSparse"], "vmdk");
+}
+
+#[test]
+fn two_gb_max_extent_sparse_target_on_ext4() {
+    on_ext4("target.vmdk", &["--vmdk-type", "twoGbMaxExtentSparse"], "vmdk");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod boot;
 mod command;
 mod devices;
 mod disks;
+mod fault_matrix;
 mod faults;
 mod faulty_disk;
 mod formats;

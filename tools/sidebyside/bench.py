@@ -1,7 +1,7 @@
 """The bench: makes the disks, runs every contender in turn, times them until durable, checks every result.
 
 Invariant: before the timer starts both disks lie in the page cache and nothing is left to be written back; a target
-that a contender wrote to is never used again.
+that a contender wrote to is never used again; a contender that fails once takes no further part in its case.
 """
 
 import dataclasses
@@ -32,7 +32,8 @@ class Result:
 
     case: object
     changed_bytes: int
-    runs: dict  # contender's name -> list of Run, in order
+    runs: dict  # contender's name -> list of Run, in order; of those that never failed
+    failures: dict  # contender's name -> what went wrong
 
 
 class Bench:
@@ -58,12 +59,20 @@ class Bench:
     def run_case(self, case, chosen):
         """Every contender of the case in turn, as often as asked."""
         source, changed_bytes = self.source_of(case)
-        result = Result(case, changed_bytes, {each.name: [] for each in chosen if case.letter in each.cases})
+        taking_part = [each for each in chosen if case.letter in each.cases]
+        result = Result(case, changed_bytes, {each.name: [] for each in taking_part}, {})
         for number in range(self.runs):
-            for contender in (each for each in chosen if case.letter in each.cases):
-                run = self.run_once(case, contender, source)
+            for contender in (each for each in taking_part if each.name not in result.failures):
+                label = f"case {case.letter} run {number + 1} {contender.name:14}"
+                try:
+                    run = self.run_once(case, contender, source)
+                except (process.Failed, subprocess.CalledProcessError, OSError, ValueError) as failure:
+                    result.failures[contender.name] = str(failure)
+                    del result.runs[contender.name]
+                    print(f"{label} FAILED: {failure}", flush=True)
+                    continue
                 result.runs[contender.name].append(run)
-                print(f"case {case.letter} run {number + 1} {contender.name:14} {run.seconds:8.3f} s", flush=True)
+                print(f"{label} {run.seconds:8.3f} s", flush=True)
         (self.work / "target.raw").unlink(missing_ok=True)
         if source != self.base:
             source.unlink()

@@ -6,6 +6,7 @@ nobody knows.
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import shutil
 import typing
@@ -64,8 +65,10 @@ def rsync(bench, source, target, cost):
     """rsync to a daemon, with its delta algorithm and its fastest strong settings."""
     port = process.free_port()
     config = bench.work / "rsyncd.conf"
+    # A daemon of root becomes somebody else unless it is told not to; any other user's may not even be told.
+    user = "uid = 0\ngid = 0\n" if os.geteuid() == 0 else ""
     config.write_text(
-        f"port = {port}\naddress = 127.0.0.1\nuse chroot = no\nuid = 0\ngid = 0\npid file = {bench.work}/rsyncd.pid\n"
+        f"port = {port}\naddress = 127.0.0.1\nuse chroot = no\n{user}pid file = {bench.work}/rsyncd.pid\n"
         f"log file = /dev/null\n[d]\npath = {target.parent}\nread only = no\n"
     )
     delta = ["-I", "--inplace", "--no-whole-file", "--block-size=65536", "--cc=xxh128"]

@@ -13,6 +13,10 @@ import time
 READY_SECONDS = 10
 
 
+class Failed(Exception):
+    """A program of a contender did not do its job."""
+
+
 class Cost:
     """What several processes used together."""
 
@@ -26,14 +30,15 @@ class Cost:
         self.peak_bytes += usage.ru_maxrss * 1024
 
 
-def run(command, cost, output=None):
+def run(command, cost, environment=None):
     """Runs a command that must succeed, counts its cost, returns its standard output."""
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output) as process:
+    environment = {**os.environ, **(environment or {})}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment) as process:
         text = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(f"{command[0]} ended with {process.returncode}: {' '.join(map(str, command))}")
+        raise Failed(f"{command[0]} ended with {process.returncode}: {' '.join(map(str, command))}")
     cost.add(usage)
     return text.decode(errors="replace")
 
@@ -68,7 +73,7 @@ def wait_until_it_answers(process, command, port):
             return
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{command[0]} does not answer on port {port}") from None
+                raise Failed(f"{command[0]} does not answer on port {port}") from None
             time.sleep(0.01)
 
 

@@ -23,6 +23,8 @@ def paired_ratio(result, slower, faster):
 
 def rows(result):
     """One row of the table for each contender of a case."""
+    for name in result.failures:
+        yield (result.case.letter, name, "**failed**", "", "", "", "", "")
     for name, runs in result.runs.items():
         wire = median(runs, "wire_bytes")
         seconds = [run.seconds for run in runs]
@@ -31,7 +33,7 @@ def rows(result):
             name,
             f"{statistics.median(seconds):.3f}",
             f"{min(seconds):.3f}–{max(seconds):.3f}",
-            f"{paired_ratio(result, name, 'ours'):.2f}",
+            f"{paired_ratio(result, name, 'ours'):.2f}" if "ours" in result.runs else "",
             f"{median(runs, 'cpu_seconds'):.2f}",
             f"{median(runs, 'peak_bytes') / MIB:.0f}",
             "" if wire is None else f"{wire / 1e6:.1f}",
@@ -54,6 +56,8 @@ def promises(results):
                 ratio = paired_ratio(result, slower, faster)
                 yield text, ratio, bound, ratio <= bound if at_most else ratio >= bound
         wire_bound = {"b": 1.015, "c": 1.02}.get(case)
+        if "ours" not in names:
+            continue
         if wire_bound:
             ratio = median(names["ours"], "to_target_bytes") / result.changed_bytes
             yield f"{case}: bytes to the target / changed pages", ratio, wire_bound, ratio <= wire_bound
@@ -75,12 +79,16 @@ def markdown(results, size_bytes, runs):
         (text, f"{measured:.3f}", bound, "kept" if kept else "**missed**")
         for text, measured, bound, kept in promises(results)
     ]
+    failed = [
+        f"- case {result.case.letter}, {name}: {why}" for result in results for name, why in result.failures.items()
+    ]
     return (
         f"Disk of {size_bytes >> 20} MiB, {runs} runs each, in turn; warm cache, durable at the end, checked with cmp.\n"
         f"{processor()}, {platform.system()} {platform.release()}.\n\n"
         f"{table(head, [row for result in results for row in rows(result)])}\n\n"
         f"{table(('promise', 'measured', 'bound', ''), judged)}\n\n"
-        "CPU and peak memory are those of all processes of a contender; a peak is the sum of its processes' peaks,\n"
+        + ("Failed:\n\n" + "\n".join(failed) + "\n\n" if failed else "")
+        + "CPU and peak memory are those of all processes of a contender; a peak is the sum of its processes' peaks,\n"
         "none below that of the harness that starts them, about 17 MiB.\n"
         "Wire bytes: ours are encoded frames both ways, rsync's its own count, the others' what crossed loopback.\n"
     )
@@ -100,6 +108,7 @@ def as_json(results, size_bytes, runs):
             "case": result.case.letter,
             "title": result.case.title,
             "changed_bytes": result.changed_bytes,
+            "failures": result.failures,
             "contenders": {name: [dataclasses.asdict(run) for run in done] for name, done in result.runs.items()},
         }
         for result in results

@@ -9,7 +9,7 @@ use crate::transfer::{block_size, collect, create_options, open_to_read};
 use failback_blockio::{DiskError, Operation};
 use failback_image::{Access, FormatName, Image, ImageSpec, VmdkType, check_create, is_file_of};
 use failback_model::{BlockSize, Code, Finding};
-use failback_pass::{Cancel, PassOptions, Plan, PlanFor, Target};
+use failback_pass::{Cancel, PassOptions, Plan, Target};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,8 +30,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) accept_mismatch: bool,
     /// Whether a target that exists is what this command is for.
     pub(crate) in_place: bool,
-    /// For a run or for a reader.
-    pub(crate) plan_for: PlanFor,
 }
 
 /// A pass about to start, opened as far as it could be.
@@ -83,7 +81,7 @@ impl Job {
             None => {}
         }
         if let Some(goal) = job.goal(is_there) {
-            job.plan(&goal, asked.plan_for, cancel);
+            job.plan(&goal, cancel);
         }
         job
     }
@@ -108,9 +106,9 @@ impl Job {
         }
     }
 
-    fn plan(&mut self, goal: &Target, plan_for: PlanFor, cancel: &Cancel) {
+    fn plan(&mut self, goal: &Target, cancel: &Cancel) {
         let Some(source) = &self.source else { return };
-        match failback_pass::plan(source, goal, &self.options, plan_for, cancel) {
+        match failback_pass::plan(source, goal, &self.options, cancel) {
             Ok(mut plan) => {
                 self.findings.append(&mut plan.findings);
                 self.plan = Some(plan);

@@ -7,7 +7,7 @@ use crate::report::Voice;
 use crate::summary::PassSummary;
 use crate::transfer::{Unfinished, carry_out};
 use failback_model::ExitClass;
-use failback_pass::{Cancel, PlanFor};
+use failback_pass::Cancel;
 
 /// Runs the command.
 pub(crate) fn run(args: &SyncArgs, cancel: &Cancel) -> ExitClass {
@@ -43,6 +43,5 @@ fn asked(args: &SyncArgs) -> Asked<'_> {
         grow: args.grow,
         accept_mismatch: args.accept_mismatch,
         in_place: true,
-        plan_for: if args.dry_run { PlanFor::Show } else { PlanFor::Run },
     }
 }

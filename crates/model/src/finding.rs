@@ -126,7 +126,8 @@ impl Finding {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
         /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,
-        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB9xx` the command itself.
+        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB6xx` the journal,
+        /// `FB8xx` certificates, `FB9xx` the command itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* #[doc = $title] $name,)* }
 
@@ -135,6 +136,8 @@ macro_rules! codes {
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
             /// The code as printed.
             pub const fn as_str(self) -> &'static str { match self { $(Self::$name => $text,)* } }
+            /// The code that is printed like this; `None` where there is none, as a newer peer may have.
+            pub fn from_text(text: &str) -> Option<Self> { match text { $($text => Some(Self::$name),)* _ => None } }
             /// What it means, in a few words.
             pub const fn title(self) -> &'static str { match self { $(Self::$name => $title,)* } }
             /// What to do about it where nothing better is known.
@@ -183,6 +186,28 @@ codes! {
     ManifestDamaged = "FB406", Refused, "manifest is damaged", "delete the manifest; the disk is scanned instead";
     ProtocolViolation = "FB501", Failure, "peer broke the protocol", "both ends must be the same version; report this with both logs";
     PeerFailed = "FB502", Interrupted, "the other end stopped with an error", "see the other end's error, then run the same command again";
+    VersionMismatch = "FB503", Refused, "ends speak no protocol version in common", "bring both ends to releases that share one: the master target first";
+    IdentityNotAllowed = "FB504", Refused, "peer's certificate is not allowed to do that", "add its name to the disk's allow-list at the master target, or use the certificate that is on it";
+    UnknownDisk = "FB505", Refused, "machine or disk is not registered at the master target", "register it there, or correct the id";
+    ProductVersionOrder = "FB506", Refused, "master target is newer than the process server", "update the process server first";
+    SourceOlder = "FB507", Refused, "job or source is older than what the target has", "use the newest job and snapshot; --accept-older brings an older state of the source on purpose";
+    ClocksDiffer = "FB508", Refused, "clocks of the two ends differ", "set both clocks (NTP), then try again";
+    ConnectionLost = "FB509", Interrupted, "connection was lost", "check the network between the ends; the next session goes on from the last durable group";
+    TlsFailed = "FB510", Refused, "TLS handshake failed", "check both certificates, their CA, names, validity and the revocation list with 'failback pki show'";
+    TimedOut = "FB511", Interrupted, "peer did not answer in time", "check the network and the other end's load; the next session goes on from the last durable group";
+    TooManyConnections = "FB512", Interrupted, "too many connections", "raise the limit at the listening end, or try again later";
+    StaleSession = "FB513", Interrupted, "session was replaced by a newer one", "nothing to do where the newer one is yours; else find out who else sends to this disk";
+    JournalDamaged = "FB601", Refused, "journal is damaged", "keep a copy of the machine's state folder, then delete its journal: the next pass scans the disks instead";
+    JournalFailed = "FB602", Interrupted, "journal cannot be written", "check the state folder's medium and its free space; the next session goes on from the last durable group";
+    JournalInUse = "FB603", Refused, "journal is in use", "another process keeps this machine's state: stop it first";
+    JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one, then open the machine again";
+    PkiExists = "FB801", Refused, "certificate authority exists already", "name a new folder, or use the authority that is there";
+    PkiMissing = "FB802", Refused, "no certificate authority here", "name the authority's folder, or make one with 'failback pki init'";
+    PkiDamaged = "FB803", Refused, "certificate authority is damaged", "restore its folder from a backup; its files belong together";
+    PkiIdentityInvalid = "FB804", Usage, "certificate cannot be made as asked", "correct the name, the addresses or the validity";
+    PkiUnknown = "FB805", Refused, "no such certificate", "list what was issued with 'failback pki show'";
+    PkiCertificateExists = "FB806", Refused, "identity has a valid certificate", "renew it with 'failback pki renew', or revoke it first if its key is lost";
+    PkiAuthorityExpires = "FB807", Refused, "certificate authority comes to its end", "ask for a shorter validity, or make a new authority and add its ca.pem to the old one on every daemon";
     Usage = "FB901", Usage, "command line is wrong", "see --help";
     Internal = "FB902", Failure, "internal error", "report this with the command line and this text";
 }
@@ -198,6 +223,7 @@ mod tests {
             assert!(seen.insert(code.as_str()), "{} twice", code.as_str());
             assert!(code.as_str().len() == 5 && code.as_str().starts_with("FB"));
             assert!(!code.title().is_empty() && !code.remedy().is_empty());
+            assert_eq!(Code::from_text(code.as_str()), Some(*code));
         }
     }
 }

@@ -9,8 +9,10 @@ mod difference;
 mod digest;
 mod finding;
 mod geometry;
+mod identity;
 pub mod limits;
 mod pages;
+mod peer;
 
 pub use difference::Difference;
 pub use digest::{
@@ -21,4 +23,8 @@ pub use finding::{Code, ExitClass, Finding, Place, Severity};
 pub use geometry::{
     BlockIndex, BlockRange, BlockSize, ByteRange, ChunkIndex, DiskGeometry, GeometryError, Layout, SectorSize,
 };
+pub use identity::{
+    DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion, SessionNumber, SessionToken,
+};
 pub use pages::PageSet;
+pub use peer::{PeerIdentity, PeerIdentityError, PeerRole};

@@ -1,6 +1,8 @@
 //! Every bound of the product, with the relations between bounds checked when it is compiled.
 //!
-//! The last word of a name is its unit.
+//! The last word of a name is its unit; a `Duration` carries its own.
+
+use std::time::Duration;
 
 /// A page: the unit of refinement.
 pub const PAGE_BYTES: u64 = 4096;
@@ -31,8 +33,6 @@ pub const PACK_MAX_BYTES: usize = 1 << 20;
 pub const BATCH_MAX_BLOCKS: usize = 1024;
 /// Most page digests in one page reply.
 pub const PAGE_REPLY_MAX_PAGES: usize = 16 << 10;
-/// Most bytes of pages that one job of the sending end can pack: the blocks of one page reply.
-pub const JOB_MAX_BYTES: u64 = PAGE_REPLY_MAX_PAGES as u64 * PAGE_BYTES;
 
 /// Bytes of data on their way from the source's medium to the target's, for one disk.
 pub const WINDOW_DEFAULT_BYTES: u64 = 64 << 20;
@@ -42,8 +42,12 @@ pub const DIGEST_WINDOW_BLOCKS: u64 = 64 << 10;
 pub const REFINE_WINDOW_BLOCKS: usize = 1024;
 /// Blocks with an open reference.
 pub const REFERENCE_WINDOW_BLOCKS: usize = 4096;
+/// Most bytes of blocks that one message offers, but for a single block: what is found goes on to be written at once.
+pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 /// A commit group closes when it holds this much.
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
+/// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
+pub const DISK_MARK_MAX_BYTES: usize = 64;
 /// Data messages and zero messages without acknowledgement.
 pub const UNACKNOWLEDGED_MAX_MESSAGES: usize = 64 << 10;
 /// Blocks that one pass may list as unrepairable before it stops listing.
@@ -71,6 +75,8 @@ pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
 pub const DROP_BEHIND_BYTES: u64 = 256 << 20;
+/// Memory of one end for reading blocks that differ a second time.
+pub const REREAD_POOL_MAX_BYTES: usize = 16 << 20;
 /// Threads that may be asked for.
 pub const THREADS_MAX: usize = 64;
 
@@ -98,7 +104,160 @@ const _: () = {
         "a block as late as a window is still in time"
     );
     assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
-    assert!(JOB_MAX_BYTES >= PACK_MAX_BYTES as u64, "a job fills a pack");
+    assert!(OFFER_MAX_BYTES >= BLOCK_MAX_BYTES, "any block can be offered");
+    assert!(
+        OFFER_MAX_BYTES / BLOCK_MIN_BYTES <= BATCH_MAX_BLOCKS as u64,
+        "what one message may offer fits its list"
+    );
+    assert!(REREAD_POOL_MAX_BYTES >= 4 * PACK_MAX_BYTES, "readers can work side by side");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");
+};
+
+/// Most bytes of an id of a machine, a disk or a job.
+pub const IDENTITY_MAX_BYTES: usize = 64;
+/// Most bytes of an error's code or words on the wire.
+pub const ERROR_TEXT_MAX_BYTES: usize = 4096;
+/// Largest frame while a connection is set up, header included: nothing larger is read from a peer that is not yet known.
+pub const SETUP_FRAME_MAX_BYTES: usize = 16 << 10;
+/// Data connections of a session when none are chosen.
+pub const DATA_CONNECTIONS_DEFAULT: usize = 4;
+/// Most data connections of a session.
+pub const DATA_CONNECTIONS_MAX: usize = 32;
+/// Bytes that a peer may make us hold before its connection is known.
+pub const UNKNOWN_PEER_MAX_BYTES: usize = 64 << 10;
+/// Most that the ends' clocks may differ.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+/// Silence after which a ping asks whether the peer is there.
+pub const PING_IDLE: Duration = Duration::from_secs(10);
+/// Silence after which a peer is gone.
+pub const IDLE_MAX: Duration = Duration::from_secs(45);
+/// Time for each step of setting a connection up: TLS, the first frame, its answer.
+pub const SETUP_MAX: Duration = Duration::from_secs(10);
+/// Time for the answer to a request to open a session: the target may have to end an older session first.
+pub const WELCOME_MAX: Duration = Duration::from_secs(45);
+/// Time for the peer's goodbye after ours.
+pub const GOODBYE_MAX: Duration = Duration::from_secs(10);
+/// Blocks of one pass that the target did not take and that are sent again, whole, before the pass gives up.
+pub const RESENT_MAX_BLOCKS: usize = BATCH_MAX_BLOCKS * CHUNK_BLOCKS as usize;
+/// A commit group closes at this age.
+pub const GROUP_MAX_AGE: Duration = Duration::from_secs(2);
+
+const _: () = {
+    assert!(
+        3 * IDENTITY_MAX_BYTES + 256 <= SETUP_FRAME_MAX_BYTES,
+        "a request to open a session fits its frame"
+    );
+    assert!(2 * ERROR_TEXT_MAX_BYTES + 64 <= SETUP_FRAME_MAX_BYTES, "so does a refusal");
+    assert!(
+        SETUP_FRAME_MAX_BYTES * 2 <= UNKNOWN_PEER_MAX_BYTES,
+        "a frame and what the TLS layer holds of it"
+    );
+    assert!(DATA_CONNECTIONS_DEFAULT >= 1 && DATA_CONNECTIONS_DEFAULT <= DATA_CONNECTIONS_MAX);
+    assert!(PING_IDLE.as_secs() * 4 <= IDLE_MAX.as_secs(), "three lost answers are not yet the end");
+    assert!(SETUP_MAX.as_secs() <= WELCOME_MAX.as_secs());
+    assert!(GROUP_MAX_AGE.as_secs() < PING_IDLE.as_secs(), "acknowledgements come before pings");
+};
+
+/// Most blocks of a disk.
+pub const DISK_MAX_BLOCKS: u64 = DISK_MAX_BYTES / BLOCK_MIN_BYTES;
+/// A segment of a journal closes at this length.
+pub const JOURNAL_SEGMENT_MAX_BYTES: u64 = 64 << 20;
+/// Longest record of a journal, header and padding included.
+pub const JOURNAL_RECORD_MAX_BYTES: usize = 2 << 20;
+/// Most digests written into one record.
+pub const JOURNAL_RECORD_MAX_DIGESTS: usize = 16 << 10;
+/// Most ranges written into one record.
+pub const JOURNAL_RECORD_MAX_RANGES: usize = 16 << 10;
+/// Most disks of one machine.
+pub const JOURNAL_DISKS_MAX: usize = 256;
+/// Most trusted ranges of all disks that one checkpoint keeps: above it the shortest are scanned again.
+pub const JOURNAL_TRUSTED_RANGES_MAX: usize = 1 << 20;
+/// Bytes of a journal read at once while it is recovered.
+pub const JOURNAL_READ_BYTES: usize = 1 << 20;
+
+const _: () = {
+    assert!(DISK_MAX_BLOCKS <= 1 << 32, "a block's index fits 32 bits");
+    assert!(40 * JOURNAL_RECORD_MAX_DIGESTS + 64 <= JOURNAL_RECORD_MAX_BYTES, "digests fit one record");
+    assert!(
+        40 * JOURNAL_RECORD_MAX_DIGESTS + 16 * JOURNAL_RECORD_MAX_RANGES + 64 <= JOURNAL_RECORD_MAX_BYTES,
+        "and ranges beside them"
+    );
+    assert!(
+        BLOCK_MAX_BYTES as usize + 4096 <= JOURNAL_RECORD_MAX_BYTES,
+        "the old bytes of a block fit one record"
+    );
+    assert!(
+        16 * JOURNAL_TRUSTED_RANGES_MAX as u64 + 512 * JOURNAL_DISKS_MAX as u64
+            <= JOURNAL_SEGMENT_MAX_BYTES / 2,
+        "a checkpoint leaves room in its segment"
+    );
+    assert!(JOURNAL_SEGMENT_MAX_BYTES + JOURNAL_RECORD_MAX_BYTES as u64 <= u32::MAX as u64);
+};
+
+/// Connections of a listener that are known: control and data, of all sessions.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Connections of a listener that are not yet known: above this the oldest of them is dropped.
+pub const UNKNOWN_CONNECTIONS_MAX: usize = 64;
+/// Connections that wait in the kernel to be accepted.
+pub const ACCEPT_BACKLOG: u32 = 1024;
+/// Piece in which the socket of an unknown peer is read.
+pub const UNKNOWN_READ_BYTES: usize = 16 << 10;
+/// Piece in which a socket is read.
+pub const SOCKET_READ_BYTES: usize = 64 << 10;
+/// Piece in which the head of frames is read.
+pub const FRAME_READ_BYTES: usize = 16 << 10;
+/// Frames that one connection takes from the queue at once.
+pub const WRITE_BATCH_BYTES: u64 = 256 << 10;
+/// The same under a throttle, at least.
+pub const WRITE_BATCH_MIN_BYTES: u64 = 16 << 10;
+/// Plain bytes that the TLS layer holds encrypted until the socket takes them.
+pub const TLS_BUFFER_BYTES: usize = 256 << 10;
+/// Bulk frames of a link that came and are still in use, beyond the session's window.
+pub const INPUT_SLACK_BYTES: usize = 32 << 20;
+/// Frames of control of a link that came and are still in use.
+pub const CONTROL_INPUT_MAX_BYTES: usize = 16 << 20;
+/// A frame that has begun brings at least this within [`IDLE_MAX`], until it is complete.
+pub const FRAME_PROGRESS_MIN_BYTES: usize = 4 << 10;
+/// Time between two of the kernel's questions to a silent peer.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The kernel's questions to a silent peer before it gives up.
+pub const KEEPALIVE_PROBES: u32 = 3;
+/// Largest buffer of a socket that is asked for.
+pub const SOCKET_BUFFER_MAX_BYTES: usize = 64 << 20;
+/// Most entries of a bandwidth schedule.
+pub const SCHEDULE_ENTRIES_MAX: usize = 32;
+/// How often the schedule is looked at.
+pub const RATE_CHECK: Duration = Duration::from_secs(1);
+/// What a throttle saves up while nothing is sent.
+pub const THROTTLE_BURST: Duration = Duration::from_millis(100);
+/// How often a link looks at its clock.
+pub const LINK_TICK: Duration = Duration::from_secs(1);
+/// Largest file of certificates, keys or revocation lists.
+pub const TLS_FILE_MAX_BYTES: u64 = 4 << 20;
+/// Certificates that one authority issues.
+pub const PKI_CERTIFICATES_MAX: usize = 16 << 10;
+/// Names and addresses in one certificate beside its identity.
+pub const PKI_NAMES_MAX: usize = 32;
+/// Largest file of a certificate authority.
+pub const PKI_FILE_MAX_BYTES: u64 = 256 << 20;
+/// Validity of a certificate authority when none is chosen.
+pub const AUTHORITY_VALIDITY_DEFAULT_DAYS: u32 = 3650;
+/// Validity of a certificate when none is chosen.
+pub const CERTIFICATE_VALIDITY_DEFAULT_DAYS: u32 = 730;
+
+const _: () = {
+    assert!(
+        UNKNOWN_READ_BYTES + 2 * SETUP_FRAME_MAX_BYTES <= UNKNOWN_PEER_MAX_BYTES,
+        "with a frame of setting up"
+    );
+    assert!(CONNECTIONS_MAX > 4 * (1 + DATA_CONNECTIONS_MAX), "several sessions fit, however wide");
+    assert!(CONTROL_INPUT_MAX_BYTES >= 4 * FRAME_MAX_BYTES && INPUT_SLACK_BYTES >= 4 * FRAME_MAX_BYTES);
+    assert!(FRAME_READ_BYTES <= SETUP_FRAME_MAX_BYTES && WRITE_BATCH_MIN_BYTES <= WRITE_BATCH_BYTES);
+    assert!(
+        PKI_CERTIFICATES_MAX as u64 * 40 <= TLS_FILE_MAX_BYTES,
+        "a list that revokes everything can be read"
+    );
+    assert!(PKI_CERTIFICATES_MAX as u64 * (PKI_NAMES_MAX as u64 * 300 + 512) <= PKI_FILE_MAX_BYTES);
+    assert!(AUTHORITY_VALIDITY_DEFAULT_DAYS > CERTIFICATE_VALIDITY_DEFAULT_DAYS);
 };

@@ -1,14 +1,16 @@
 //! Drives one pass: joins images, engine and session machines with threads, channels and byte budgets.
 //!
-//! `run` starts the two ends (`sending`, `receiving`) on an in-memory pipe. Each end is one loop that owns its machine;
+//! `run` starts the two ends (`sending`, `receiving`) on a pair of links within this process; daemons run one end each on a link of their own. Each end is one loop that owns its machine;
 //! `ship` and `apply` are the threads that work for them.
 
 mod api;
 mod apply;
 mod blocks;
+mod guarded;
 mod image_sink;
 mod kept;
-mod pipe;
+mod level;
+mod link;
 mod plan;
 mod planned;
 mod predict;
@@ -22,6 +24,9 @@ mod wrong_disk;
 pub use api::{
     Cancel, Compression, Outcome, PassError, PassOptions, Progress, Refinement, Stage, StageTimes, Target,
 };
-pub use plan::{PlanFor, plan};
+pub use link::Link;
+pub use plan::plan;
 pub use planned::{ASSUMED_READ_BYTES_PER_SECOND, ASSUMED_WRITE_BYTES_PER_SECOND, End, Plan, ShipEstimate};
-pub use run::{hash, run, run_planned};
+pub use receiving::{ReceivingEnd, Sealed};
+pub use run::{hash, index_seeds, run, run_planned};
+pub use sending::SendingEnd;

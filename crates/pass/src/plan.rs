@@ -7,24 +7,14 @@ use crate::wrong_disk::{Look, disk_id};
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_image::Image;
 use failback_model::limits::UNIT_MIN_BYTES;
-use failback_model::{ByteRange, Code, Finding, Layout, Severity, is_zero};
+use failback_model::{ByteRange, Code, Finding, Layout, SectorSize, Severity, is_zero};
 use std::sync::Arc;
-
-/// What a plan is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlanFor {
-    /// A pass: blocks are sampled only where the wrong-disk guard needs them.
-    Run,
-    /// A reader, who wants to know how much will ship.
-    Show,
-}
 
 /// Plans a pass without writing.
 pub fn plan(
     source: &Arc<dyn Image>,
     target: &Target,
     options: &PassOptions,
-    what_for: PlanFor,
     cancel: &Cancel,
 ) -> Result<Plan, PassError> {
     let existing = match target {
@@ -35,20 +25,26 @@ pub fn plan(
     let planner = Planner { source: &**source, options, cancel };
     let length_bytes = match existing {
         Some(image) => planner.check_geometry(image, &mut findings)?,
-        None => source.geometry().length_bytes,
+        None => {
+            // Files hold sectors of 512 bytes, whatever their format.
+            findings.extend(sectors_differ(&**source, "a created image", sectors_of_new(target)));
+            source.geometry().length_bytes
+        }
     };
     let layout = planner.layout_of(length_bytes)?;
     let read_source = data_of(&**source, layout, cancel)?;
     let (read_target, look) = match existing {
         Some(image) => {
             let common = planner.layout_of(length_bytes.min(image.geometry().length_bytes))?;
-            let always = what_for == PlanFor::Show;
-            (data_of(image, layout, cancel)?, Look::at(&**source, image, common, always, cancel)?)
+            (data_of(image, layout, cancel)?, Look::at(&**source, image, common, cancel)?)
         }
         None => (Data::default(), Look { source_id: disk_id(&**source, layout)?, ..Look::default() }),
     };
     let Look { verdict, sample, source_id, target_id } = look;
     findings.extend(existing.zip(verdict).map(|(image, evidence)| planner.wrong_disk(image, evidence)));
+    if let Some(image) = existing {
+        findings.extend(planner.cannot_hold(image, layout)?);
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let read_seeds_bytes = planner.seeds_bytes()?;
     // What the target held keeps its allocation where it is thick, also where it becomes zero.
@@ -109,14 +105,7 @@ impl Planner<'_> {
     fn check_geometry(&self, target: &dyn Image, findings: &mut Vec<Finding>) -> Result<u64, PassError> {
         let (from, to) = (self.source.geometry(), target.geometry());
         let (name, path) = (self.source.name().display(), target.name().display());
-        if from.sector_size != to.sector_size {
-            let evidence = format!(
-                "{name} has logical sectors of {} bytes, {path} of {}",
-                from.sector_size.bytes(),
-                to.sector_size.bytes()
-            );
-            findings.push(Finding::error(Code::SectorSizeDiffers, evidence).about(target.name()));
-        }
+        findings.extend(sectors_differ(self.source, &path.to_string(), to.sector_size));
         let (long, short) = (from.length_bytes, to.length_bytes);
         if long < short {
             let evidence =
@@ -142,6 +131,23 @@ impl Planner<'_> {
         }
         findings.push(too_small(self.source, target, can_grow));
         Ok(long)
+    }
+
+    /// Data that would fall where the target can hold none: found now, not in the middle of the pass.
+    fn cannot_hold(&self, target: &dyn Image, layout: Layout) -> Result<Option<Finding>, PassError> {
+        let whole = ByteRange::new(0, layout.length_bytes());
+        for range in target.unwritable_ranges().into_iter().filter_map(|range| range.intersection(whole)) {
+            if !self.is_zero_between(range)? {
+                let evidence = format!(
+                    "{} has no file for its bytes {} to {} (a ZERO extent), the source has data there",
+                    target.name().display(),
+                    range.start(),
+                    range.end()
+                );
+                return Ok(Some(Finding::error(Code::ImageReadOnlyKind, evidence).about(target.name())));
+            }
+        }
+        Ok(None)
     }
 
     fn wrong_disk(&self, target: &dyn Image, evidence: String) -> Finding {
@@ -178,6 +184,22 @@ impl Planner<'_> {
         }
         Ok(true)
     }
+}
+
+/// Sectors of a target that was just made or will be.
+fn sectors_of_new(target: &Target) -> SectorSize {
+    match target {
+        Target::Existing(image) | Target::New(Some(image)) => image.geometry().sector_size,
+        Target::New(None) => SectorSize::B512,
+    }
+}
+
+/// A guest that was installed on sectors of one size finds nothing on those of another.
+fn sectors_differ(source: &dyn UnitSource, target: &str, of_target: SectorSize) -> Option<Finding> {
+    let of_source = source.geometry().sector_size;
+    let (name, ours, theirs) = (source.name().display(), of_source.bytes(), of_target.bytes());
+    let evidence = format!("{name} has logical sectors of {ours} bytes, {target} of {theirs}");
+    (of_source != of_target).then(|| Finding::error(Code::SectorSizeDiffers, evidence).about(source.name()))
 }
 
 /// Advises only what this target can do.

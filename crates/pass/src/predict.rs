@@ -65,12 +65,13 @@ pub(crate) fn ship_estimate(
     options: &PassOptions,
     at_most_bytes: u64,
 ) -> Option<ShipEstimate> {
-    let (part, of) = match options.refinement {
-        Refinement::Off => (sample.differing_blocks, sample.blocks),
-        Refinement::Auto | Refinement::On => (sample.differing_pages, sample.pages),
+    let changed_pages = match options.refinement {
+        Refinement::Off => sample.touched_pages,
+        Refinement::Auto | Refinement::On => sample.differing_pages,
     };
     let common_bytes = source.bytes.min(target.bytes);
-    let changed_bytes = (u128::from(common_bytes) * u128::from(part)).checked_div(of.into())? as u64;
+    let changed_bytes =
+        (u128::from(common_bytes) * u128::from(changed_pages)).checked_div(sample.pages.into())? as u64;
     let bytes = changed_bytes + (source.bytes - common_bytes);
     let frames = bytes / PAGE_BYTES * 12 + SESSION_BYTES;
     Some(ShipEstimate { bytes: (bytes + frames).min(at_most_bytes), sampled_blocks: sample.blocks })

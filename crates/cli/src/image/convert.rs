@@ -6,7 +6,7 @@ use crate::report::Voice;
 use crate::summary::PassSummary;
 use crate::transfer::{Unfinished, carry_out};
 use failback_model::ExitClass;
-use failback_pass::{Cancel, PlanFor};
+use failback_pass::Cancel;
 
 /// Runs the command.
 pub(crate) fn run(args: &ConvertArgs, cancel: &Cancel) -> ExitClass {
@@ -19,7 +19,6 @@ pub(crate) fn run(args: &ConvertArgs, cancel: &Cancel) -> ExitClass {
         grow: false,
         accept_mismatch: false,
         in_place: false,
-        plan_for: PlanFor::Run,
     };
     let job = Job::prepare(&asked, cancel);
     let not_started = || PassSummary::not_started(&args.source, &args.target);

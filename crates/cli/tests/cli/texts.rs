@@ -145,7 +145,7 @@ fn another_disk_is_not_overwritten_until_that_is_accepted() {
     let stderr = lab.run(&["sync", "source.raw", "target.raw"]).text(3).stderr;
     insta::assert_snapshot!(stderr, @r"
     error[FB305]: target looks like another disk
-      64 of 64 sampled blocks of target.raw differ from the source's
+      64 of 64 sampled blocks with data of target.raw differ from the source's
       remedy: compare the two disks; --accept-mismatch if the target may be overwritten
     ");
     assert_eq!(lab.state(), before);

@@ -4,9 +4,7 @@ use crate::memory_image::MemoryImage;
 use crate::{options, pass};
 use failback_blockio::UnitSource;
 use failback_model::{BlockSize, Code};
-use failback_pass::{
-    Cancel, Compression, PassError, PassOptions, Plan, PlanFor, Progress, Refinement, Target, plan,
-};
+use failback_pass::{Cancel, Compression, PassError, PassOptions, Plan, Progress, Refinement, Target, plan};
 use failback_testkit::{MemoryDevice, Random};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -14,7 +12,7 @@ use std::sync::Arc;
 fn planned(source: &Arc<MemoryImage>, target: Option<&Arc<MemoryImage>>, options: &PassOptions) -> Plan {
     let target = target.map_or(Target::New(None), |target| Target::Existing(Arc::clone(target) as _));
     let source = Arc::clone(source) as _;
-    plan(&source, &target, options, PlanFor::Show, &Cancel::default()).expect("planned")
+    plan(&source, &target, options, &Cancel::default()).expect("planned")
 }
 
 /// A disk of holes and noise, in runs from a page to a few blocks.
@@ -124,7 +122,7 @@ fn a_plan_can_be_stopped() {
     let cancel = Cancel::default();
     cancel.cancel();
     let target = Target::Existing(disk(2, 1 << 20) as _);
-    let ended = plan(&(Arc::clone(&source) as _), &target, &options(), PlanFor::Run, &cancel);
+    let ended = plan(&(Arc::clone(&source) as _), &target, &options(), &cancel);
     assert!(matches!(ended, Err(PassError::Cancelled)), "{ended:?}");
     assert_eq!(source.geometry().length_bytes, 1 << 20);
 }

@@ -60,3 +60,10 @@ pub enum ReceiverWork {
         root: Digest,
     },
 }
+
+impl ReceiverWork {
+    /// Whether it is a numbered message, which must be answered.
+    pub(super) fn is_numbered(&self) -> bool {
+        matches!(self, Self::Apply(_) | Self::Zero { .. } | Self::Reference { .. })
+    }
+}

@@ -3,7 +3,7 @@
 use crate::world::{Setup, World};
 use failback_session::{Job, ReceiverWork, SenderWork, SessionError};
 use failback_testkit::Random;
-use failback_wire::Message;
+use failback_wire::{Data, Encoding, Message};
 use std::collections::{BTreeSet, HashMap};
 
 /// Events after which a walk counts as endless.
@@ -230,8 +230,13 @@ impl Walk {
 
     fn watch_sent(&mut self, message: &Message) {
         match message {
-            Message::Data(data) => _ = self.unwritten_bytes.insert(data.sequence, data.payload.len() as u64),
-            Message::Zero { .. } | Message::References { .. } => {}
+            Message::Data(data) => _ = self.unwritten_bytes.insert(data.sequence, content_bytes(data)),
+            Message::References { sequence, offers } => {
+                let bytes = offers.len() as u64 * self.world.layout.block_size().bytes();
+                self.largest_job_bytes = self.largest_job_bytes.max(self.world.layout.block_size().bytes());
+                self.unwritten_bytes.insert(*sequence, bytes);
+            }
+            Message::Zero { .. } => {}
             _ => return,
         }
         self.numbered += 1;
@@ -251,6 +256,14 @@ impl Walk {
         assert_eq!(world.source, world.target);
         assert_eq!(world.sender.acknowledged_below(), self.numbered);
         assert!(self.unwritten_bytes.is_empty() && self.open_job_bytes.is_empty());
+    }
+}
+
+/// What the other end holds of a message once it is unpacked.
+fn content_bytes(data: &Data) -> u64 {
+    match data.encoding {
+        Encoding::Raw => data.payload.len() as u64,
+        Encoding::Zstd { content_bytes } => u64::from(content_bytes),
     }
 }
 

@@ -192,7 +192,15 @@ impl World {
                 BlockPatch { block, digest: digest(values), data, zero }
             });
             let patches = patches.collect();
-            Data { sequence: 0, patches, encoding: Encoding::Raw, payload: payload.into() }
+            let content_bytes = payload.len() as u32;
+            let encoding = if content_bytes > 0 && blocks[0].0.is_multiple_of(2) {
+                // Pages of one value each compress to that value.
+                payload = payload.chunks(PAGE_BYTES as usize).map(|page| page[0]).collect();
+                Encoding::Zstd { content_bytes }
+            } else {
+                Encoding::Raw
+            };
+            Data { sequence: 0, patches, encoding, payload: payload.into() }
         };
         let (left, right) = blocks.split_at(blocks.len() / 3);
         [left, right].into_iter().filter(|part| !part.is_empty()).map(pack).collect()
@@ -252,7 +260,10 @@ impl World {
             patch.zero.iter().for_each(|page| values[page] = 0);
             for page in patch.data.iter() {
                 values[page] = data.payload[at];
-                at += self.layout.page_bytes(patch.block, page).len();
+                at += match data.encoding {
+                    Encoding::Raw => self.layout.page_bytes(patch.block, page).len(),
+                    Encoding::Zstd { .. } => 1,
+                };
             }
             if !self.write(patch.block, values, patch.digest) {
                 missing.push(patch.block);

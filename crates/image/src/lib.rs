@@ -13,11 +13,11 @@ pub mod vhdx;
 pub mod vmdk;
 
 pub use check::{Checked, check};
-pub use check_create::{check_create, check_new_file};
+pub use check_create::{check_create, check_new_file, files_to_create};
 pub use device::DeviceImage;
 pub use failback_blockio::Access;
 pub use failback_format::vmdk::descriptor::AdapterType;
 pub use image::{Image, ImageFormat, ImageIdentity, Provisioning};
-pub use open::{create, exists, open, same_disk};
+pub use open::{create, exists, is_file_of, open, same_disk};
 pub use options::{CreateOptions, FormatName, ImageSpec, VmdkType};
 pub use raw::RawImage;

@@ -68,13 +68,30 @@ pub fn same_disk(a: &ImageIdentity, b: &ImageIdentity) -> bool {
     b.files.iter().filter_map(|file| of(file)).any(|file| files.contains(&file))
 }
 
+/// Whether a path leads to a file or device that the image is made of.
+pub fn is_file_of(image: &ImageIdentity, path: &Path) -> bool {
+    let named = ImageIdentity { files: vec![path.into()], ..image.clone() };
+    same_disk(image, &named)
+}
+
 /// The format that the name says, or that being a block device says.
 fn format_of(spec: &ImageSpec) -> Result<FormatName, DiskError> {
     let path = spec.path.as_path();
     let disagree =
         |reason: String| Err(DiskError::new(Code::ImageFormatDisagrees, Operation::Open, path, reason));
-    let stat =
-        rustix::fs::stat(path).map_err(|errno| DiskError::io(Operation::Open, path, None, errno.into()))?;
+    let stat = rustix::fs::stat(path).map_err(|errno| {
+        let error = DiskError::io(Operation::Open, path, None, errno.into());
+        if path.starts_with("/dev") {
+            error.with_remedy("see lsblk for the devices there are")
+        } else {
+            error
+        }
+    })?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let reason = "it is a folder";
+        return Err(DiskError::new(Code::OpenFailed, Operation::Open, path, reason)
+            .with_remedy("name the image in it"));
+    }
     let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
     match spec.format {
         None if is_device => Ok(FormatName::Device),

@@ -3,7 +3,7 @@
 use failback_blockio::{DiskError, UnitSource};
 use failback_image::Image;
 use failback_model::limits::{PACK_MAX_BYTES, REREAD_POOL_MAX_BYTES, THREADS_MAX, WINDOW_DEFAULT_BYTES};
-use failback_model::{BlockSize, Code, Digest, Finding, Severity};
+use failback_model::{BlockSize, Code, Digest, Finding};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,34 +90,6 @@ pub enum Target {
     Existing(Arc<dyn Image>),
     /// Alternate-location recovery: it will be created, or just was, and reads as zero.
     New(Option<Arc<dyn Image>>),
-}
-
-/// What a pass would do, found without writing a byte.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Length of the target's disk after the pass, bytes.
-    pub virtual_size_bytes: u64,
-    /// Unit of comparison.
-    pub block_size: BlockSize,
-    /// Blocks of the source.
-    pub blocks_total: u64,
-    /// `original-location` or `alternate-location`.
-    pub strategy: &'static str,
-    /// Bytes of the source that are not holes: what is read there.
-    pub read_source_bytes: u64,
-    /// Bytes of the target that are not holes: what is read there.
-    pub read_target_bytes: u64,
-    /// Most bytes that can cross: exact only for a new disk.
-    pub ship_at_most_bytes: u64,
-    /// Everything found, errors first.
-    pub findings: Vec<Finding>,
-}
-
-impl Plan {
-    /// Whether a finding forbids the pass.
-    pub fn is_refused(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
-    }
 }
 
 /// A stage of the pipeline, for times and for naming what limits.
@@ -207,6 +179,8 @@ counters! {
     bytes_read_source,
     /// Bytes read from the target (and not from seeds).
     bytes_read_target,
+    /// Bytes read from seeds to index them.
+    bytes_read_seeds,
     /// Blocks compared.
     blocks_compared,
     /// Blocks that differ.
@@ -254,6 +228,11 @@ impl Cancel {
     /// Whether it was asked.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// The error to return where it was asked.
+    pub(crate) fn check(&self) -> Result<(), PassError> {
+        if self.is_cancelled() { Err(PassError::Cancelled) } else { Ok(()) }
     }
 }
 

@@ -4,7 +4,8 @@ use crate::api::{Cancel, Outcome, PassError, PassOptions, Progress, Stage, Targe
 use crate::guarded::guarded_end;
 use crate::image_sink::ImageSink;
 use crate::link::Link;
-use crate::plan::plan_pass;
+use crate::plan::plan;
+use crate::planned::Plan;
 use crate::receiving::{ReceivingEnd, is_written_once};
 use crate::sending::SendingEnd;
 use failback_blockio::{DiskError, Operation, UnitSource};
@@ -30,8 +31,21 @@ pub fn run(
     progress: &Arc<Progress>,
     cancel: &Cancel,
 ) -> Result<Outcome, PassError> {
+    let plan = plan(&source, &target, options, cancel)?;
+    run_planned(source, target, plan, options, progress, cancel)
+}
+
+/// The same by a plan that was made with these disks and options just before.
+pub fn run_planned(
+    source: Arc<dyn Image>,
+    target: Target,
+    plan: Plan,
+    options: &PassOptions,
+    progress: &Arc<Progress>,
+    cancel: &Cancel,
+) -> Result<Outcome, PassError> {
     let started = Instant::now();
-    let (plan, layout) = plan_pass(&*source, &target, options)?;
+    let layout = plan.layout;
     if plan.is_refused() {
         return Err(PassError::Refused(plan.findings));
     }
@@ -135,7 +149,10 @@ pub fn index_seeds(
         return Ok(None);
     }
     let times = Arc::clone(progress);
-    let meter: Meter = Arc::new(move |_, spent| times.times.add(Stage::ScanTarget, spent));
+    let meter: Meter = Arc::new(move |bytes, spent| {
+        Progress::add(&times.bytes_read_seeds, bytes);
+        times.times.add(Stage::ScanTarget, spent);
+    });
     let index = SeedIndex::build(&options.seeds, options.block_size, options.threads, &meter, &|| {
         !cancel.is_cancelled()
     });

@@ -1,8 +1,12 @@
 //! The command as its users meet it: texts, JSON, exit codes and what it leaves on the disk.
 
+mod errors;
 mod formats;
+mod hash;
 mod interruption;
 mod lab;
+mod plan;
+mod progress;
 mod texts;
 
 use lab::Lab;

@@ -106,7 +106,9 @@ fn require_kinds(path: &Path, descriptor: &Descriptor, format: ImageFormat) -> R
 /// What the descriptor of a disk that is about to be overwritten says to whoever does it.
 pub(super) fn change_tracking(path: &Path, descriptor: &Descriptor) -> Option<Finding> {
     let map = String::from_utf8_lossy(descriptor.change_track_path()?);
-    Some(Finding::warning(Code::ChangeTracking, format!("{} is tracked in {map}", path.display())))
+    Some(
+        Finding::warning(Code::ChangeTracking, format!("{} is tracked in {map}", path.display())).about(path),
+    )
 }
 
 /// Refuses what is no whole disk of its own, and what no disk may be.

@@ -1,7 +1,12 @@
 //! The wrong-disk guard: does the target look like another disk than the source once was?
 //!
-//! Partition tables answer where both disks have one; else a sample of allocated blocks does. A target that holds hardly
-//! anything (new, or the beginning of an interrupted copy) is not another disk.
+//! Two partition tables that name different disks answer at once. Where they name the same one, or say nothing, a sample
+//! of the target's data decides: machines cloned from one template share their disk's id, so an equal id proves nothing.
+//!
+//! **Invariant**: what counts is what would be lost. A block of the target that holds data counts, whatever the source
+//! has there: a blank source must not wipe a full disk. A block without data never counts, so a target that holds hardly
+//! anything (new, or the beginning of an interrupted copy, which has data only where the source has it) is not another
+//! disk.
 
 use crate::api::{Cancel, PassError};
 use failback_blockio::{DiskError, UnitSource};
@@ -10,7 +15,7 @@ use failback_model::{BlockIndex, BlockRange, ByteRange, Layout, is_zero};
 
 /// Blocks that are sampled.
 const SAMPLE_BLOCKS: u64 = 128;
-/// Blocks with data on both sides that a verdict needs.
+/// Blocks with data at the target that a verdict needs.
 const VERDICT_MIN_BLOCKS: u64 = 16;
 /// Sectors looked at: MBR and GPT header.
 const TABLE_BYTES: usize = 8192;
@@ -20,7 +25,7 @@ const TABLE_BYTES: usize = 8192;
 pub(crate) struct Look {
     /// Why the target looks like another disk; `None` where it does not.
     pub(crate) verdict: Option<String>,
-    /// Blocks that were compared; none where partition tables answered and nobody else asked.
+    /// Blocks that were compared; none where different partition tables answered and nobody else asked.
     pub(crate) sample: Sample,
     /// Id of the source's partition table.
     pub(crate) source_id: Option<String>,
@@ -28,9 +33,11 @@ pub(crate) struct Look {
     pub(crate) target_id: Option<String>,
 }
 
-/// Blocks that hold data on both sides.
+/// Blocks that were compared, counted for the guard and, where both sides hold data, for the estimate.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sample {
+    target_blocks: u64,
+    target_differing_blocks: u64,
     pub(crate) blocks: u64,
     pub(crate) differing_blocks: u64,
     pub(crate) pages: u64,
@@ -38,7 +45,7 @@ pub(crate) struct Sample {
 }
 
 impl Look {
-    /// Compares partition tables, and a sample of blocks where those do not answer or `always`.
+    /// Compares partition tables, and a sample of blocks unless those name different disks and it is not wanted `always`.
     pub(crate) fn at(
         source: &dyn UnitSource,
         target: &dyn UnitSource,
@@ -48,17 +55,17 @@ impl Look {
     ) -> Result<Self, PassError> {
         let (source_id, target_id) = (disk_id(source, layout)?, disk_id(target, layout)?);
         let sample = match (&source_id, &target_id) {
-            (Some(_), Some(_)) if !always => Sample::default(),
+            (Some(ours), Some(theirs)) if ours != theirs && !always => Sample::default(),
             _ => sample(source, target, layout, cancel)?,
         };
         let (from, to) = (source.name().display(), target.name().display());
         let verdict = match (&source_id, &target_id) {
-            (Some(ours), Some(theirs)) => {
-                (ours != theirs).then(|| format!("{from} has disk id {ours}, {to} has {theirs}"))
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                Some(format!("{from} has disk id {ours}, {to} has {theirs}"))
             }
             _ => sample.is_another_disk().then(|| {
-                let Sample { blocks, differing_blocks, .. } = sample;
-                format!("{differing_blocks} of {blocks} sampled blocks of {to} differ from the source's")
+                let (blocks, differing) = (sample.target_blocks, sample.target_differing_blocks);
+                format!("{differing} of {blocks} sampled blocks of {to} differ from the source's")
             }),
         };
         Ok(Self { verdict, sample, source_id, target_id })
@@ -67,11 +74,16 @@ impl Look {
 
 impl Sample {
     fn is_another_disk(&self) -> bool {
-        self.blocks >= VERDICT_MIN_BLOCKS && self.differing_blocks * 10 > self.blocks * 9
+        self.target_blocks >= VERDICT_MIN_BLOCKS && self.target_differing_blocks * 10 > self.target_blocks * 9
     }
 
     fn add(&mut self, ours: &[u8], theirs: &[u8]) {
-        if is_zero(ours) || is_zero(theirs) {
+        if is_zero(theirs) {
+            return;
+        }
+        self.target_blocks += 1;
+        self.target_differing_blocks += u64::from(ours != theirs);
+        if is_zero(ours) {
             return;
         }
         let pages = ours.chunks(PAGE_BYTES as usize).zip(theirs.chunks(PAGE_BYTES as usize));
@@ -104,7 +116,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compares blocks that hold data on both sides. They are spread evenly but for a scatter that no regular pattern on the
+/// Compares blocks that hold data at the target. They are spread evenly but for a scatter that no regular pattern on the
 /// disk can follow.
 fn sample(
     source: &dyn UnitSource,
@@ -116,7 +128,7 @@ fn sample(
     let stride = (count / SAMPLE_BLOCKS).max(1);
     let mut found = Sample::default();
     let mut start = 0;
-    while start < count && found.blocks < SAMPLE_BLOCKS {
+    while start < count && found.target_blocks < SAMPLE_BLOCKS {
         cancel.check()?;
         let from = (start + scatter(start) % stride).min(count - 1);
         let Some(block) = next_data_block(target, layout, from)? else { break };

@@ -77,14 +77,17 @@ pub struct DiskError {
 }
 
 impl DiskError {
-    /// A failure of the operating system; no space has a code of its own.
+    /// A failure of the operating system; no space, which a used up quota is too, has a code of its own.
     pub fn io(
         operation: Operation,
         path: &Path,
         offset_bytes: impl Into<Option<u64>>,
         source: io::Error,
     ) -> Self {
-        let code = if source.kind() == io::ErrorKind::StorageFull { Code::NoSpace } else { operation.code() };
+        let code = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::NoSpace,
+            _ => operation.code(),
+        };
         let offset_bytes = offset_bytes.into();
         let source = Some(source);
         Self { code, operation, path: path.into(), offset_bytes, reason: String::new(), source, remedy: None }
@@ -122,7 +125,13 @@ impl DiskError {
 
     /// What to do where the operating system named a cause that has a remedy of its own.
     fn remedy_by_cause(&self) -> Option<&'static str> {
-        match (self.code, self.source.as_ref()?.kind()) {
+        let source = self.source.as_ref()?;
+        match Errno::from_io_error(source) {
+            Some(Errno::MFILE) => return Some("raise the hard limit of open files (ulimit -Hn)"),
+            Some(Errno::NFILE) => return Some("raise this host's limit of open files (fs.file-max)"),
+            _ => {}
+        }
+        match (self.code, source.kind()) {
             (Code::CreateFailed, io::ErrorKind::NotFound) => Some("make the folder first, or choose another"),
             (Code::CreateFailed, io::ErrorKind::PermissionDenied) => {
                 Some("choose a folder that this user may write to, or run as one who may")
@@ -170,5 +179,15 @@ mod tests {
         assert_eq!((plain.place.reason, plain.remedy.as_str()), (None, Code::ReadFailed.remedy()));
         let told = DiskError::new(Code::ReadFailed, Operation::Read, Path::new("x"), "").with_remedy("do");
         assert_eq!(told.to_finding().remedy, "do");
+    }
+
+    #[test]
+    fn what_the_operating_system_says_has_the_code_that_helps() {
+        let of = |errno: Errno| DiskError::io(Operation::Write, Path::new("disk"), 7, errno.into());
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(of(errno).code, Code::NoSpace, "{errno}");
+        }
+        assert_eq!(of(Errno::IO).code, Code::WriteFailed);
+        assert!(of(Errno::MFILE).to_finding().remedy.contains("ulimit -Hn"));
     }
 }

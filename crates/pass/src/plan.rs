@@ -7,7 +7,7 @@ use crate::wrong_disk::{Look, disk_id};
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_image::Image;
 use failback_model::limits::UNIT_MIN_BYTES;
-use failback_model::{ByteRange, Code, Finding, Layout, Severity, is_zero};
+use failback_model::{ByteRange, Code, Finding, Layout, SectorSize, Severity, is_zero};
 use std::sync::Arc;
 
 /// What a plan is made for.
@@ -37,6 +37,11 @@ pub fn plan(
         Some(image) => planner.check_geometry(image, &mut findings)?,
         None => source.geometry().length_bytes,
     };
+    if let Target::New(created) = target {
+        // Files hold sectors of 512 bytes, whatever their format.
+        let made = created.as_ref().map_or(SectorSize::B512, |image| image.geometry().sector_size);
+        findings.extend(planner.sectors_differ("a created image", made));
+    }
     let layout = planner.layout_of(length_bytes)?;
     let read_source = data_of(&**source, layout, cancel)?;
     let (read_target, look) = match existing {
@@ -48,6 +53,9 @@ pub fn plan(
         None => (Data::default(), Look { source_id: disk_id(&**source, layout)?, ..Look::default() }),
     };
     let Look { verdict, sample, source_id, target_id } = look;
+    if let Some(image) = existing {
+        findings.extend(planner.cannot_hold(image, layout)?);
+    }
     findings.extend(existing.zip(verdict).map(|(image, evidence)| planner.wrong_disk(image, evidence)));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let read_seeds_bytes = planner.seeds_bytes()?;
@@ -109,14 +117,8 @@ impl Planner<'_> {
     fn check_geometry(&self, target: &dyn Image, findings: &mut Vec<Finding>) -> Result<u64, PassError> {
         let (from, to) = (self.source.geometry(), target.geometry());
         let (name, path) = (self.source.name().display(), target.name().display());
-        if from.sector_size != to.sector_size {
-            let evidence = format!(
-                "{name} has logical sectors of {} bytes, {path} of {}",
-                from.sector_size.bytes(),
-                to.sector_size.bytes()
-            );
-            findings.push(Finding::error(Code::SectorSizeDiffers, evidence).about(target.name()));
-        }
+        let differ = self.sectors_differ(&path.to_string(), to.sector_size);
+        findings.extend(differ.map(|finding| finding.about(target.name())));
         let (long, short) = (from.length_bytes, to.length_bytes);
         if long < short {
             let evidence =
@@ -142,6 +144,31 @@ impl Planner<'_> {
         }
         findings.push(too_small(self.source, target, can_grow));
         Ok(long)
+    }
+
+    /// A guest that was installed on sectors of one size finds nothing on those of another.
+    fn sectors_differ(&self, target: &str, of_target: SectorSize) -> Option<Finding> {
+        let of_source = self.source.geometry().sector_size;
+        let (name, ours, theirs) = (self.source.name().display(), of_source.bytes(), of_target.bytes());
+        let evidence = format!("{name} has logical sectors of {ours} bytes, {target} of {theirs}");
+        (of_source != of_target).then(|| Finding::error(Code::SectorSizeDiffers, evidence))
+    }
+
+    /// Data that would fall where the target can hold none: found now, not in the middle of the pass.
+    fn cannot_hold(&self, target: &dyn Image, layout: Layout) -> Result<Option<Finding>, PassError> {
+        let whole = ByteRange::new(0, layout.length_bytes());
+        for range in target.unwritable_ranges().into_iter().filter_map(|range| range.intersection(whole)) {
+            if !self.is_zero_between(range)? {
+                let evidence = format!(
+                    "{} has no file for its bytes {} to {} (a ZERO extent), the source has data there",
+                    target.name().display(),
+                    range.start(),
+                    range.end()
+                );
+                return Ok(Some(Finding::error(Code::ImageReadOnlyKind, evidence).about(target.name())));
+            }
+        }
+        Ok(None)
     }
 
     fn wrong_disk(&self, target: &dyn Image, evidence: String) -> Finding {

@@ -44,6 +44,11 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
         Ok(None)
     }
 
+    /// Whether it can hold anything but zeros.
+    fn holds_data(&self) -> bool {
+        true
+    }
+
     /// What whoever uses it should know first.
     fn warnings(&self) -> Vec<Finding> {
         Vec::new()

@@ -156,3 +156,21 @@ fn everything_that_is_wrong_is_said_at_once_and_a_plan_writes_nothing() {
         (source.geometry().length_bytes, "original-location")
     );
 }
+
+#[test]
+fn a_disk_of_large_sectors_is_not_created_as_one_of_small_ones() {
+    let large = MemoryDevice::from_bytes(&noise(1, 1 << 20)).with_sector_size(SectorSize::B4096);
+    let source = MemoryImage::over(large.duplicate(), []);
+    let codes = |target: &Target| -> Vec<Code> {
+        let source = Arc::clone(&source) as _;
+        let plan = plan(&source, target, &options(), PlanFor::Run, &Cancel::default()).expect("planned");
+        plan.findings.iter().map(|finding| finding.code).collect()
+    };
+    assert_eq!(codes(&Target::New(None)), [Code::SectorSizeDiffers]);
+    let small = MemoryImage::over(MemoryDevice::new(1 << 20), []);
+    assert_eq!(codes(&Target::New(Some(Arc::clone(&small) as _))), [Code::SectorSizeDiffers]);
+    assert_eq!(refusal(pass(&source, &small, true, &options()).0), [Code::SectorSizeDiffers]);
+    assert!(small.written_pages().is_empty());
+    let made = MemoryImage::over(MemoryDevice::new(1 << 20).with_sector_size(SectorSize::B4096), []);
+    assert_eq!(codes(&Target::New(Some(made as _))), []);
+}

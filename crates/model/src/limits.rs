@@ -69,10 +69,11 @@ pub const IMAGE_FAULTS_MAX: usize = 64;
 pub const INFLATED_GRAINS_MAX: usize = 16;
 /// Grain of a streamOptimized VMDK that is written.
 pub const STREAM_GRAIN_BYTES: u64 = 64 << 10;
-/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out.
+/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out, and each thread
+/// that writes waits for that with one grain in hand.
 pub const STREAM_WINDOW_BYTES: u64 = 96 << 20;
-/// Grains held by a streamOptimized VMDK's writer before a write has to wait.
-pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
+/// Space that is taken at once while an image is created; between two such steps it can be stopped.
+pub const PROVISION_STEP_BYTES: u64 = 64 << 20;
 /// Most extents in a VMDK descriptor.
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
@@ -105,7 +106,6 @@ const _: () = {
         STREAM_WINDOW_BYTES >= WINDOW_DEFAULT_BYTES + (16 << 20),
         "keeping the reach of a new target costs nothing where little is late"
     );
-    assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
     assert!(OFFER_MAX_BYTES >= BLOCK_MAX_BYTES, "any block can be offered");
     assert!(
         OFFER_MAX_BYTES / BLOCK_MIN_BYTES <= BATCH_MAX_BLOCKS as u64,

@@ -11,7 +11,6 @@ mod pace;
 mod progress;
 mod report;
 mod signals;
-mod size;
 mod summary;
 mod sync;
 mod transfer;

@@ -8,8 +8,8 @@
 
 use crate::digest_source::{DigestRun, DigestSource, KeptBytes, ScanEnd};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use failback_blockio::{AlignedBuffer, BufferPool, DiskError, UnitSource};
-use failback_model::{BlockRange, ByteRange, Digest, Layout, block_digest};
+use failback_blockio::{AlignedBuffer, BufferPool, DiskError, Operation, UnitSource};
+use failback_model::{BlockRange, ByteRange, Code, Digest, Layout, block_digest};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,7 @@ impl DigestSource for Scan {
     fn deliver(&mut self, deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>) -> Result<(), ScanEnd> {
         let shared = Shared::new(self);
         let (sender, receiver) = bounded(self.threads.max(1) * AHEAD_SEGMENTS as usize);
+        let stop = StopOnDrop(&shared);
         std::thread::scope(|scope| {
             for number in 0..self.threads.max(1) {
                 let (shared, sender) = (&shared, sender.clone());
@@ -82,10 +83,41 @@ impl DigestSource for Scan {
             }
             drop(sender);
             let outcome = shared.deliver_in_order(&receiver, deliver);
-            shared.stop();
+            match outcome {
+                // All threads have ended by themselves; the pool is its owner's.
+                Ok(()) => std::mem::forget(stop),
+                Err(_) => drop(stop),
+            }
             drop(receiver);
             outcome
         })
+    }
+}
+
+/// Lets all threads of a scan end, whether it ends by an error or by a panic.
+struct StopOnDrop<'a>(&'a Shared<'a>);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// One reader thread's: where it panics, its segment will never come, so nobody shall wait for it.
+struct PanicGuard<'a> {
+    shared: &'a Shared<'a>,
+    runs: &'a Sender<Result<(u64, DigestRun), DiskError>>,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.stop();
+            let name = self.shared.scan.source.name();
+            let error = DiskError::new(Code::Internal, Operation::Read, name, "a reading thread panicked");
+            // Whoever listens may have stopped for another reason.
+            let _ = self.runs.send(Err(error));
+        }
     }
 }
 
@@ -143,6 +175,7 @@ impl<'a> Shared<'a> {
     fn read_segments(&self, runs: &Sender<Result<(u64, DigestRun), DiskError>>) {
         let unit_bytes = (self.scan.layout.unit_blocks() * self.scan.layout.block_size().bytes()) as usize;
         let mut scratch = AlignedBuffer::new(unit_bytes);
+        let _guard = PanicGuard { shared: self, runs };
         loop {
             let step = match self.next_step() {
                 Ok(Some(step)) => step,

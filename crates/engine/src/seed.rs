@@ -6,8 +6,7 @@
 
 use crate::digest_source::{DigestSource, ScanEnd};
 use crate::scan::{Meter, Scan};
-use bytes::Bytes;
-use failback_blockio::{AlignedBuffer, DiskError, MappedFile, Operation, UnitSource};
+use failback_blockio::{DiskError, MappedFile, Operation, UnitSource};
 use failback_model::{BlockSize, ByteRange, Code, Digest, Layout, block_digest};
 use rayon::slice::ParallelSliceMut;
 use std::ops::ControlFlow;
@@ -75,27 +74,22 @@ impl SeedIndex {
         Ok(Self { seeds: seeds.iter().cloned().zip(layouts).collect(), map, count })
     }
 
-    /// A block of `length_bytes` with this digest, read and hashed now; `None` where no seed holds it (any more).
-    pub fn find(&self, digest: Digest, length_bytes: usize) -> Option<Bytes> {
+    /// Fills `block` with the bytes of this digest, read and hashed now; false where no seed holds them (any more), and
+    /// then `block` may hold anything.
+    pub fn find(&self, digest: Digest, block: &mut [u8]) -> bool {
         let entries = &self.map.as_slice().as_chunks::<{ size_of::<Entry>() }>().0[..self.count];
         let key = &digest.0[..KEY_BYTES];
         let first = entries.partition_point(|entry| &entry[..KEY_BYTES] < key);
         let candidates = entries[first..].iter().take_while(|entry| &entry[..KEY_BYTES] == key);
-        candidates.take(CANDIDATES_MAX).find_map(|entry| self.read(entry, digest, length_bytes))
+        candidates.take(CANDIDATES_MAX).any(|entry| self.read(entry, block) && block_digest(block) == digest)
     }
 
     /// A seed that fails to read is a miss: it may not stop a pass that can do without.
-    fn read(&self, entry: &Entry, digest: Digest, length_bytes: usize) -> Option<Bytes> {
+    fn read(&self, entry: &Entry, block: &mut [u8]) -> bool {
         let place = u64::from_be_bytes(*entry.last_chunk().expect("an entry holds a place"));
-        let (seed, layout) = self.seeds.get((place >> 48) as usize)?;
+        let Some((seed, layout)) = self.seeds.get((place >> 48) as usize) else { return false };
         let start = (place & ((1 << 48) - 1)) * layout.block_size().bytes();
-        let end = start + length_bytes as u64;
-        if end > layout.length_bytes() {
-            return None;
-        }
-        let mut buffer = AlignedBuffer::new(length_bytes);
-        seed.read_at(start, &mut buffer).ok()?;
-        (block_digest(&buffer) == digest).then(|| buffer.into_bytes())
+        start + block.len() as u64 <= layout.length_bytes() && seed.read_at(start, block).is_ok()
     }
 }
 

@@ -1,5 +1,8 @@
 //! Disks as local block devices: raw files, block devices, VHD, VHDX and VMDK, all behind one trait.
 
+mod check;
+mod check_create;
+mod check_grow;
 mod device;
 mod image;
 mod open;
@@ -9,6 +12,8 @@ pub mod vhd;
 pub mod vhdx;
 pub mod vmdk;
 
+pub use check::{Checked, check};
+pub use check_create::{check_create, check_new_file};
 pub use device::DeviceImage;
 pub use failback_blockio::Access;
 pub use failback_format::vmdk::descriptor::AdapterType;

@@ -3,6 +3,7 @@
 //! **Invariant**: the format is what the prefix or the extension says; the content of a container must agree with it,
 //! and a raw disk's content is never asked.
 
+use crate::check_create::{not_made, refuse_device_folder};
 use crate::device::DeviceImage;
 use crate::raw::RawImage;
 use crate::{CreateOptions, FormatName, Image, ImageIdentity, ImageSpec, vhd, vhdx, vmdk};
@@ -34,17 +35,16 @@ pub fn open(spec: &ImageSpec, access: Access) -> Result<Arc<dyn Image>, DiskErro
 /// Creates an image that does not exist yet; nothing stays behind where that fails.
 pub fn create(spec: &ImageSpec, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
     let path = spec.path.as_path();
-    let refuse = |code, reason: &str| Err(DiskError::new(code, Operation::Create, path, reason));
+    refuse_device_folder(path)?;
     if exists(spec)? {
-        return refuse(Code::ImageExists, "something of that name is there");
+        let reason = "something of that name is there";
+        return Err(DiskError::new(Code::ImageExists, Operation::Create, path, reason));
     }
     match spec.format_by_name() {
         Some(FormatName::Raw) => Ok(Arc::new(RawImage::create(path, options)?)),
         Some(FormatName::Vmdk) => vmdk::create(path, options),
         Some(FormatName::Vhd) => vhd::create(path, options),
-        Some(FormatName::Device) => refuse(Code::CreateFailed, "block devices are attached, not created"),
-        Some(format) => refuse(Code::ImageUnsupported, &format!("{} cannot be created", format.prefix())),
-        None => refuse(Code::ImageFormatUnknown, "its name has no known extension"),
+        other => Err(not_made(path, other)),
     }
 }
 

@@ -31,9 +31,7 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
 /// Creates a fixed VHD; nothing stays behind where that fails.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
     let length_bytes = options.length_bytes;
-    require_vhd_length(path, Operation::Create, length_bytes)?;
-    let footer = VhdFooter::new_fixed(length_bytes, unique_id(path, options)?, seconds_since_2000());
-    let footer = footer.map_err(|error| damaged(path, Operation::Create, length_bytes, error))?;
+    let footer = new_footer(path, options)?;
     let mut files = NewFiles::new();
     let device: Arc<dyn Device> = Arc::new(files.create(path, length_bytes + FOOTER_BYTES)?);
     provision(device.as_ref(), ByteRange::new(0, length_bytes), options.provisioning())?;
@@ -41,6 +39,13 @@ pub fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, Di
     device.sync()?;
     files.keep()?;
     Ok(Arc::new(FixedVhd::new(device, footer, length_bytes, options.provisioning())))
+}
+
+/// The footer of a new fixed VHD, or why there can be none like this.
+pub(crate) fn new_footer(path: &Path, options: &CreateOptions) -> Result<VhdFooter, DiskError> {
+    require_vhd_length(path, Operation::Create, options.length_bytes)?;
+    VhdFooter::new_fixed(options.length_bytes, unique_id(path, options)?, seconds_since_2000())
+        .map_err(|error| damaged(path, Operation::Create, options.length_bytes, error))
 }
 
 /// The disk that these bytes hold, whatever carries them.

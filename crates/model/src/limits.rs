@@ -1,6 +1,8 @@
 //! Every bound of the product, with the relations between bounds checked when it is compiled.
 //!
-//! The last word of a name is its unit.
+//! The last word of a name is its unit; a `Duration` carries its own.
+
+use std::time::Duration;
 
 /// A page: the unit of refinement.
 pub const PAGE_BYTES: u64 = 4096;
@@ -31,8 +33,6 @@ pub const PACK_MAX_BYTES: usize = 1 << 20;
 pub const BATCH_MAX_BLOCKS: usize = 1024;
 /// Most page digests in one page reply.
 pub const PAGE_REPLY_MAX_PAGES: usize = 16 << 10;
-/// Most bytes of pages that one job of the sending end can pack: the blocks of one page reply.
-pub const JOB_MAX_BYTES: u64 = PAGE_REPLY_MAX_PAGES as u64 * PAGE_BYTES;
 
 /// Bytes of data on their way from the source's medium to the target's, for one disk.
 pub const WINDOW_DEFAULT_BYTES: u64 = 64 << 20;
@@ -42,8 +42,12 @@ pub const DIGEST_WINDOW_BLOCKS: u64 = 64 << 10;
 pub const REFINE_WINDOW_BLOCKS: usize = 1024;
 /// Blocks with an open reference.
 pub const REFERENCE_WINDOW_BLOCKS: usize = 4096;
+/// Most bytes of blocks that one message offers, but for a single block: what is found goes on to be written at once.
+pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 /// A commit group closes when it holds this much.
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
+/// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
+pub const DISK_MARK_MAX_BYTES: usize = 64;
 /// Data messages and zero messages without acknowledgement.
 pub const UNACKNOWLEDGED_MAX_MESSAGES: usize = 64 << 10;
 /// Blocks that one pass may list as unrepairable before it stops listing.
@@ -63,6 +67,8 @@ pub const STRAY_GRAINS_MAX: usize = 1 << 20;
 pub const IMAGE_FAULTS_MAX: usize = 64;
 /// Inflated grains of a streamOptimized VMDK kept for the next read.
 pub const INFLATED_GRAINS_MAX: usize = 16;
+/// Grain of a streamOptimized VMDK that is written.
+pub const STREAM_GRAIN_BYTES: u64 = 64 << 10;
 /// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out.
 pub const STREAM_WINDOW_BYTES: u64 = 96 << 20;
 /// Grains held by a streamOptimized VMDK's writer before a write has to wait.
@@ -71,6 +77,8 @@ pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
 pub const DROP_BEHIND_BYTES: u64 = 256 << 20;
+/// Memory of one end for reading blocks that differ a second time.
+pub const REREAD_POOL_MAX_BYTES: usize = 16 << 20;
 /// Threads that may be asked for.
 pub const THREADS_MAX: usize = 64;
 
@@ -95,10 +103,220 @@ const _: () = {
     assert!(GRAIN_MIN_BYTES.is_power_of_two() && GRAIN_MAX_BYTES.is_power_of_two());
     assert!(
         STREAM_WINDOW_BYTES >= WINDOW_DEFAULT_BYTES + (16 << 20),
-        "a block as late as a window is still in time"
+        "keeping the reach of a new target costs nothing where little is late"
     );
     assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
-    assert!(JOB_MAX_BYTES >= PACK_MAX_BYTES as u64, "a job fills a pack");
+    assert!(OFFER_MAX_BYTES >= BLOCK_MAX_BYTES, "any block can be offered");
+    assert!(
+        OFFER_MAX_BYTES / BLOCK_MIN_BYTES <= BATCH_MAX_BLOCKS as u64,
+        "what one message may offer fits its list"
+    );
+    assert!(REREAD_POOL_MAX_BYTES >= 4 * PACK_MAX_BYTES, "readers can work side by side");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");
+};
+
+/// Most bytes of an id of a machine, a disk or a job.
+pub const IDENTITY_MAX_BYTES: usize = 64;
+/// Most bytes of an error's code or words on the wire.
+pub const ERROR_TEXT_MAX_BYTES: usize = 4096;
+/// Largest frame while a connection is set up, header included: nothing larger is read from a peer that is not yet known.
+pub const SETUP_FRAME_MAX_BYTES: usize = 16 << 10;
+/// Data connections of a session when none are chosen.
+pub const DATA_CONNECTIONS_DEFAULT: usize = 4;
+/// Most data connections of a session.
+pub const DATA_CONNECTIONS_MAX: usize = 32;
+/// Bytes that a peer may make us hold before its connection is known.
+pub const UNKNOWN_PEER_MAX_BYTES: usize = 64 << 10;
+/// Most that the ends' clocks may differ.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+/// Silence after which a ping asks whether the peer is there.
+pub const PING_IDLE: Duration = Duration::from_secs(10);
+/// Silence after which a peer is gone.
+pub const IDLE_MAX: Duration = Duration::from_secs(45);
+/// Time for each step of setting a connection up: TLS, the first frame, its answer.
+pub const SETUP_MAX: Duration = Duration::from_secs(10);
+/// Time for the answer to a request to open a session: the target may have to end an older session first.
+pub const WELCOME_MAX: Duration = Duration::from_secs(45);
+/// Time for the peer's goodbye after ours.
+pub const GOODBYE_MAX: Duration = Duration::from_secs(10);
+/// Blocks of one pass that the target did not take and that are sent again, whole, before the pass gives up.
+pub const RESENT_MAX_BLOCKS: usize = BATCH_MAX_BLOCKS * CHUNK_BLOCKS as usize;
+/// A commit group closes at this age.
+pub const GROUP_MAX_AGE: Duration = Duration::from_secs(2);
+
+const _: () = {
+    assert!(
+        3 * IDENTITY_MAX_BYTES + 256 <= SETUP_FRAME_MAX_BYTES,
+        "a request to open a session fits its frame"
+    );
+    assert!(2 * ERROR_TEXT_MAX_BYTES + 64 <= SETUP_FRAME_MAX_BYTES, "so does a refusal");
+    assert!(
+        SETUP_FRAME_MAX_BYTES * 2 <= UNKNOWN_PEER_MAX_BYTES,
+        "a frame and what the TLS layer holds of it"
+    );
+    assert!(DATA_CONNECTIONS_DEFAULT >= 1 && DATA_CONNECTIONS_DEFAULT <= DATA_CONNECTIONS_MAX);
+    assert!(PING_IDLE.as_secs() * 4 <= IDLE_MAX.as_secs(), "three lost answers are not yet the end");
+    assert!(SETUP_MAX.as_secs() <= WELCOME_MAX.as_secs());
+    assert!(GROUP_MAX_AGE.as_secs() < PING_IDLE.as_secs(), "acknowledgements come before pings");
+};
+
+/// Most blocks of a disk.
+pub const DISK_MAX_BLOCKS: u64 = DISK_MAX_BYTES / BLOCK_MIN_BYTES;
+/// A segment of a journal closes at this length.
+pub const JOURNAL_SEGMENT_MAX_BYTES: u64 = 64 << 20;
+/// Longest record of a journal, header and padding included.
+pub const JOURNAL_RECORD_MAX_BYTES: usize = 2 << 20;
+/// Most digests written into one record.
+pub const JOURNAL_RECORD_MAX_DIGESTS: usize = 16 << 10;
+/// Most ranges written into one record.
+pub const JOURNAL_RECORD_MAX_RANGES: usize = 16 << 10;
+/// Most disks of one machine.
+pub const JOURNAL_DISKS_MAX: usize = 256;
+/// Most trusted ranges of all disks that one checkpoint keeps: above it the shortest are scanned again.
+pub const JOURNAL_TRUSTED_RANGES_MAX: usize = 1 << 20;
+/// Bytes of a disk whose intent is logged ahead of the block that needs it.
+pub const JOURNAL_AHEAD_BYTES: u64 = 64 << 20;
+/// Runs of so many bytes that are announced at once: what is scanned again after a crash, besides the open groups.
+pub const JOURNAL_AHEAD_WINDOWS: usize = 2;
+/// Bytes of a journal read at once while it is recovered.
+pub const JOURNAL_READ_BYTES: usize = 1 << 20;
+
+const _: () = {
+    assert!(DISK_MAX_BLOCKS <= 1 << 32, "a block's index fits 32 bits");
+    assert!(40 * JOURNAL_RECORD_MAX_DIGESTS + 64 <= JOURNAL_RECORD_MAX_BYTES, "digests fit one record");
+    assert!(
+        40 * JOURNAL_RECORD_MAX_DIGESTS + 16 * JOURNAL_RECORD_MAX_RANGES + 64 <= JOURNAL_RECORD_MAX_BYTES,
+        "and ranges beside them"
+    );
+    assert!(
+        BLOCK_MAX_BYTES as usize + 4096 <= JOURNAL_RECORD_MAX_BYTES,
+        "the old bytes of a block fit one record"
+    );
+    assert!(
+        16 * JOURNAL_TRUSTED_RANGES_MAX as u64 + 512 * JOURNAL_DISKS_MAX as u64
+            <= JOURNAL_SEGMENT_MAX_BYTES / 2,
+        "a checkpoint leaves room in its segment"
+    );
+    assert!(JOURNAL_AHEAD_BYTES >= BLOCK_MAX_BYTES && JOURNAL_AHEAD_WINDOWS >= 1);
+    assert!(JOURNAL_SEGMENT_MAX_BYTES + JOURNAL_RECORD_MAX_BYTES as u64 <= u32::MAX as u64);
+};
+
+/// Connections of a listener that are known: control and data, of all sessions.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Connections of a listener that are not yet known: above this the oldest of them is dropped.
+pub const UNKNOWN_CONNECTIONS_MAX: usize = 64;
+/// Connections that wait in the kernel to be accepted.
+pub const ACCEPT_BACKLOG: u32 = 1024;
+/// Piece in which the socket of an unknown peer is read.
+pub const UNKNOWN_READ_BYTES: usize = 16 << 10;
+/// Piece in which a socket is read.
+pub const SOCKET_READ_BYTES: usize = 64 << 10;
+/// Piece in which the head of frames is read.
+pub const FRAME_READ_BYTES: usize = 16 << 10;
+/// Frames that one connection takes from the queue at once.
+pub const WRITE_BATCH_BYTES: u64 = 256 << 10;
+/// The same under a throttle, at least.
+pub const WRITE_BATCH_MIN_BYTES: u64 = 16 << 10;
+/// Plain bytes that the TLS layer holds encrypted until the socket takes them.
+pub const TLS_BUFFER_BYTES: usize = 256 << 10;
+/// Bulk frames of a link that came and are still in use, beyond the session's window.
+pub const INPUT_SLACK_BYTES: usize = 32 << 20;
+/// Frames of control of a link that came and are still in use.
+pub const CONTROL_INPUT_MAX_BYTES: usize = 16 << 20;
+/// A frame that has begun brings at least this within [`IDLE_MAX`], until it is complete.
+pub const FRAME_PROGRESS_MIN_BYTES: usize = 4 << 10;
+/// Time between two of the kernel's questions to a silent peer.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The kernel's questions to a silent peer before it gives up.
+pub const KEEPALIVE_PROBES: u32 = 3;
+/// Largest buffer of a socket that is asked for.
+pub const SOCKET_BUFFER_MAX_BYTES: usize = 64 << 20;
+/// Most entries of a bandwidth schedule.
+pub const SCHEDULE_ENTRIES_MAX: usize = 32;
+/// How often the schedule is looked at.
+pub const RATE_CHECK: Duration = Duration::from_secs(1);
+/// What a throttle saves up while nothing is sent.
+pub const THROTTLE_BURST: Duration = Duration::from_millis(100);
+/// How often a link looks at its clock.
+pub const LINK_TICK: Duration = Duration::from_secs(1);
+/// Largest file of certificates, keys or revocation lists.
+pub const TLS_FILE_MAX_BYTES: u64 = 4 << 20;
+/// Certificates that one authority issues.
+pub const PKI_CERTIFICATES_MAX: usize = 16 << 10;
+/// Names and addresses in one certificate beside its identity.
+pub const PKI_NAMES_MAX: usize = 32;
+/// Largest file of a certificate authority.
+pub const PKI_FILE_MAX_BYTES: u64 = 256 << 20;
+/// Validity of a certificate authority when none is chosen.
+pub const AUTHORITY_VALIDITY_DEFAULT_DAYS: u32 = 3650;
+/// Validity of a certificate when none is chosen.
+pub const CERTIFICATE_VALIDITY_DEFAULT_DAYS: u32 = 730;
+
+const _: () = {
+    assert!(
+        UNKNOWN_READ_BYTES + 2 * SETUP_FRAME_MAX_BYTES <= UNKNOWN_PEER_MAX_BYTES,
+        "with a frame of setting up"
+    );
+    assert!(CONNECTIONS_MAX > 4 * (1 + DATA_CONNECTIONS_MAX), "several sessions fit, however wide");
+    assert!(CONTROL_INPUT_MAX_BYTES >= 4 * FRAME_MAX_BYTES && INPUT_SLACK_BYTES >= 4 * FRAME_MAX_BYTES);
+    assert!(FRAME_READ_BYTES <= SETUP_FRAME_MAX_BYTES && WRITE_BATCH_MIN_BYTES <= WRITE_BATCH_BYTES);
+    assert!(
+        PKI_CERTIFICATES_MAX as u64 * 40 <= TLS_FILE_MAX_BYTES,
+        "a list that revokes everything can be read"
+    );
+    assert!(PKI_CERTIFICATES_MAX as u64 * (PKI_NAMES_MAX as u64 * 300 + 512) <= PKI_FILE_MAX_BYTES);
+    assert!(AUTHORITY_VALIDITY_DEFAULT_DAYS > CERTIFICATE_VALIDITY_DEFAULT_DAYS);
+};
+
+/// Largest configuration file.
+pub const CONFIG_MAX_BYTES: u64 = 4 << 20;
+/// Largest file of a daemon's own state, journals aside.
+pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
+/// Machines that one daemon knows.
+pub const MACHINES_MAX: usize = 1024;
+/// Disks of one machine.
+pub const DISKS_PER_MACHINE_MAX: usize = 64;
+/// Longest request or reply on the control socket, its newline included.
+pub const CONTROL_LINE_MAX_BYTES: usize = 256 << 10;
+/// Control connections at once.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+/// Time for a request to arrive once it has begun, and for a reply to be taken.
+pub const CONTROL_LINE_MAX: Duration = Duration::from_secs(10);
+/// Silence after which a control connection that waits for requests is closed.
+pub const CONTROL_IDLE_MAX: Duration = Duration::from_secs(300);
+/// Jobs whose outcome a daemon remembers.
+pub const JOBS_KEPT: usize = 1024;
+/// Events kept for a subscriber that comes later, or lags behind.
+pub const EVENTS_KEPT: usize = 1024;
+/// Connections of the admin port at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// Largest head of a request to the admin port.
+pub const ADMIN_HEAD_MAX_BYTES: usize = 8 << 10;
+/// Time for a request to the admin port, head and answer.
+pub const ADMIN_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// The share of the memory budget that every running disk has at least.
+pub const BUDGET_UNIT_BYTES: u64 = 8 << 20;
+/// Memory budget of a daemon when none is chosen: contents under way, all disks together.
+pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
+/// First wait before a connection is tried again.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait before a connection is tried again.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Time for passes to close their commit groups when a daemon stops.
+pub const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Connections of all peers when no bound is chosen.
+pub const CONNECTIONS_DEFAULT: u32 = 256;
+/// Most connections that may be allowed.
+pub const CONNECTIONS_CONFIGURED_MAX: u32 = 16 << 10;
+/// Connections that have not proven who they are, when no bound is chosen.
+pub const HANDSHAKES_DEFAULT: u32 = 32;
+
+const _: () = {
+    assert!(CONTROL_LINE_MAX_BYTES * JOBS_KEPT <= STATE_FILE_MAX_BYTES as usize * 4, "jobs are small");
+    assert!(BUDGET_UNIT_BYTES >= 4 * PACK_MAX_BYTES as u64, "a unit keeps a pipeline full");
+    assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
+    assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
+    assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT && CONNECTIONS_DEFAULT <= CONNECTIONS_CONFIGURED_MAX);
+    assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
 };

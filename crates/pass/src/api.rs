@@ -2,7 +2,7 @@
 
 use failback_blockio::{DiskError, UnitSource};
 use failback_image::Image;
-use failback_model::limits::WINDOW_DEFAULT_BYTES;
+use failback_model::limits::{PACK_MAX_BYTES, REREAD_POOL_MAX_BYTES, THREADS_MAX, WINDOW_DEFAULT_BYTES};
 use failback_model::{BlockSize, Code, Digest, Finding, Severity};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,6 +53,18 @@ pub struct PassOptions {
     pub window_bytes: u64,
     /// Disks whose blocks the target may copy instead of receiving them.
     pub seeds: Vec<Arc<dyn UnitSource>>,
+}
+
+impl PassOptions {
+    /// Reader threads, within what is possible.
+    pub(crate) fn reader_threads(&self) -> usize {
+        self.threads.clamp(1, THREADS_MAX)
+    }
+
+    /// Memory for reading blocks that differ a second time, at one end.
+    pub(crate) fn reread_pool_bytes(&self) -> usize {
+        (self.reader_threads() * 4 * PACK_MAX_BYTES).min(REREAD_POOL_MAX_BYTES)
+    }
 }
 
 impl Default for PassOptions {

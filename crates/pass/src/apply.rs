@@ -1,14 +1,14 @@
 //! Jobs of the receiving end. Reader threads read and hash the target, rayon unpacks and verifies, writer threads write,
 //! one thread commits.
 
-use crate::api::{Cancel, Progress, Stage};
+use crate::api::{Progress, Stage};
 use crate::blocks::BlockBuffer;
-use crate::pipe::PanicGuard;
+use crate::guarded::{PanicGuard, spawn_guarded};
 use crate::receiving::{Answer, ReceivingEnd};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_blockio::{BufferPool, DiskError, UnitSource};
 use failback_engine::{Unpacked, Write, old_pages_of, read_digests, unpack};
-use failback_model::limits::PACK_MAX_BYTES;
+use failback_model::limits::{OFFER_MAX_BYTES, PACK_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, ByteRange, ChunkIndex, Digest, PageDigest};
 use failback_wire::{Data, Offer};
 use std::collections::{HashMap, HashSet};
@@ -32,6 +32,15 @@ pub(crate) struct Applied {
     pub(crate) written_bytes: u64,
 }
 
+impl Applied {
+    /// The blocks that change, as runs.
+    fn blocks(&self) -> Vec<BlockRange> {
+        let digests = self.digests.chunk_by(|(a, _), (b, _)| a.0 + 1 == b.0);
+        let runs = digests.map(|run| BlockRange::new(run[0].0.0, run[0].0.0 + run.len() as u64));
+        runs.chain(self.zeroed.iter().copied()).collect()
+    }
+}
+
 /// A data message on its way through the CPU.
 struct Parcel {
     data: Data,
@@ -51,6 +60,8 @@ struct WriteJob {
     applied: Applied,
     writes: Vec<Write>,
     zeros: Vec<ByteRange>,
+    /// How much of the writes came from seeds.
+    seed_bytes: u64,
 }
 
 enum FlushJob {
@@ -71,6 +82,7 @@ struct Stages {
     layout: failback_model::Layout,
     block_batch: usize,
     writes: Sender<WriteJob>,
+    answers: Sender<Result<Answer, DiskError>>,
     progress: Arc<Progress>,
 }
 
@@ -85,15 +97,21 @@ impl Applier {
         let (writes, write_jobs) = unbounded();
         let (flushes, flush_jobs) = unbounded();
         let block_batch = PACK_MAX_BYTES / end.layout.block_size().bytes() as usize;
-        let stage = Stages { layout: end.layout, block_batch, writes, progress: Arc::clone(&end.progress) };
-        let pool = BufferPool::new(end.options.threads * 4 * PACK_MAX_BYTES);
+        let stage = Stages {
+            layout: end.layout,
+            block_batch,
+            writes,
+            answers: answers.clone(),
+            progress: Arc::clone(&end.progress),
+        };
+        let pool = BufferPool::new(end.options.reread_pool_bytes());
         let spawn = |name: String, body: Box<dyn FnOnce() + Send + 'scope>| {
             std::thread::Builder::new()
                 .name(name)
                 .spawn_scoped(scope, body)
                 .expect("a thread can be started");
         };
-        for number in 0..end.options.threads {
+        for number in 0..end.options.reader_threads() {
             let reader = Reader { end, pool: pool.clone(), answers: answers.clone(), stage: stage.clone() };
             let jobs = read_jobs.clone();
             spawn(format!("target-{number}"), Box::new(move || reader.run(&jobs)));
@@ -132,7 +150,7 @@ impl Applier {
     pub(crate) fn zero(&self, sequence: u64, ranges: Vec<BlockRange>) {
         let zeros = ranges.iter().map(|&range| self.stage.layout.bytes_of(range)).collect();
         let applied = Applied { sequence, zeroed: ranges, ..Applied::default() };
-        start(&self.stage.writes, WriteJob { applied, writes: Vec::new(), zeros });
+        start(&self.stage.writes, WriteJob { applied, writes: Vec::new(), zeros, seed_bytes: 0 });
     }
 
     /// Looks blocks up in the seeds and writes those found.
@@ -164,11 +182,12 @@ fn start<T>(jobs: &Sender<T>, job: T) {
 impl Stages {
     /// Hands a parcel to rayon, and what becomes of it to the writers.
     fn unpack(self, parcel: Parcel) {
-        rayon::spawn(move || {
+        spawn_guarded(self.answers.clone(), move || {
             let started = Instant::now();
             let job = self.open(parcel);
             self.progress.times.add(Stage::Unpack, started.elapsed());
             start(&self.writes, job);
+            None
         });
     }
 
@@ -184,6 +203,7 @@ impl Stages {
             applied: Applied { sequence: data.sequence, digests, missing: failed, ..Applied::default() },
             writes,
             zeros,
+            seed_bytes: 0,
         }
     }
 }
@@ -202,7 +222,10 @@ impl Reader<'_> {
             let outcome = match job {
                 ReadJob::Pages(blocks) => self.hash_pages(blocks).map(Some),
                 ReadJob::Chunk(chunk) => self.read_chunk(chunk).map(Some),
-                ReadJob::Reference { sequence, offers } => self.reference(sequence, &offers).map(|()| None),
+                ReadJob::Reference { sequence, offers } => {
+                    self.reference(sequence, &offers);
+                    Ok(None)
+                }
                 ReadJob::OldPages(parcel) => self.complete(parcel).map(|()| None),
             };
             if let Some(answer) = outcome.transpose() {
@@ -241,31 +264,52 @@ impl Reader<'_> {
     fn complete(&self, mut parcel: Parcel) -> Result<(), DiskError> {
         let lacking = parcel.data.patches.iter().map(|patch| patch.block);
         let lacking: Vec<_> = lacking.filter(|block| !parcel.known.contains_key(block)).collect();
-        let buffer = self.read(lacking)?;
-        parcel.known.extend(buffer.iter().map(|(block, bytes)| (block, old_pages_of(bytes))));
+        for part in lacking.chunks(self.stage.block_batch) {
+            let buffer = self.read(part.to_vec())?;
+            parcel.known.extend(buffer.iter().map(|(block, bytes)| (block, old_pages_of(bytes))));
+        }
         self.stage.clone().unpack(parcel);
         Ok(())
     }
 
     /// Copies offered blocks from seeds. The bytes written are the very bytes that were hashed, so a seed that changes
-    /// meanwhile costs a miss, never a wrong block.
-    fn reference(&self, sequence: u64, offers: &[Offer]) -> Result<(), DiskError> {
+    /// meanwhile costs a miss, never a wrong block. Those found lie one behind the other, so that neighbours are written
+    /// in one call.
+    fn reference(&self, sequence: u64, offers: &[Offer]) {
+        let started = Instant::now();
+        let layout = self.stage.layout;
         let mut applied = Applied { sequence, ..Applied::default() };
-        let mut writes = Vec::new();
+        let length: u64 = offers.iter().map(|offer| layout.block_bytes(offer.block).length_bytes()).sum();
+        let mut buffer = self.pool.acquire(length.max(OFFER_MAX_BYTES) as usize);
+        buffer.set_length(length as usize);
+        let mut found: Vec<ByteRange> = Vec::new();
+        let mut at = 0;
         for offer in offers {
-            let bytes = self.stage.layout.block_bytes(offer.block);
-            let length = bytes.length_bytes() as usize;
-            match self.end.seeds.as_ref().and_then(|seeds| seeds.find(offer.digest, length)) {
-                Some(found) => {
-                    Progress::add(&self.stage.progress.seed_bytes, found.len() as u64);
-                    writes.push(Write { offset_bytes: bytes.start(), bytes: found });
-                    applied.digests.push((offer.block, offer.digest));
+            let bytes = layout.block_bytes(offer.block);
+            let end = at + bytes.length_bytes() as usize;
+            let seeds = self.end.seeds.as_ref();
+            if !seeds.is_some_and(|seeds| seeds.find(offer.digest, &mut buffer[at..end])) {
+                applied.missing.push(offer.block);
+                continue;
+            }
+            at = end;
+            applied.digests.push((offer.block, offer.digest));
+            match found.last_mut() {
+                Some(last) if last.end() == bytes.start() => {
+                    *last = ByteRange::new(last.start(), bytes.end())
                 }
-                None => applied.missing.push(offer.block),
+                _ => found.push(bytes),
             }
         }
-        start(&self.stage.writes, WriteJob { applied, writes, zeros: Vec::new() });
-        Ok(())
+        buffer.set_length(at);
+        let mut rest = buffer.into_bytes();
+        let writes = found.into_iter().map(|range| Write {
+            offset_bytes: range.start(),
+            bytes: rest.split_to(range.length_bytes() as usize),
+        });
+        let job = WriteJob { applied, writes: writes.collect(), zeros: Vec::new(), seed_bytes: at as u64 };
+        self.stage.progress.times.add(Stage::Refine, started.elapsed());
+        start(&self.stage.writes, job);
     }
 }
 
@@ -276,16 +320,14 @@ fn run_writer(
 ) {
     let _guard = PanicGuard(answers);
     for job in jobs {
-        // What a cancelled pass has queued is left to the next run.
-        if !Cancel::is_cancelled(&end.cancel) {
-            start(answers, write(end, job).map(Answer::Applied));
-        }
+        start(answers, write(end, job).map(Answer::Applied));
     }
 }
 
 fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
     let started = Instant::now();
-    let WriteJob { mut applied, writes, zeros } = job;
+    let WriteJob { mut applied, writes, zeros, seed_bytes } = job;
+    end.sink.begin(&applied.blocks())?;
     for write in &writes {
         end.sink.write(write.offset_bytes, &write.bytes)?;
         applied.written_bytes += write.bytes.len() as u64;
@@ -295,7 +337,9 @@ fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
         Progress::add(&end.progress.zero_bytes, range.length_bytes());
         applied.written_bytes += range.length_bytes();
     }
+    end.sink.applied(&applied.digests, &applied.zeroed)?;
     Progress::add(&end.progress.bytes_written, applied.written_bytes);
+    Progress::add(&end.progress.seed_bytes, seed_bytes);
     end.progress.times.add(Stage::Write, started.elapsed());
     Ok(applied)
 }
@@ -312,7 +356,12 @@ fn run_flusher(
         end.progress.times.add(Stage::Flush, started.elapsed());
         let answer = match job {
             FlushJob::Commit => committed.map(|()| Answer::Committed),
-            FlushJob::Prove { verify } => committed.and_then(|()| end.prove(verify)).map(Answer::Proven),
+            FlushJob::Prove { verify: false } => committed.map(|()| Answer::Proven(None)),
+            FlushJob::Prove { verify: true } => match committed.and_then(|()| end.prove()) {
+                Ok(Some(manifest)) => Ok(Answer::Proven(Some(manifest))),
+                Ok(None) => Ok(Answer::Unproven),
+                Err(error) => Err(error),
+            },
         };
         start(answers, answer);
     }

@@ -10,8 +10,8 @@ use std::ops::Range;
 /// One unit, and how many of its blocks are still to ship.
 struct Unit {
     kept: KeptBytes,
-    digests: Vec<Digest>,
-    open_blocks: usize,
+    /// Of blocks that are still to ship; `None`: taken, or zero.
+    digests: Vec<Option<Digest>>,
 }
 
 /// Units by their first block.
@@ -29,21 +29,20 @@ impl Kept {
     pub(crate) fn insert(&mut self, kept: KeptBytes, run_start: BlockIndex, run_digests: &[Digest]) {
         let size = self.layout.block_size().bytes() as usize;
         let start = (kept.first.0 - run_start.0) as usize;
-        let digests = run_digests[start..start + kept.bytes.len().div_ceil(size)].to_vec();
-        let open_blocks = digests.iter().filter(|digest| !digest.is_zero()).count();
-        self.units.insert(kept.first.0, Unit { kept, digests, open_blocks });
+        let digests = run_digests[start..start + kept.bytes.len().div_ceil(size)].iter();
+        let digests = digests.map(|digest| (!digest.is_zero()).then_some(*digest)).collect();
+        self.units.insert(kept.first.0, Unit { kept, digests });
     }
 
-    /// A block and its digest, once; `None` where it was not kept.
+    /// A block and its digest, once; `None` where it was not kept: a block that ships again is read again.
     pub(crate) fn take(&mut self, block: BlockIndex) -> Option<KeptBlock> {
         let (&first, unit) = self.units.range_mut(..=block.0).next_back()?;
         let position = (block.0 - first) as usize;
-        let digest = *unit.digests.get(position)?;
+        let digest = unit.digests.get_mut(position)?.take()?;
         let start = position * self.layout.block_size().bytes() as usize;
         let end = start + self.layout.block_bytes(block).length_bytes() as usize;
         let unit_bytes = unit.kept.bytes.clone();
-        unit.open_blocks = unit.open_blocks.saturating_sub(1);
-        if unit.open_blocks == 0 {
+        if unit.digests.iter().all(Option::is_none) {
             self.units.remove(&first);
         }
         Some(KeptBlock { block, digest, unit: unit_bytes, range: start..end })

@@ -1,14 +1,17 @@
 //! Drives one pass: joins images, engine and session machines with threads, channels and byte budgets.
 //!
-//! `run` starts the two ends (`sending`, `receiving`) on an in-memory pipe. Each end is one loop that owns its machine;
+//! `run` starts the two ends (`sending`, `receiving`) on a pair of links within this process; daemons run one end each on a link of their own. Each end is one loop that owns its machine;
 //! `ship` and `apply` are the threads that work for them.
 
 mod api;
 mod apply;
 mod blocks;
+mod facts;
+mod guarded;
 mod image_sink;
 mod kept;
-mod pipe;
+mod level;
+mod link;
 mod plan;
 mod prove;
 mod receiving;
@@ -21,5 +24,10 @@ pub use api::{
     Cancel, Compression, Outcome, PassError, PassOptions, Plan, Progress, Refinement, Stage, StageTimes,
     Target,
 };
+pub use facts::{content_end_bytes, disk_mark};
+pub use guarded::guarded_end;
+pub use link::Link;
 pub use plan::plan;
-pub use run::{hash, run};
+pub use receiving::{ReceivingEnd, Sealed};
+pub use run::{hash, index_seeds, run};
+pub use sending::SendingEnd;

@@ -5,31 +5,50 @@
 
 use crate::api::{Cancel, PassError, PassOptions, Progress, Stage};
 use crate::apply::{Applied, Applier};
-use crate::pipe::{PipeEnd, decode};
+use crate::link::{Link, decode};
 use crate::sending::{SCAN_QUEUE_RUNS, TICK, deliver_to};
 use crossbeam_channel::{Receiver, bounded, never, select, unbounded};
 use failback_blockio::DiskError;
 use failback_engine::manifest::Manifest;
 use failback_engine::seed::SeedIndex;
-use failback_engine::{DigestRun, DigestSource, NewDisk, Scan, ScanEnd, Sink};
-use failback_image::Image;
-use failback_model::{BlockIndex, ChunkIndex, Digest, Layout, PageDigest, TruncatedDigest};
+use failback_engine::{DigestRun, DigestSource, Known, NewDisk, PartlyTrusted, Scan, ScanEnd, Sink};
+use failback_image::{Image, ImageFormat};
+use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout, PageDigest, TruncatedDigest};
 use failback_session::{Receiver as Session, ReceiverOptions, ReceiverWork};
-use failback_wire::BlockPatch;
+use failback_wire::{BlockPatch, Frame};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// What the receiving end needs.
-pub(crate) struct ReceivingEnd<'a> {
-    pub(crate) image: Arc<dyn Image>,
-    pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) layout: Layout,
-    pub(crate) is_new: bool,
-    pub(crate) seeds: Option<Arc<SeedIndex>>,
-    pub(crate) options: &'a PassOptions,
-    pub(crate) progress: Arc<Progress>,
-    pub(crate) cancel: Cancel,
+pub struct ReceivingEnd<'a> {
+    /// The target's disk.
+    pub image: Arc<dyn Image>,
+    /// How it is written.
+    pub sink: Arc<dyn Sink>,
+    /// The pass's disk: the source's length, even where the target is longer.
+    pub layout: Layout,
+    /// The target was just created and reads as zero.
+    pub is_new: bool,
+    /// Where blocks may be copied from.
+    pub seeds: Option<Arc<SeedIndex>>,
+    /// Threads and window; the rest is the sending end's.
+    pub options: &'a PassOptions,
+    /// Counts what happens.
+    pub progress: Arc<Progress>,
+    /// Stops the pass.
+    pub cancel: Cancel,
+}
+
+/// A pass that ended: the target is durably the state with this root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Root of both ends.
+    pub root: Digest,
+    /// The target's generation; 1 where it keeps none.
+    pub generation: u64,
 }
 
 /// What threads answer.
@@ -42,6 +61,8 @@ pub(crate) enum Answer {
     Committed,
     /// Everything is durable, and where asked for, read anew.
     Proven(Option<Manifest>),
+    /// The reading anew was stopped.
+    Unproven,
     /// Digests of one chunk as they are on the medium.
     Chunk { chunk: ChunkIndex, digests: Vec<Digest> },
 }
@@ -49,42 +70,72 @@ pub(crate) enum Answer {
 /// The loop's own state.
 struct Loop<'a> {
     end: &'a ReceivingEnd<'a>,
-    pipe: PipeEnd,
+    link: Link,
     session: Session,
     manifest: Manifest,
     known_pages: HashMap<BlockIndex, Box<[PageDigest]>>,
     applier: Applier,
     answers: Receiver<Result<Answer, DiskError>>,
     scanned: Receiver<Result<DigestRun, ScanEnd>>,
-    root: Option<Digest>,
+    sealed: Option<Sealed>,
+    /// Why the pass ends before its seal, once it does: what was taken in is written and committed first.
+    ending: Option<PassError>,
+}
+
+/// Whether an image is a stream.
+pub(crate) fn is_written_once(image: &dyn Image) -> bool {
+    image.identity().format == ImageFormat::VmdkStreamOptimized
 }
 
 impl ReceivingEnd<'_> {
-    /// Receives the pass; the sealed root.
-    pub(crate) fn run(&self, pipe: PipeEnd) -> Result<Digest, PassError> {
+    /// Receives the pass. What is `known` of the target is not scanned.
+    ///
+    /// On an error the target holds a mixture: what the sink committed stands, what came after is old or new. The image
+    /// is not closed.
+    pub fn run(&self, link: Link, known: Option<Known>) -> Result<Sealed, PassError> {
         let manifest = Manifest::create_temp(self.layout)?;
         std::thread::scope(|scope| {
             let (scanned_to, scanned) = bounded(SCAN_QUEUE_RUNS);
-            scope.spawn(move || deliver_to(&mut *self.digest_source(), &scanned_to));
+            scope.spawn(move || deliver_to(&mut *self.digest_source(known), &scanned_to));
             let (answers_to, answers) = unbounded();
             let applier = Applier::start(scope, self, answers_to);
             let session = Session::new(ReceiverOptions {
                 layout: self.layout,
-                has_seeds: self.seeds.is_some(),
+                // What no seed holds would come too late for an image that is written from front to back.
+                has_seeds: self.seeds.is_some() && !self.is_written_once(),
                 is_new: self.is_new,
                 window_bytes: self.options.window_bytes,
             });
             let known_pages = HashMap::new();
-            Loop { end: self, pipe, session, manifest, known_pages, applier, answers, scanned, root: None }
-                .run()
+            let (sealed, ending) = (None, None);
+            Loop {
+                end: self,
+                link,
+                session,
+                manifest,
+                known_pages,
+                applier,
+                answers,
+                scanned,
+                sealed,
+                ending,
+            }
+            .run()
         })
     }
 
-    fn digest_source(&self) -> Box<dyn DigestSource> {
-        if self.is_new {
-            return Box::new(NewDisk(self.layout));
+    /// Whether the target is a stream: written from front to back, and read only once it is closed.
+    pub(crate) fn is_written_once(&self) -> bool {
+        is_written_once(&*self.image)
+    }
+
+    fn digest_source(&self, known: Option<Known>) -> Box<dyn DigestSource> {
+        let scan = self.scan(Stage::ScanTarget);
+        match known {
+            Some(known) => Box::new(PartlyTrusted { known, scan }),
+            None if self.is_new => Box::new(NewDisk(self.layout)),
+            None => Box::new(scan),
         }
-        Box::new(self.scan(Stage::ScanTarget))
     }
 
     /// A scan of the target, metered as `stage`.
@@ -105,22 +156,34 @@ impl ReceivingEnd<'_> {
 }
 
 impl Loop<'_> {
-    fn run(mut self) -> Result<Digest, PassError> {
+    fn run(mut self) -> Result<Sealed, PassError> {
+        let outcome = self.drive();
+        if let Err(error) = &outcome {
+            self.link.tell(error);
+        }
+        outcome
+    }
+
+    fn drive(&mut self) -> Result<Sealed, PassError> {
         let pending = never();
         loop {
             self.advance()?;
-            if let Some(root) = self.root {
-                return Ok(root);
+            if let Some(sealed) = self.sealed {
+                return Ok(sealed);
             }
+            self.session.handle_time(Instant::now());
             if self.end.cancel.is_cancelled() {
-                return Err(PassError::Cancelled);
+                self.stop(PassError::Cancelled);
+            }
+            if let Some(error) = self.ending.take_if(|_| self.session.is_stopped()) {
+                return Err(error);
             }
             let scanned = if self.session.wants_digests() { &self.scanned } else { &pending };
             select! {
-                recv(self.pipe.input) -> frame => {
-                    let frame = frame.map_err(|_| crate::pipe::peer_gone())?;
-                    self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
-                }
+                recv(self.link.input) -> frame => match frame {
+                    Ok(frame) => self.take_frame(&frame),
+                    Err(_) => self.stop(crate::link::peer_gone()),
+                },
                 recv(self.answers) -> answer => {
                     if let Ok(answer) = answer {
                         self.take_answer(answer?)?;
@@ -136,6 +199,22 @@ impl Loop<'_> {
         }
     }
 
+    /// Takes nothing more from the other end; the first reason is the one that is told.
+    fn stop(&mut self, reason: PassError) {
+        self.link.input = never();
+        self.session.stop();
+        self.ending.get_or_insert(reason);
+    }
+
+    /// A frame that is no good ends the session; what came before it was good.
+    fn take_frame(&mut self, frame: &Frame) {
+        let taken = decode(frame)
+            .and_then(|message| self.session.handle_message(message).map_err(PassError::from_session));
+        if let Err(error) = taken {
+            self.stop(error);
+        }
+    }
+
     fn advance(&mut self) -> Result<(), PassError> {
         loop {
             let mut is_idle = true;
@@ -144,10 +223,10 @@ impl Loop<'_> {
                 is_idle = false;
             }
             while let Some(message) = self.session.poll_transmit() {
-                match self.pipe.send(&message, &self.end.progress.bytes_to_source) {
+                match self.link.send(&message, &self.end.progress.bytes_to_source) {
                     // The last message may find the sending end gone: it is done, and so is this end.
-                    Err(_) if self.root.is_some() => {}
-                    sent => sent?,
+                    Err(error) if self.sealed.is_none() => self.stop(error),
+                    _ => {}
                 }
                 is_idle = false;
             }
@@ -170,19 +249,29 @@ impl Loop<'_> {
             ReceiverWork::Reference { sequence, offers } => self.applier.reference(sequence, offers),
             ReceiverWork::Commit => self.applier.commit(),
             ReceiverWork::Seal { verify } => self.applier.prove(verify),
-            ReceiverWork::ChunkDigests => {
-                let chunks = self.end.layout.chunk_count();
-                let digests: Vec<_> =
-                    (0..chunks).map(|chunk| self.manifest.chunk_digest(ChunkIndex(chunk))).collect();
-                self.manifest.unseal()?;
-                self.session.handle_chunk_digests(&digests);
-            }
+            ReceiverWork::ChunkDigests { chunks } => self.offer_chunks(chunks)?,
             ReceiverWork::ReadChunk { chunk } => self.applier.read_chunk(chunk),
             ReceiverWork::Finish { root } => {
-                self.end.sink.seal(root)?;
-                self.root = Some(root);
+                let generation = self.end.sink.seal(root)?;
+                self.sealed = Some(Sealed { root, generation });
             }
         }
+        Ok(())
+    }
+
+    /// Looks up digests of chunks. Entries may change once all are offered: then chunks are read anew.
+    fn offer_chunks(&mut self, chunks: Range<u64>) -> Result<(), PassError> {
+        if self.end.is_written_once() {
+            let reason = format!("{} was written in one go", self.end.image.name().display());
+            return Err(PassError::Failed(Finding::error(Code::RootMismatch, reason)));
+        }
+        let first = ChunkIndex(chunks.start);
+        let digests: Vec<_> =
+            chunks.clone().map(|chunk| self.manifest.chunk_digest(ChunkIndex(chunk))).collect();
+        if chunks.end == self.end.layout.chunk_count() {
+            self.manifest.unseal()?;
+        }
+        self.session.handle_chunk_digests(first, &digests);
         Ok(())
     }
 
@@ -194,6 +283,7 @@ impl Loop<'_> {
     fn take_run(&mut self, run: &DigestRun) -> Result<(), PassError> {
         let end = self.end.layout.bytes_of(run.blocks).end();
         self.end.progress.scanned_target_bytes.store(end, Ordering::Relaxed);
+        self.end.sink.scanned(run.blocks, run.digests.as_deref())?;
         match &run.digests {
             None => self.session.handle_scanned(run.blocks, None),
             Some(digests) => {
@@ -222,6 +312,8 @@ impl Loop<'_> {
                 self.session.handle_applied(applied.sequence, applied.written_bytes, applied.missing);
             }
             Answer::Committed => self.session.handle_committed(),
+            // Only a pass that was cancelled stops a proof.
+            Answer::Unproven => return Err(PassError::Cancelled),
             Answer::Proven(proof) => {
                 if let Some(proven) = proof {
                     self.manifest = proven;

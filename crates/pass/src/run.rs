@@ -1,10 +1,11 @@
 //! A whole pass in one process, and hashing one disk.
 
 use crate::api::{Cancel, Outcome, PassError, PassOptions, Progress, Stage, Target};
+use crate::guarded::guarded_end;
 use crate::image_sink::ImageSink;
-use crate::pipe::pipe;
+use crate::link::Link;
 use crate::plan::plan_pass;
-use crate::receiving::ReceivingEnd;
+use crate::receiving::{ReceivingEnd, is_written_once};
 use crate::sending::SendingEnd;
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_engine::manifest::Manifest;
@@ -44,15 +45,16 @@ pub fn run(
             )));
         }
     };
+    let seeds = index_seeds(options, progress, cancel)?;
     if image.geometry().length_bytes < layout.length_bytes() {
         image.grow(layout.length_bytes())?;
     }
-    let seeds = index_seeds(options, progress, cancel)?;
     let sending = SendingEnd {
         source,
         layout,
         options,
-        target_is_new: is_new,
+        ships_everything: is_new && options.seeds.is_empty(),
+        scan_log: None,
         progress: Arc::clone(progress),
         cancel: cancel.clone(),
     };
@@ -67,10 +69,12 @@ pub fn run(
         cancel: cancel.clone(),
     };
     let outcome = run_both(&sending, &receiving);
-    // Whatever happened, what was written is made durable and the image is left as clean as it can be.
-    let closed = image.close();
-    let root = outcome?;
-    closed?;
+    let closed = close(&*image, outcome.is_ok());
+    let root = match (outcome, closed) {
+        // Stopping on request promises that what was written is durable.
+        (Ok(_) | Err(PassError::Cancelled), Err(error)) => return Err(error.into()),
+        (outcome, _) => outcome?,
+    };
     Ok(Outcome {
         virtual_size_bytes: layout.length_bytes(),
         block_size: options.block_size,
@@ -82,23 +86,32 @@ pub fn run(
     })
 }
 
+/// Whatever happened, what was written is made durable and the image is left as clean as it can be. Only a stream that is
+/// not complete stays without its end, so that nobody takes it for a smaller disk.
+fn close(image: &dyn Image, is_complete: bool) -> Result<(), DiskError> {
+    if !is_complete && is_written_once(image) {
+        return Ok(());
+    }
+    image.close()
+}
+
 /// Runs the two ends against each other. Where both fail, the one that failed by itself says why.
 fn run_both(
     sending: &SendingEnd<'_>,
     receiving: &ReceivingEnd<'_>,
 ) -> Result<failback_model::Digest, PassError> {
-    let (left, right) = pipe();
+    let (left, right) = Link::pair();
     let (sent, received) = std::thread::scope(|scope| {
         let sender = std::thread::Builder::new()
             .name("sending".into())
-            .spawn_scoped(scope, || sending.run(left))
+            .spawn_scoped(scope, || guarded_end(|| sending.run(left, None)))
             .expect("a thread can be started");
-        let received = receiving.run(right);
+        let received = guarded_end(|| receiving.run(right, None));
         let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (sent, received)
     });
     match (sent, received) {
-        (Ok(root), Ok(sealed)) if root == sealed => Ok(root),
+        (Ok(root), Ok(sealed)) if root == sealed.root => Ok(root),
         (Ok(_), Ok(_)) => {
             Err(PassError::Failed(Finding::error(Code::Internal, "the ends sealed different roots")))
         }
@@ -112,7 +125,8 @@ fn is_echo(error: &PassError) -> bool {
     matches!(error, PassError::Failed(finding) if finding.code == Code::PeerFailed)
 }
 
-fn index_seeds(
+/// Indexes the seeds of the options, where there are any.
+pub fn index_seeds(
     options: &PassOptions,
     progress: &Arc<Progress>,
     cancel: &Cancel,

@@ -5,14 +5,17 @@
 //! the machine's credit bounds what is in them.
 
 use crate::api::{Cancel, PassError, PassOptions, Progress};
+use crate::guarded::PanicGuard;
 use crate::kept::Kept;
-use crate::pipe::{PanicGuard, PipeEnd, decode};
+use crate::link::{Link, decode};
 use crate::ship::{Packed, Shipper};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use failback_blockio::{BufferPool, DiskError, Operation, UnitSource};
 use failback_engine::manifest::Manifest;
-use failback_engine::{Comparer, DigestRun, DigestSource, Scan, ScanEnd, TargetRun};
+use failback_engine::{
+    Comparer, DigestRun, DigestSource, Known, PartlyTrusted, Scan, ScanEnd, ScanLog, TargetRun,
+};
 use failback_model::limits::SEGMENT_MAX_BYTES;
 use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout};
 use failback_session::{Sender as Session, SenderOptions, SenderWork};
@@ -31,19 +34,28 @@ pub(crate) const SCAN_QUEUE_RUNS: usize = 4;
 const WAITING_RUNS_MAX: usize = 1024;
 
 /// What the sending end needs.
-pub(crate) struct SendingEnd<'a> {
-    pub(crate) source: Arc<dyn UnitSource>,
-    pub(crate) layout: Layout,
-    pub(crate) options: &'a PassOptions,
-    pub(crate) target_is_new: bool,
-    pub(crate) progress: Arc<Progress>,
-    pub(crate) cancel: Cancel,
+pub struct SendingEnd<'a> {
+    /// The disk to send; it must not change meanwhile.
+    pub source: Arc<dyn UnitSource>,
+    /// How it is cut, and how much of it travels.
+    pub layout: Layout,
+    /// How it is sent.
+    pub options: &'a PassOptions,
+    /// Everything that is not zero ships with its contents, so what was scanned is kept for that: the target is new and
+    /// has no seeds. A block that a seed holds would keep its memory until the pass ends.
+    pub ships_everything: bool,
+    /// Told of what the scan found.
+    pub scan_log: Option<Arc<dyn ScanLog>>,
+    /// Counts what happens.
+    pub progress: Arc<Progress>,
+    /// Stops the pass.
+    pub cancel: Cancel,
 }
 
 /// The loop's own state.
 struct Loop<'a> {
     end: &'a SendingEnd<'a>,
-    pipe: PipeEnd,
+    link: Link,
     session: Session,
     comparer: Comparer,
     manifest: Manifest,
@@ -55,18 +67,19 @@ struct Loop<'a> {
 }
 
 impl SendingEnd<'_> {
-    /// Sends the pass; the sealed root.
-    pub(crate) fn run(&self, pipe: PipeEnd) -> Result<Digest, PassError> {
+    /// Sends the pass; the sealed root. What is `known` of the source is not scanned, but what ships of it is read, and
+    /// must still have the digest that is known.
+    pub fn run(&self, link: Link, known: Option<Known>) -> Result<Digest, PassError> {
         let manifest = Manifest::create_temp(self.layout)?;
         // A segment takes all its buffers at once, so the pool holds at least one.
         let keep = self
-            .target_is_new
+            .ships_everything
             .then(|| BufferPool::new(self.options.window_bytes.max(SEGMENT_MAX_BYTES) as usize));
         std::thread::scope(|scope| {
             let (scanned_to, scanned) = bounded(SCAN_QUEUE_RUNS);
-            self.start_scan(scope, keep.clone(), scanned_to);
+            self.start_scan(scope, keep.clone(), known, scanned_to);
             let (packed_to, packed) = unbounded();
-            let shipper = Shipper::start(scope, self, packed_to);
+            let shipper = Shipper::start(scope, self, link.pressure(), packed_to);
             let session = Session::new(SenderOptions {
                 layout: self.layout,
                 refinement: self.options.refinement.into(),
@@ -77,7 +90,7 @@ impl SendingEnd<'_> {
             let kept = Kept::new(self.layout);
             let outcome = Loop {
                 end: self,
-                pipe,
+                link,
                 session,
                 comparer,
                 manifest,
@@ -99,10 +112,11 @@ impl SendingEnd<'_> {
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         keep: Option<BufferPool>,
+        known: Option<Known>,
         runs: Sender<Result<DigestRun, ScanEnd>>,
     ) {
         let progress = Arc::clone(&self.progress);
-        let mut scan = Scan {
+        let scan = Scan {
             source: Arc::clone(&self.source),
             layout: self.layout,
             blocks: self.layout.blocks(),
@@ -113,7 +127,11 @@ impl SendingEnd<'_> {
                 progress.times.add(crate::Stage::ScanSource, spent);
             }),
         };
-        scope.spawn(move || deliver_to(&mut scan, &runs));
+        let mut digests: Box<dyn DigestSource> = match known {
+            Some(known) => Box::new(PartlyTrusted { known, scan }),
+            None => Box::new(scan),
+        };
+        scope.spawn(move || deliver_to(&mut *digests, &runs));
     }
 }
 
@@ -132,6 +150,14 @@ pub(crate) fn deliver_to(source: &mut dyn DigestSource, runs: &Sender<Result<Dig
 
 impl Loop<'_> {
     fn run(mut self) -> Result<Digest, PassError> {
+        let outcome = self.drive();
+        if let Err(error) = &outcome {
+            self.link.tell(error);
+        }
+        outcome
+    }
+
+    fn drive(&mut self) -> Result<Digest, PassError> {
         let pending = never();
         loop {
             self.advance()?;
@@ -144,8 +170,8 @@ impl Loop<'_> {
             let may_scan = self.comparer.waiting_source_runs() < WAITING_RUNS_MAX;
             let scanned = if may_scan { &self.scanned } else { &pending };
             select! {
-                recv(self.pipe.input) -> frame => {
-                    let frame = frame.map_err(|_| crate::pipe::peer_gone())?;
+                recv(self.link.input) -> frame => {
+                    let frame = frame.map_err(|_| crate::link::peer_gone())?;
                     self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
                 }
                 recv(self.packed) -> packed => {
@@ -184,7 +210,7 @@ impl Loop<'_> {
             }
             while let Some(message) = self.session.poll_transmit() {
                 self.count(&message);
-                self.pipe.send(&message, &self.end.progress.bytes_to_target)?;
+                self.link.send(&message, &self.end.progress.bytes_to_target)?;
                 is_idle = false;
             }
             if is_idle {
@@ -221,6 +247,9 @@ impl Loop<'_> {
     fn take_run(&mut self, mut run: DigestRun) -> Result<(), PassError> {
         let bytes = self.end.layout.bytes_of(run.blocks).end();
         self.end.progress.scanned_source_bytes.store(bytes, Ordering::Relaxed);
+        if let Some(log) = &self.end.scan_log {
+            log.scanned(run.blocks, run.digests.as_deref())?;
+        }
         if let Some(digests) = &run.digests {
             self.manifest.set_run(run.blocks.start, digests)?;
             for kept in run.kept.drain(..) {

@@ -1,15 +1,16 @@
 //! Jobs of the sending end: read blocks again (reader threads), choose their pages and pack them (rayon).
 
-use crate::api::{Compression, Progress, Refinement, Stage};
+use crate::api::{Progress, Refinement, Stage};
 use crate::blocks::BlockBuffer;
+use crate::guarded::{PanicGuard, spawn_guarded};
 use crate::kept::{Kept, KeptBlock, SharedRun};
-use crate::pipe::PanicGuard;
+use crate::level::LevelPolicy;
+use crate::link::Pressure;
 use crate::sending::SendingEnd;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_blockio::{BufferPool, DiskError, UnitSource};
 use failback_engine::{Packer, RefinedBlock, choose_pages, refine, whole};
-use failback_model::limits::PACK_MAX_BYTES;
 use failback_model::{BlockIndex, Layout, TruncatedDigest};
 use failback_session::{Job, RefinementMode};
 use failback_wire::{BlockPatch, Data, Message};
@@ -44,7 +45,7 @@ pub(crate) struct Shipper {
 #[derive(Clone)]
 struct PackStage {
     layout: Layout,
-    level: Option<i32>,
+    level: LevelPolicy,
     progress: Arc<Progress>,
 }
 
@@ -53,16 +54,14 @@ impl Shipper {
     pub(crate) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         end: &SendingEnd<'_>,
+        queued_bytes: Option<Pressure>,
         packed: Sender<Result<Packed, DiskError>>,
     ) -> Self {
-        let level = match end.options.compression {
-            Compression::Level(level) => Some(level),
-            Compression::Auto | Compression::Off => None,
-        };
+        let level = LevelPolicy::new(end.options.compression, queued_bytes, end.options.window_bytes);
         let stage = PackStage { layout: end.layout, level, progress: Arc::clone(&end.progress) };
         let (reads, jobs) = unbounded::<ReadJob>();
-        let pool = BufferPool::new(end.options.threads * 4 * PACK_MAX_BYTES);
-        for number in 0..end.options.threads {
+        let pool = BufferPool::new(end.options.reread_pool_bytes());
+        for number in 0..end.options.reader_threads() {
             let reader = Reader {
                 source: Arc::clone(&end.source),
                 pool: pool.clone(),
@@ -84,8 +83,8 @@ impl Shipper {
         match found {
             Some(blocks) => {
                 let (stage, packed) = (self.stage.clone(), self.packed.clone());
-                rayon::spawn(move || {
-                    answer(&packed, Ok(Packed { job, messages: stage.pack_kept(blocks), refined: None }))
+                spawn_guarded(packed, move || {
+                    Some(Packed { job, messages: stage.pack_kept(blocks), refined: None })
                 });
             }
             None => self.read(ReadJob { job, blocks, target_pages: None }),
@@ -103,11 +102,6 @@ impl Shipper {
     }
 }
 
-/// Answers the loop; one that is gone needs no answer.
-fn answer(packed: &Sender<Result<Packed, DiskError>>, outcome: Result<Packed, DiskError>) {
-    let _ = packed.send(outcome);
-}
-
 struct Reader {
     source: Arc<dyn UnitSource>,
     pool: BufferPool,
@@ -122,14 +116,13 @@ impl Reader {
         for ReadJob { job, blocks, target_pages } in &self.jobs {
             let started = Instant::now();
             match BlockBuffer::read(&*self.source, self.stage.layout, blocks, &self.pool) {
-                Err(error) => answer(&self.packed, Err(error)),
+                // A loop that is gone needs no answer.
+                Err(error) => drop(self.packed.send(Err(error))),
                 Ok(buffer) => {
                     Progress::add(&self.stage.progress.bytes_read_source, buffer.length_bytes());
                     self.stage.progress.times.add(Stage::Refine, started.elapsed());
                     let (stage, packed) = (self.stage.clone(), self.packed.clone());
-                    rayon::spawn(move || {
-                        answer(&packed, Ok(stage.pack_read(job, &buffer, target_pages.as_ref())))
-                    });
+                    spawn_guarded(packed, move || Some(stage.pack_read(job, &buffer, target_pages.as_ref())));
                 }
             }
         }
@@ -140,7 +133,7 @@ impl PackStage {
     /// Packs blocks that were read, refined where the target's page digests are given.
     fn pack_read(&self, job: Job, blocks: &BlockBuffer, target_pages: Option<&Bytes>) -> Packed {
         let started = Instant::now();
-        let mut packer = Packer::new(self.level);
+        let mut packer = Packer::new(self.level.choose());
         let mut theirs = target_pages.map(Message::truncated_digests);
         let (mut differing, mut pages) = (0, 0);
         for (index, block) in blocks.iter() {
@@ -164,12 +157,13 @@ impl PackStage {
     /// Packs blocks whose digests are known and whose bytes may be shared.
     fn pack_kept(&self, blocks: Vec<KeptBlock>) -> Vec<Data> {
         let started = Instant::now();
-        let mut packer = Packer::new(self.level);
+        let level = self.level.choose();
+        let mut packer = Packer::new(level);
         let mut run = SharedRun::default();
         for block in blocks {
             let (data, zero) = choose_pages(block.bytes());
             let KeptBlock { block: index, digest, .. } = block;
-            if self.level.is_some() || !zero.is_empty() {
+            if level.is_some() || !zero.is_empty() {
                 run.flush(&mut packer);
                 packer.add(index, block.bytes(), &RefinedBlock { digest, data, zero });
             } else if let Err(patch) = run.push(&block, BlockPatch { block: index, digest, data, zero }) {

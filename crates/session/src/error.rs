@@ -1,6 +1,7 @@
 //! Why a session ends.
 
 use failback_model::Code;
+use failback_wire::Message;
 
 /// The session can't go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +14,24 @@ pub struct SessionError {
 }
 
 impl SessionError {
+    /// How it is said to the other end.
+    pub fn to_message(&self) -> Message {
+        Message::Error { code: self.code.as_str().into(), message: self.reason.clone() }
+    }
+
+    /// What the other end refused with; a code that this build does not know becomes [`Code::PeerFailed`].
+    pub(crate) fn refusal(code: &str, reason: String) -> Self {
+        match Code::from_text(code) {
+            Some(code) => Self { code, reason },
+            None => Self::peer_failed(code, &reason),
+        }
+    }
+
+    /// What the other end stopped for.
+    pub(crate) fn peer_failed(code: &str, reason: &str) -> Self {
+        Self { code: Code::PeerFailed, reason: format!("{code}: {reason}") }
+    }
+
     /// The other end did what the protocol forbids.
     pub(crate) fn violation(reason: impl Into<String>) -> Self {
         Self { code: Code::ProtocolViolation, reason: reason.into() }

@@ -1,7 +1,10 @@
-//! The two ends of a pass as sans-IO state machines.
+//! The two ends of a session as sans-IO state machines.
 //!
-//! A machine is told what happened (`handle_*`) and asked what to do: which message to send (`poll_transmit`) and which
-//! work to start (`poll_work`). It reads no clock, no socket and no disk, so every order of events can be tried in a test.
+//! A session is opened ([`handshake`]), carries one pass ([`Sender`], [`Receiver`]) while its connection is watched
+//! ([`liveness`]), and ends with a goodbye of both. A machine is told what happened (`handle_*`) and asked what to do:
+//! which message to send (`poll_transmit`), which work to start (`poll_work`), and when to tell it the time
+//! (`poll_timeout`, `handle_time`). It reads no clock, no socket and no disk, so every order of events can be tried in a
+//! test.
 //!
 //! **Invariant**: nothing is sent without credit for its class, so what is under way is bounded by
 //! `failback_model::limits` whatever the other end does; and everything the other end says is checked against the disk's
@@ -9,6 +12,8 @@
 
 mod credit;
 mod error;
+pub mod handshake;
+pub mod liveness;
 mod receiver;
 mod refinement;
 mod sender;

@@ -1,42 +1,62 @@
 //! The receiving end: tells what the target holds, applies what arrives, closes commit groups, proves the root.
 //!
 //! **Invariant**: `Acknowledged` is sent only for messages that a finished commit made durable, `Sealed` only when the
-//! target's own root equals the source's.
+//! target's own root equals the source's; and once the pass was fenced off, it starts no work and takes no message.
 
 mod admission;
+mod check;
+mod groups;
+mod requests;
 mod work;
 
 pub use work::{ReceiverOptions, ReceiverWork};
 
-use crate::credit::{SMALL_MESSAGE_BYTES, charge_bytes};
+use crate::credit::{charge_bytes, offer_charge_bytes};
 use crate::error::SessionError;
-use crate::sequence::SequenceSet;
 use admission::{Admission, Charge};
 use bytes::{BufMut, Bytes, BytesMut};
-use failback_model::limits::{BATCH_MAX_BLOCKS, GROUP_MAX_BYTES, REFINE_WINDOW_BLOCKS};
+use failback_model::limits::{BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, OFFER_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
-use failback_wire::{Data, Encoding, Hello, Message, Role};
-use std::collections::{HashSet, VecDeque};
+use failback_wire::{Class, Hello, Message, Role};
+use groups::Groups;
+use requests::Requests;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+/// Whether the pass goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Running,
+    Stopping,
+    Fenced,
+}
 
 /// The receiving end of one pass.
 #[derive(Debug)]
 pub struct Receiver {
     options: ReceiverOptions,
+    course: Course,
     verify: bool,
     is_greeted: bool,
     scanned_below: u64,
     digest_credit: i64,
-    open_page_requests: HashSet<BlockIndex>,
+    requests: Requests,
     admission: Admission,
-    uncommitted: Vec<u64>,
-    uncommitted_bytes: u64,
-    committing: Option<Vec<u64>>,
-    durable: SequenceSet,
+    groups: Groups,
     seal: Option<(Digest, u64)>,
     is_sealing: bool,
     is_sealed: bool,
     has_offered_chunks: bool,
+    /// Chunks whose digests are still to be offered, and whether some of them are being looked up.
+    chunks: Range<u64>,
+    is_offering: bool,
     transmit: VecDeque<Message>,
+    /// Numbered messages that were let in and wait to be applied.
+    to_apply: VecDeque<ReceiverWork>,
+    /// All other work.
+    /// What keeps its order, and waits for everything else: digests are many, and all else is waited for.
+    ordered: VecDeque<Message>,
     work: VecDeque<ReceiverWork>,
 }
 
@@ -53,38 +73,82 @@ impl Receiver {
         });
         Self {
             options,
+            course: Course::Running,
             verify: false,
             is_greeted: false,
             scanned_below: 0,
             digest_credit: 0,
-            open_page_requests: HashSet::new(),
-            admission: Admission::new(options.window_bytes),
-            uncommitted: Vec::new(),
-            uncommitted_bytes: 0,
-            committing: None,
-            durable: SequenceSet::default(),
+            requests: Requests::default(),
+            admission: Admission::new(options.window_bytes, options.layout.block_size().bytes()),
+            groups: Groups::default(),
             seal: None,
             is_sealing: false,
             is_sealed: false,
             has_offered_chunks: false,
+            chunks: 0..0,
+            is_offering: false,
             transmit: VecDeque::from([hello]),
+            to_apply: VecDeque::new(),
+            ordered: VecDeque::new(),
             work: VecDeque::new(),
         }
     }
 
     /// Whether the scan's next run may be handed over.
     pub fn wants_digests(&self) -> bool {
-        self.digest_credit > 0
+        self.digest_credit > 0 && self.course == Course::Running
+    }
+
+    /// Tells the time, best after every event: a group that is old enough is committed.
+    pub fn handle_time(&mut self, now: Instant) {
+        self.groups.handle_time(now);
+    }
+
+    /// When [`Self::handle_time`] wants to be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.groups.poll_timeout()
+    }
+
+    /// Stops in good order: nothing more is taken in, what was taken in is written and committed. Go on until
+    /// [`Self::is_stopped`].
+    pub fn stop(&mut self) {
+        if self.course == Course::Running {
+            self.course = Course::Stopping;
+            self.work.clear();
+        }
+    }
+
+    /// Whether all that was taken in is durable after [`Self::stop`].
+    pub fn is_stopped(&self) -> bool {
+        self.course == Course::Stopping
+            && self.admission.is_idle()
+            && self.groups.is_clean()
+            && !self.is_sealing
+            && self.work.is_empty()
+    }
+
+    /// A newer session writes the disk from now on. Work that is under way may still answer; it has no effect.
+    pub fn fence(&mut self) {
+        self.course = Course::Fenced;
+        self.to_apply.clear();
+        self.work.clear();
+        self.transmit = VecDeque::from([stale().to_message()]);
+        self.ordered.clear();
     }
 
     /// Next message to send.
     pub fn poll_transmit(&mut self) -> Option<Message> {
-        self.transmit.pop_front()
+        self.transmit.pop_front().or_else(|| self.ordered.pop_front())
     }
 
     /// Next piece of work to start.
     pub fn poll_work(&mut self) -> Option<ReceiverWork> {
-        self.work.pop_front().or_else(|| self.next_commit()).or_else(|| self.next_seal())
+        if self.course == Course::Fenced {
+            return None;
+        }
+        let work = self.work.pop_front().or_else(|| self.next_commit());
+        let work = work.or_else(|| self.next_to_apply()).or_else(|| self.next_seal());
+        work.or_else(|| self.next_chunks())
     }
 
     /// Takes the next run of the target's digests in disk order, of at most 1024 blocks; `None` for zeros, of any number.
@@ -92,45 +156,39 @@ impl Receiver {
     pub fn handle_scanned(&mut self, blocks: BlockRange, digests: Option<&[TruncatedDigest]>) {
         debug_assert_eq!(blocks.start.0, self.scanned_below, "runs come in disk order");
         self.scanned_below = blocks.end.0;
+        self.groups.add_scanned();
         let Some(digests) = digests else {
             self.digest_credit -= 1;
-            self.transmit.push_back(Message::ZeroDigests { blocks });
+            self.send(Message::ZeroDigests { blocks });
             return;
         };
         self.digest_credit -= digests.len() as i64;
         let mut first = blocks.start;
         for part in digests.chunks(BATCH_MAX_BLOCKS) {
             let payload: Vec<u8> = part.iter().flat_map(|digest| digest.0).collect();
-            self.transmit.push_back(Message::Digests { first, digests: payload.into() });
+            self.send(Message::Digests { first, digests: payload.into() });
             first.0 += part.len() as u64;
         }
     }
 
     /// Takes page digests of some of the requested blocks.
     pub fn handle_page_digests(&mut self, blocks: Vec<BlockIndex>, digests: &[TruncatedDigest]) {
-        blocks.iter().for_each(|block| {
-            self.open_page_requests.remove(block);
-        });
+        self.requests.answer(&blocks);
         let payload: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
-        self.transmit.push_back(Message::PageDigests { blocks, digests: payload.into() });
+        self.send(Message::PageDigests { blocks, digests: payload.into() });
     }
 
     /// Takes the outcome of a numbered message: so many bytes written, these blocks not written.
     pub fn handle_applied(&mut self, sequence: u64, written_bytes: u64, missing: Vec<BlockIndex>) {
         self.admission.finish(sequence);
-        self.uncommitted.push(sequence);
-        self.uncommitted_bytes += written_bytes;
-        self.transmit.push_back(Message::Written { sequence, missing });
+        self.groups.add(written_bytes);
+        self.send(Message::Written { sequence, missing });
     }
 
     /// The commit that was asked for is durable.
     pub fn handle_committed(&mut self) {
-        let before = self.durable.below();
-        for sequence in self.committing.take().into_iter().flatten() {
-            self.durable.insert(sequence);
-        }
-        if self.durable.below() > before {
-            self.transmit.push_back(Message::Acknowledged { below: self.durable.below() });
+        if let Some(below) = self.groups.finish() {
+            self.send(Message::Acknowledged { below });
         }
     }
 
@@ -139,68 +197,69 @@ impl Receiver {
         let Some((source_root, messages)) = self.seal.take() else { return };
         self.is_sealing = false;
         self.admission.unseal();
-        self.durable.advance_to(messages);
-        self.transmit.push_back(Message::Acknowledged { below: messages });
+        self.groups.seal(messages);
+        self.send(Message::Acknowledged { below: messages });
         if root == source_root {
             self.is_sealed = true;
-            self.transmit.push_back(Message::Sealed { root });
+            self.send(Message::Sealed { root });
             self.work.push_back(ReceiverWork::Finish { root });
         } else if self.options.layout.chunk_count() > 0 {
-            self.work.push_back(ReceiverWork::ChunkDigests);
+            self.chunks = 0..self.options.layout.chunk_count();
         } else {
-            let message = "the roots of a disk without blocks differ".into();
-            self.transmit.push_back(Message::Error { code: Code::RootMismatch.as_str().into(), message });
+            let reason = "the roots of a disk without blocks differ".into();
+            self.send(SessionError { code: Code::RootMismatch, reason }.to_message());
         }
     }
 
-    /// Takes all chunk digests, in order.
-    pub fn handle_chunk_digests(&mut self, digests: &[Digest]) {
-        self.has_offered_chunks = true;
-        let mut first = ChunkIndex(0);
-        for part in digests.chunks(BATCH_MAX_BLOCKS) {
-            self.transmit.push_back(Message::ChunkDigests { first, digests: pack_digests(part) });
-            first.0 += part.len() as u64;
-        }
+    /// Takes the digests of the chunks that were asked for, from `first`.
+    pub fn handle_chunk_digests(&mut self, first: ChunkIndex, digests: &[Digest]) {
+        self.is_offering = false;
+        self.has_offered_chunks = self.chunks.is_empty();
+        self.send(Message::ChunkDigests { first, digests: pack_digests(digests) });
     }
 
     /// Takes one chunk's digests as they are on the medium.
     pub fn handle_full_digests(&mut self, chunk: ChunkIndex, digests: &[Digest]) {
-        self.transmit.push_back(Message::FullDigests { chunk, digests: pack_digests(digests) });
+        self.send(Message::FullDigests { chunk, digests: pack_digests(digests) });
     }
 
     /// Takes a message of the sending end.
     pub fn handle_message(&mut self, message: Message) -> Result<(), SessionError> {
         match message {
+            _ if self.course == Course::Fenced => return Err(stale()),
+            Message::Error { code, message } => return Err(SessionError::peer_failed(&code, &message)),
+            _ if self.course == Course::Stopping => {}
             Message::Hello(hello) => return self.handle_hello(&hello),
-            Message::Error { code, message } => {
-                return Err(SessionError { code: Code::PeerFailed, reason: format!("{code}: {message}") });
-            }
             _ if !self.is_greeted || self.is_sealed => {
                 return Err(SessionError::violation("a message before the greeting or after the seal"));
             }
-            Message::DigestCredit { blocks } => {
-                let blocks = i64::try_from(blocks).unwrap_or(i64::MAX);
-                self.digest_credit = self.digest_credit.saturating_add(blocks);
-            }
+            Message::DigestCredit { blocks } => self.handle_digest_credit(blocks)?,
             Message::PageDigestRequest { blocks } => self.handle_page_request(blocks)?,
             Message::Data(data) => {
-                self.check_data(&data)?;
+                check::data(self.options.layout, &data)?;
+                data.patches.iter().try_for_each(|patch| self.requests.close(patch.block))?;
                 self.admission.admit(data.sequence, Charge { bytes: charge_bytes(&data), offers: 0 })?;
-                self.work.push_back(ReceiverWork::Apply(data));
+                self.to_apply.push_back(ReceiverWork::Apply(data));
             }
             Message::Zero { sequence, ranges } => {
-                self.check_below(ranges.last().map(|range| range.end.0))?;
+                check::end(self.options.layout, ranges.last().map(|range| range.end.0))?;
+                self.requests.refuse_ranges(&ranges)?;
                 self.admission.admit(sequence, Charge::SMALL)?;
-                self.work.push_back(ReceiverWork::Zero { sequence, ranges });
+                self.to_apply.push_back(ReceiverWork::Zero { sequence, ranges });
             }
             Message::References { sequence, offers } => {
-                self.check_below(offers.last().map(|offer| offer.block.0.saturating_add(1)))?;
+                check::end(self.options.layout, offers.last().map(|offer| offer.block.0.saturating_add(1)))?;
                 if !self.options.has_seeds {
                     return Err(SessionError::violation("references, though there are no seeds"));
                 }
-                self.admission
-                    .admit(sequence, Charge { bytes: SMALL_MESSAGE_BYTES, offers: offers.len() })?;
-                self.work.push_back(ReceiverWork::Reference { sequence, offers });
+                offers.iter().try_for_each(|offer| self.requests.refuse_block(offer.block))?;
+                let block_bytes = self.options.layout.block_size().bytes();
+                let bytes = offer_charge_bytes(offers.len(), block_bytes);
+                if bytes > OFFER_MAX_BYTES {
+                    return Err(SessionError::violation("more offers than one message may hold"));
+                }
+                self.admission.admit(sequence, Charge { bytes, offers: offers.len() })?;
+                self.to_apply.push_back(ReceiverWork::Reference { sequence, offers });
             }
             Message::Seal { root, messages } => {
                 self.admission.seal(messages)?;
@@ -227,45 +286,23 @@ impl Receiver {
         Ok(())
     }
 
+    /// What is granted was used up before: no more than the window is ever open.
+    fn handle_digest_credit(&mut self, blocks: u64) -> Result<(), SessionError> {
+        let credit = i64::try_from(blocks).ok().and_then(|blocks| self.digest_credit.checked_add(blocks));
+        self.digest_credit = credit
+            .filter(|&credit| credit <= DIGEST_WINDOW_BLOCKS as i64)
+            .ok_or_else(|| SessionError::violation("credit for more digests than the window holds"))?;
+        Ok(())
+    }
+
     fn handle_page_request(&mut self, blocks: Vec<BlockIndex>) -> Result<(), SessionError> {
-        self.check_below(blocks.last().map(|block| block.0.saturating_add(1)))?;
+        check::end(self.options.layout, blocks.last().map(|block| block.0.saturating_add(1)))?;
         let is_scanned = blocks.last().is_none_or(|block| block.0 < self.scanned_below);
-        let is_new = blocks.iter().all(|block| self.open_page_requests.insert(*block));
-        if blocks.is_empty() || !is_scanned || !is_new || self.open_page_requests.len() > REFINE_WINDOW_BLOCKS
-        {
-            return Err(SessionError::violation("a page digest request without credit or before its digest"));
+        if blocks.is_empty() || !is_scanned {
+            return Err(SessionError::violation("a page digest request of no block, or before its digest"));
         }
+        self.requests.open(&blocks)?;
         self.work.push_back(ReceiverWork::PageDigests { blocks });
-        Ok(())
-    }
-
-    fn check_below(&self, end: Option<u64>) -> Result<(), SessionError> {
-        if end.is_some_and(|end| end > self.options.layout.block_count()) {
-            return Err(SessionError::violation("a block past the disk's end"));
-        }
-        Ok(())
-    }
-
-    /// Blocks lie in the disk, pages in their blocks, and the content is exactly as long as its pages.
-    fn check_data(&self, data: &Data) -> Result<(), SessionError> {
-        let layout = self.options.layout;
-        self.check_below(data.patches.last().map(|patch| patch.block.0.saturating_add(1)))?;
-        let mut expected = 0;
-        for patch in &data.patches {
-            let pages = layout.pages_of(patch.block);
-            if patch.data.end().max(patch.zero.end()) > pages {
-                return Err(SessionError::violation(format!("block {} has no such page", patch.block.0)));
-            }
-            expected +=
-                patch.data.iter().map(|page| layout.page_bytes(patch.block, page).len()).sum::<usize>();
-        }
-        let content = match data.encoding {
-            Encoding::Raw => data.payload.len(),
-            Encoding::Zstd { content_bytes } => content_bytes as usize,
-        };
-        if content != expected {
-            return Err(SessionError::violation(format!("{content} bytes for pages of {expected} bytes")));
-        }
         Ok(())
     }
 
@@ -281,23 +318,50 @@ impl Receiver {
     }
 
     fn next_commit(&mut self) -> Option<ReceiverWork> {
-        if self.committing.is_some() || self.uncommitted_bytes < GROUP_MAX_BYTES {
-            return None;
-        }
-        self.uncommitted_bytes = 0;
-        self.committing = Some(std::mem::take(&mut self.uncommitted));
-        Some(ReceiverWork::Commit)
+        let is_last = self.course == Course::Stopping && self.admission.is_idle();
+        self.groups.close(self.admission.applied_below(), is_last).then_some(ReceiverWork::Commit)
+    }
+
+    fn next_to_apply(&mut self) -> Option<ReceiverWork> {
+        if self.groups.is_blocked() { None } else { self.to_apply.pop_front() }
     }
 
     fn next_seal(&mut self) -> Option<ReceiverWork> {
-        if self.is_sealing || self.committing.is_some() || !self.admission.is_complete() {
+        let is_due = self.course == Course::Running && self.admission.is_complete();
+        if self.is_sealing || self.groups.is_committing() || !is_due {
             return None;
         }
         self.is_sealing = true;
-        self.uncommitted.clear();
-        self.uncommitted_bytes = 0;
+        self.groups.clear();
         Some(ReceiverWork::Seal { verify: self.verify })
     }
+
+    /// The next chunks to offer, once those before have gone out.
+    fn next_chunks(&mut self) -> Option<ReceiverWork> {
+        let may_offer = self.course == Course::Running && !self.is_offering && self.ordered.is_empty();
+        if !may_offer || self.chunks.is_empty() {
+            return None;
+        }
+        let end = self.chunks.end.min(self.chunks.start + BATCH_MAX_BLOCKS as u64);
+        let chunks = self.chunks.start..end;
+        self.chunks.start = end;
+        self.is_offering = true;
+        Some(ReceiverWork::ChunkDigests { chunks })
+    }
+
+    /// Says something, unless the pass was fenced off.
+    fn send(&mut self, message: Message) {
+        match (self.course, message.class()) {
+            (Course::Fenced, _) => {}
+            (_, Class::Ordered) => self.ordered.push_back(message),
+            _ => self.transmit.push_back(message),
+        }
+    }
+}
+
+fn stale() -> SessionError {
+    let reason = "a newer session writes this disk".into();
+    SessionError { code: Code::StaleSession, reason }
 }
 
 fn pack_digests(digests: &[Digest]) -> Bytes {

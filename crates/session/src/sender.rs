@@ -4,7 +4,9 @@
 //! The pass is sealed when all of these are empty and the comparison has ended.
 
 mod flight;
+mod next;
 mod queues;
+mod reach;
 mod repair;
 mod work;
 
@@ -14,10 +16,10 @@ use crate::error::SessionError;
 use crate::refinement::RefinementPolicy;
 use bytes::Bytes;
 use failback_model::limits::{
-    BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, MISMATCH_LIST_MAX_BLOCKS, PACK_MAX_BYTES,
+    BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, MISMATCH_LIST_MAX_BLOCKS, RESENT_MAX_BLOCKS,
 };
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Difference, Digest};
-use failback_wire::{Data, Hello, Message, Offer, Role};
+use failback_wire::{Data, Hello, Message, Role};
 use flight::{Flight, Missing};
 use queues::Queues;
 use repair::Repair;
@@ -41,6 +43,7 @@ enum Phase {
 pub struct Sender {
     options: SenderOptions,
     phase: Phase,
+    is_stopping: bool,
     target_has_seeds: bool,
     compared_below: u64,
     announced_below: u64,
@@ -69,6 +72,7 @@ impl Sender {
         Self {
             options,
             phase: Phase::Greeting,
+            is_stopping: false,
             target_has_seeds: false,
             compared_below: 0,
             announced_below: 0,
@@ -87,7 +91,20 @@ impl Sender {
 
     /// Whether the comparison should go on: false while too many differences wait.
     pub fn wants_differences(&self) -> bool {
-        self.phase == Phase::Running && self.queues.waiting() < QUEUE_MAX_BLOCKS
+        self.phase == Phase::Running && !self.is_stopping && self.queues.waiting() < QUEUE_MAX_BLOCKS
+    }
+
+    /// Stops in good order: nothing more is started, what was started goes out. Go on until [`Self::is_stopped`]; what is
+    /// durable at the target by then is not sent again by the next session.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+        self.work.clear();
+    }
+
+    /// Whether all that was sent is durable at the target after [`Self::stop`].
+    pub fn is_stopped(&self) -> bool {
+        let is_durable = self.acknowledged_below == self.flight.messages();
+        self.is_stopping && self.transmit.is_empty() && self.flight.is_empty() && is_durable
     }
 
     /// Blocks sent whole because what arrived did not verify, or the roots differed.
@@ -105,11 +122,17 @@ impl Sender {
         if let Some(message) = self.transmit.pop_front() {
             return Some(message);
         }
+        if self.is_stopping {
+            return None;
+        }
         self.next_zeros().or_else(|| self.next_offers()).or_else(|| self.next_page_request())
     }
 
     /// Next piece of work to start.
     pub fn poll_work(&mut self) -> Option<SenderWork> {
+        if self.is_stopping {
+            return None;
+        }
         if let Some(work) = self.work.pop_front() {
             return Some(work);
         }
@@ -142,9 +165,7 @@ impl Sender {
             }
             Message::ChunkDigests { first, digests } => self.handle_chunk_digests(first, digests),
             Message::FullDigests { chunk, digests } => self.handle_full_digests(chunk, digests),
-            Message::Error { code, message } => {
-                Err(SessionError { code: Code::PeerFailed, reason: format!("{code}: {message}") })
-            }
+            Message::Error { code, message } => Err(SessionError::peer_failed(&code, &message)),
             _ => {
                 Err(SessionError::violation("a message out of phase, or one that only the sending end sends"))
             }
@@ -179,12 +200,12 @@ impl Sender {
 
     /// Takes what a job packed. The sequence numbers are set here; `differing` is the job's page count, for the policy.
     pub fn handle_packed(&mut self, job: Job, messages: Vec<Data>, refined: Option<(usize, usize)>) {
-        self.flight.finish(job);
+        let finished = self.flight.finish(job);
         if let Some((differing, pages)) = refined {
-            self.queues.policy.observe(differing, pages);
+            self.queues.policy.observe(finished.blocks, differing, pages);
         }
         for mut data in messages {
-            data.sequence = self.flight.number_pages(&data);
+            data.sequence = self.flight.number_pages(&data, finished);
             self.transmit.push_back(Message::Data(data));
         }
     }
@@ -208,9 +229,7 @@ impl Sender {
         if self.open_repair()?.finish_digests() {
             self.phase = Phase::Running;
         }
-        self.resent.extend(&differing);
-        self.queues.push_whole(differing);
-        Ok(())
+        self.send_whole(differing)
     }
 
     fn handle_hello(&mut self, hello: &Hello) -> Result<(), SessionError> {
@@ -224,6 +243,10 @@ impl Sender {
             return Err(SessionError::violation("the ends disagree about the disk's length or block size"));
         }
         self.target_has_seeds = hello.has_seeds;
+        if hello.is_new {
+            // It may be of a kind that is written once, from front to back.
+            self.flight.keep_reach();
+        }
         self.phase = Phase::Running;
         Ok(())
     }
@@ -263,7 +286,16 @@ impl Sender {
             let reason = format!("block {} did not verify, even when it was sent whole", block.0);
             return Err(SessionError { code: Code::VerifyFailed, reason });
         }
+        self.send_whole(blocks)
+    }
+
+    /// Sends blocks that the target did not take as they were, or lost since.
+    fn send_whole(&mut self, blocks: Vec<BlockIndex>) -> Result<(), SessionError> {
         self.resent.extend(&blocks);
+        if self.resent.len() > RESENT_MAX_BLOCKS {
+            let reason = format!("the target did not take {} blocks", self.resent.len());
+            return Err(SessionError { code: Code::VerifyFailed, reason });
+        }
         self.queues.push_whole(blocks);
         Ok(())
     }
@@ -299,57 +331,5 @@ impl Sender {
             self.resent.iter().take(MISMATCH_LIST_MAX_BLOCKS).map(|block| block.0.to_string()).collect();
         let reason = format!("roots differ again after blocks {} were sent whole", list.join(", "));
         SessionError { code: Code::RootMismatch, reason }
-    }
-
-    fn next_zeros(&mut self) -> Option<Message> {
-        if !self.flight.may_send_small() {
-            return None;
-        }
-        let ranges = self.queues.take_zeros();
-        (!ranges.is_empty())
-            .then(|| Message::Zero { sequence: self.flight.number_zeros(ranges.clone()), ranges })
-    }
-
-    fn next_offers(&mut self) -> Option<Message> {
-        if !self.flight.may_send_small() {
-            return None;
-        }
-        let taken = self.queues.take_offers(self.flight.offer_room());
-        let offers: Vec<_> =
-            taken.iter().map(|offer| Offer { block: offer.block, digest: offer.digest }).collect();
-        (!offers.is_empty())
-            .then(|| Message::References { sequence: self.flight.number_offers(taken), offers })
-    }
-
-    fn next_page_request(&mut self) -> Option<Message> {
-        let blocks = self.queues.take_page_request();
-        (!blocks.is_empty()).then_some(Message::PageDigestRequest { blocks })
-    }
-
-    fn next_patch(&mut self) -> Option<SenderWork> {
-        let count = self.queues.next_refined_blocks()?;
-        let job = self.flight.reserve(count, self.options.layout.block_size().bytes())?;
-        let (blocks, digests) = self.queues.take_refined()?;
-        Some(SenderWork::Patch { job, blocks, digests })
-    }
-
-    fn next_ship(&mut self) -> Option<SenderWork> {
-        let block_bytes = self.options.layout.block_size().bytes();
-        let count = self.queues.whole_blocks().min(PACK_MAX_BYTES / block_bytes as usize);
-        if count == 0 {
-            return None;
-        }
-        let job = self.flight.reserve(count, block_bytes)?;
-        Some(SenderWork::Ship { job, blocks: self.queues.take_whole(count) })
-    }
-
-    fn next_seal(&mut self) -> Option<SenderWork> {
-        let is_compared =
-            self.phase == Phase::Running && self.compared_below == self.options.layout.block_count();
-        if !is_compared || !self.queues.is_empty() || !self.flight.is_empty() || !self.transmit.is_empty() {
-            return None;
-        }
-        self.phase = Phase::Rooting;
-        Some(SenderWork::Seal)
     }
 }

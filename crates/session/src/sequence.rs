@@ -29,13 +29,6 @@ impl SequenceSet {
         self.below
     }
 
-    /// Adds all numbers below this.
-    pub(crate) fn advance_to(&mut self, below: u64) {
-        self.below = self.below.max(below);
-        self.ahead = self.ahead.split_off(&self.below);
-        self.close_gap();
-    }
-
     fn close_gap(&mut self) {
         while self.ahead.remove(&self.below) {
             self.below += 1;
@@ -54,15 +47,5 @@ mod tests {
         assert_eq!((set.below(), set.contains(0), set.contains(2)), (0, false, true));
         assert!(set.insert(0) && !set.insert(1));
         assert_eq!(set.below(), 3);
-    }
-
-    #[test]
-    fn advancing_swallows_what_was_ahead() {
-        let mut set = SequenceSet::default();
-        assert!(set.insert(2) && set.insert(5) && set.insert(9));
-        set.advance_to(5);
-        assert_eq!((set.below(), set.contains(9), set.contains(8)), (6, true, false));
-        set.advance_to(1);
-        assert_eq!(set.below(), 6);
     }
 }

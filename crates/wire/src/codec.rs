@@ -3,6 +3,7 @@
 use crate::error::{ErrorKind, WireError};
 use crate::field::{Reader, Result, Writer, bad};
 use crate::frame::Frame;
+use crate::kind;
 use crate::message::{BlockPatch, Data, Encoding, Hello, Message, Offer, Role};
 use crate::version::Version;
 use bytes::Bytes;
@@ -12,6 +13,26 @@ use failback_model::limits::{
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, PageSet};
 
 impl Writer {
+    fn blocks(&mut self, blocks: &[BlockIndex]) -> &mut Self {
+        self.ascending(blocks.iter().map(|block| block.0))
+    }
+
+    fn ranges(&mut self, ranges: &[BlockRange]) -> &mut Self {
+        self.number(ranges.len() as u64);
+        let mut next = 0;
+        ranges.iter().fold(self, |w, range| w.range(*range, &mut next))
+    }
+
+    fn data(&mut self, data: &Data) -> &mut Self {
+        let content = match data.encoding {
+            Encoding::Raw => 0,
+            Encoding::Zstd { content_bytes } => content_bytes,
+        };
+        self.number(data.sequence).number(content.into()).number(data.patches.len() as u64);
+        let mut next = 0;
+        data.patches.iter().fold(self, |w, patch| w.patch(patch, &mut next))
+    }
+
     fn patch(&mut self, patch: &BlockPatch, next: &mut u64) -> &mut Self {
         self.step(patch.block.0, next).bytes(&patch.digest.0);
         let (data, zero) = (patch.data.end(), patch.zero.end());
@@ -59,10 +80,7 @@ impl Reader<'_> {
     }
 
     fn hello(&mut self) -> Result<Hello> {
-        let number = u16::try_from(self.number("version")?).ok().and_then(Version::from_number);
-        if number != Some(Version::CURRENT) {
-            return Err(WireError::new(ErrorKind::UnknownVersion, "hello"));
-        }
+        self.version("hello")?;
         let role = if self.flag("role")? { Role::Receiving } else { Role::Sending };
         Ok(Hello {
             role,
@@ -86,76 +104,55 @@ fn items(payload: &Bytes, size: usize, limit: usize, field: &'static str) -> Res
     Ok(payload.clone())
 }
 
-macro_rules! kinds { ($($name:ident = $number:literal),* $(,)?) => { $(const $name: u8 = $number;)* } }
-kinds! {
-    HELLO = 1, DIGESTS = 2, ZERO_DIGESTS = 3, DIGEST_CREDIT = 4, PAGE_DIGEST_REQUEST = 5, PAGE_DIGESTS = 6,
-    DATA = 7, ZERO = 8, REFERENCES = 9, WRITTEN = 10, ACKNOWLEDGED = 11, SEAL = 12, SEALED = 13, CHUNK_DIGESTS = 14,
-    CHUNK_REQUEST = 15, FULL_DIGESTS = 16, ERROR = 17,
-}
-
 impl Message {
     /// Encodes the message; its payload is shared, not copied.
     ///
     /// Panics where a list is not ascending or the frame is above its limit: bugs of the caller.
     pub fn encode(&self) -> Frame {
         let mut w = Writer::default();
-        let none = Bytes::new();
-        let blocks = |w: &mut Writer, blocks: &[BlockIndex]| {
-            w.ascending(blocks.iter().map(|block| block.0));
-        };
         match self {
             Self::Hello(hello) => {
-                w.number(Version::CURRENT as u64)
+                w.number(Version::CURRENT.number().into())
                     .flag(hello.role == Role::Receiving)
                     .number(hello.length_bytes);
-                w.number(hello.block_bytes.into())
-                    .flag(hello.has_seeds)
-                    .flag(hello.is_new)
-                    .flag(hello.verify);
-                w.frame(HELLO, none)
+                w.number(hello.block_bytes.into()).flag(hello.has_seeds).flag(hello.is_new).flag(hello.verify)
             }
-            Self::Digests { first, digests } => w.number(first.0).frame(DIGESTS, digests.clone()),
-            Self::ZeroDigests { blocks } => {
-                w.number(blocks.start.0).number(blocks.count()).frame(ZERO_DIGESTS, none)
-            }
-            Self::DigestCredit { blocks } => w.number(*blocks).frame(DIGEST_CREDIT, none),
-            Self::PageDigestRequest { blocks: list } => {
-                blocks(&mut w, list);
-                w.frame(PAGE_DIGEST_REQUEST, none)
-            }
-            Self::PageDigests { blocks: list, digests } => {
-                blocks(&mut w, list);
-                w.frame(PAGE_DIGESTS, digests.clone())
-            }
-            Self::Data(data) => encode_data(&mut w, data),
-            Self::Zero { sequence, ranges } => {
-                w.number(*sequence).number(ranges.len() as u64);
-                let mut next = 0;
-                for range in ranges {
-                    w.range(*range, &mut next);
-                }
-                w.frame(ZERO, none)
-            }
+            Self::Digests { first, .. } => w.number(first.0),
+            Self::ZeroDigests { blocks } => w.number(blocks.start.0).number(blocks.count()),
+            Self::DigestCredit { blocks } => w.number(*blocks),
+            Self::PageDigestRequest { blocks } | Self::PageDigests { blocks, .. } => w.blocks(blocks),
+            Self::Data(data) => w.data(data),
+            Self::Zero { sequence, ranges } => w.number(*sequence).ranges(ranges),
             Self::References { sequence, offers } => {
                 w.number(*sequence).ascending(offers.iter().map(|offer| offer.block.0));
-                offers.iter().for_each(|offer| {
-                    w.bytes(&offer.digest.0);
-                });
-                w.frame(REFERENCES, none)
+                offers.iter().fold(&mut w, |w, offer| w.bytes(&offer.digest.0))
             }
-            Self::Written { sequence, missing } => {
-                blocks(w.number(*sequence), missing);
-                w.frame(WRITTEN, none)
-            }
-            Self::Acknowledged { below } => w.number(*below).frame(ACKNOWLEDGED, none),
-            Self::Seal { root, messages } => w.bytes(&root.0).number(*messages).frame(SEAL, none),
-            Self::Sealed { root } => w.bytes(&root.0).frame(SEALED, none),
-            Self::ChunkDigests { first, digests } => w.number(first.0).frame(CHUNK_DIGESTS, digests.clone()),
-            Self::ChunkRequest { chunks } => {
-                w.ascending(chunks.iter().map(|chunk| chunk.0)).frame(CHUNK_REQUEST, none)
-            }
-            Self::FullDigests { chunk, digests } => w.number(chunk.0).frame(FULL_DIGESTS, digests.clone()),
-            Self::Error { code, message } => w.text(code).text(message).frame(ERROR, none),
+            Self::Written { sequence, missing } => w.number(*sequence).blocks(missing),
+            Self::Acknowledged { below } => w.number(*below),
+            Self::Seal { root, messages } => w.bytes(&root.0).number(*messages),
+            Self::Sealed { root } => w.bytes(&root.0),
+            Self::ChunkDigests { first, .. } => w.number(first.0),
+            Self::ChunkRequest { chunks } => w.ascending(chunks.iter().map(|chunk| chunk.0)),
+            Self::FullDigests { chunk, .. } => w.number(chunk.0),
+            Self::Error { code, message } => w.text(code).text(message),
+            Self::Open(open) => w.open(open),
+            Self::Welcome(welcome) => w.welcome(welcome),
+            Self::Join(join) => w.join(join),
+            Self::Joined { index } => w.number((*index).into()),
+            Self::Ping { nonce } | Self::Pong { nonce } => w.number(*nonce),
+            Self::Bye => &mut w,
+        }
+        .frame(self.kind(), self.payload())
+    }
+
+    fn payload(&self) -> Bytes {
+        match self {
+            Self::Data(data) => data.payload.clone(),
+            Self::Digests { digests, .. }
+            | Self::PageDigests { digests, .. }
+            | Self::ChunkDigests { digests, .. }
+            | Self::FullDigests { digests, .. } => digests.clone(),
+            _ => Bytes::new(),
         }
     }
 
@@ -164,37 +161,39 @@ impl Message {
     pub fn decode(frame: &Frame) -> Result<Self> {
         let mut r = Reader(frame.body());
         let payload = frame.payload();
-        let carries_payload =
-            matches!(frame.kind(), DIGESTS | PAGE_DIGESTS | DATA | CHUNK_DIGESTS | FULL_DIGESTS);
+        let carries_payload = matches!(
+            frame.kind(),
+            kind::DIGESTS | kind::PAGE_DIGESTS | kind::DATA | kind::CHUNK_DIGESTS | kind::FULL_DIGESTS
+        );
         if !carries_payload && !payload.is_empty() {
             return Err(WireError::new(ErrorKind::PayloadLength, "message without payload"));
         }
         let message = match frame.kind() {
-            HELLO => Self::Hello(r.hello()?),
-            DIGESTS => Self::Digests {
+            kind::HELLO => Self::Hello(r.hello()?),
+            kind::DIGESTS => Self::Digests {
                 first: BlockIndex(r.number("first block")?),
                 digests: items(payload, 16, BATCH_MAX_BLOCKS, "digests")?,
             },
-            ZERO_DIGESTS => {
+            kind::ZERO_DIGESTS => {
                 let start = r.number("first block")?;
                 let end = r.number("block count")?.checked_add(start).ok_or(bad("block count"))?;
                 Self::ZeroDigests { blocks: BlockRange::new(start, end) }
             }
-            DIGEST_CREDIT => Self::DigestCredit { blocks: r.number("blocks")? },
-            PAGE_DIGEST_REQUEST => Self::PageDigestRequest { blocks: r.blocks("blocks")? },
-            PAGE_DIGESTS => Self::PageDigests {
+            kind::DIGEST_CREDIT => Self::DigestCredit { blocks: r.number("blocks")? },
+            kind::PAGE_DIGEST_REQUEST => Self::PageDigestRequest { blocks: r.blocks("blocks")? },
+            kind::PAGE_DIGESTS => Self::PageDigests {
                 blocks: r.blocks("blocks")?,
                 digests: items(payload, 16, PAGE_REPLY_MAX_PAGES, "page digests")?,
             },
-            DATA => Self::Data(r.data(payload.clone())?),
-            ZERO => {
+            kind::DATA => Self::Data(r.data(payload.clone())?),
+            kind::ZERO => {
                 let sequence = r.number("sequence")?;
                 let count = r.at_most(BATCH_MAX_BLOCKS, "ranges")?;
                 let mut next = 0;
                 let ranges = (0..count).map(|_| r.range(&mut next, "ranges")).collect::<Result<_>>()?;
                 Self::Zero { sequence, ranges }
             }
-            REFERENCES => {
+            kind::REFERENCES => {
                 let sequence = r.number("sequence")?;
                 let blocks = r.blocks("offers")?;
                 let offers = blocks
@@ -203,37 +202,31 @@ impl Message {
                     .collect::<Result<_>>()?;
                 Self::References { sequence, offers }
             }
-            WRITTEN => Self::Written { sequence: r.number("sequence")?, missing: r.blocks("missing")? },
-            ACKNOWLEDGED => Self::Acknowledged { below: r.number("below")? },
-            SEAL => Self::Seal { root: r.digest("root")?, messages: r.number("messages")? },
-            SEALED => Self::Sealed { root: r.digest("root")? },
-            CHUNK_DIGESTS => Self::ChunkDigests {
+            kind::WRITTEN => Self::Written { sequence: r.number("sequence")?, missing: r.blocks("missing")? },
+            kind::ACKNOWLEDGED => Self::Acknowledged { below: r.number("below")? },
+            kind::SEAL => Self::Seal { root: r.digest("root")?, messages: r.number("messages")? },
+            kind::SEALED => Self::Sealed { root: r.digest("root")? },
+            kind::CHUNK_DIGESTS => Self::ChunkDigests {
                 first: ChunkIndex(r.number("first chunk")?),
                 digests: items(payload, 32, BATCH_MAX_BLOCKS, "chunk digests")?,
             },
-            CHUNK_REQUEST => {
+            kind::CHUNK_REQUEST => {
                 Self::ChunkRequest { chunks: r.ascending(BATCH_MAX_BLOCKS, "chunks", ChunkIndex)? }
             }
-            FULL_DIGESTS => Self::FullDigests {
+            kind::FULL_DIGESTS => Self::FullDigests {
                 chunk: ChunkIndex(r.number("chunk")?),
                 digests: items(payload, 32, BATCH_MAX_BLOCKS, "digests")?,
             },
-            ERROR => Self::Error { code: r.text("code")?, message: r.text("message")? },
+            kind::ERROR => Self::Error { code: r.text("code")?, message: r.text("message")? },
+            kind::OPEN => Self::Open(Box::new(r.open()?)),
+            kind::WELCOME => Self::Welcome(Box::new(r.welcome()?)),
+            kind::JOIN => Self::Join(r.join()?),
+            kind::JOINED => Self::Joined { index: r.data_connections("data connection")? },
+            kind::PING => Self::Ping { nonce: r.number("nonce")? },
+            kind::PONG => Self::Pong { nonce: r.number("nonce")? },
+            kind::BYE => Self::Bye,
             _ => return Err(WireError::new(ErrorKind::UnknownKind, "frame")),
         };
         if r.is_empty() { Ok(message) } else { Err(WireError::new(ErrorKind::TrailingBytes, "body")) }
     }
-}
-
-fn encode_data(w: &mut Writer, data: &Data) -> Frame {
-    let content = match data.encoding {
-        Encoding::Raw => 0,
-        Encoding::Zstd { content_bytes } => content_bytes,
-    };
-    w.number(data.sequence).number(content.into()).number(data.patches.len() as u64);
-    let mut next = 0;
-    for patch in &data.patches {
-        w.patch(patch, &mut next);
-    }
-    w.frame(DATA, data.payload.clone())
 }

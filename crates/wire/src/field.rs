@@ -5,11 +5,8 @@
 use crate::error::{ErrorKind, WireError};
 use crate::frame::Frame;
 use bytes::Bytes;
-use failback_model::limits::BATCH_MAX_BLOCKS;
+use failback_model::limits::{BATCH_MAX_BLOCKS, ERROR_TEXT_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, Digest};
-
-/// Longest text of an error message.
-const TEXT_MAX_BYTES: usize = 4096;
 
 pub(crate) type Result<T> = std::result::Result<T, WireError>;
 
@@ -42,8 +39,10 @@ impl Writer {
         self
     }
 
+    /// A text, cut where it is longer than one may be.
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
-        let end = (0..=text.len().min(TEXT_MAX_BYTES)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let end =
+            (0..=text.len().min(ERROR_TEXT_MAX_BYTES)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
         self.number(end as u64).bytes(&text.as_bytes()[..end])
     }
 
@@ -137,8 +136,13 @@ impl Reader<'_> {
     }
 
     pub(crate) fn text(&mut self, field: &'static str) -> Result<String> {
-        let count = self.at_most(TEXT_MAX_BYTES, field)?;
-        String::from_utf8(self.slice(count, field)?.to_vec()).map_err(|_| bad(field))
+        self.text_of(ERROR_TEXT_MAX_BYTES, field).map(str::to_owned)
+    }
+
+    /// A text of at most `limit` bytes.
+    pub(crate) fn text_of(&mut self, limit: usize, field: &'static str) -> Result<&str> {
+        let count = self.at_most(limit, field)?;
+        str::from_utf8(self.slice(count, field)?).map_err(|_| bad(field))
     }
 
     /// The next number of an ascending list whose smallest allowed value is `next`.

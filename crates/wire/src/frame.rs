@@ -1,6 +1,7 @@
 //! A frame: header, body, payload.
 
 use crate::error::{ErrorKind, WireError};
+use crate::kind::Class;
 use bytes::Bytes;
 use failback_model::limits::FRAME_MAX_BYTES;
 
@@ -32,6 +33,16 @@ impl Header {
             return Err(WireError::new(ErrorKind::TooLarge, "frame"));
         }
         Ok(header)
+    }
+
+    /// Bytes of the frame, this header included.
+    pub const fn frame_bytes(&self) -> usize {
+        HEADER_BYTES + self.body_bytes as usize + self.payload_bytes as usize
+    }
+
+    /// How its frame travels; `None` where no message has this kind.
+    pub const fn class(&self) -> Option<Class> {
+        Class::of(self.kind)
     }
 
     fn encode(self) -> [u8; HEADER_BYTES] {
@@ -67,12 +78,24 @@ impl Frame {
         let truncated = WireError::new(ErrorKind::Truncated, "frame");
         let header = Header::decode(bytes.first_chunk().ok_or(truncated)?)?;
         let head_bytes = HEADER_BYTES + header.body_bytes as usize;
-        let total = head_bytes + header.payload_bytes as usize;
+        let total = header.frame_bytes();
         if bytes.len() < total {
             return Err(truncated);
         }
         let frame = Self { head: bytes.slice(..head_bytes), payload: bytes.slice(head_bytes..total) };
         Ok((frame, bytes.slice(total..)))
+    }
+
+    /// Joins what was read apart: header and body, and the payload. Neither is copied.
+    pub fn from_parts(head: Bytes, payload: Bytes) -> Result<Self, WireError> {
+        let truncated = WireError::new(ErrorKind::Truncated, "frame");
+        let header = Header::decode(head.first_chunk().ok_or(truncated)?)?;
+        let (body, rest) = (header.body_bytes as usize, header.payload_bytes as usize);
+        if head.len() == HEADER_BYTES + body && payload.len() == rest {
+            Ok(Self { head, payload })
+        } else {
+            Err(truncated)
+        }
     }
 
     /// Header and body.
@@ -83,6 +106,16 @@ impl Frame {
     /// Payload.
     pub fn payload(&self) -> &Bytes {
         &self.payload
+    }
+
+    /// How it travels; `None` where no message has this kind.
+    pub fn class(&self) -> Option<Class> {
+        Class::of(self.kind())
+    }
+
+    /// Whether it takes the control connection: everything but [`Class::Bulk`].
+    pub fn is_ordered(&self) -> bool {
+        self.class() != Some(Class::Bulk)
     }
 
     /// Bytes that cross the wire.

@@ -1,4 +1,4 @@
-//! Messages of a pass and their framing: bytes in, messages out. PROTOCOL.md is this crate in words.
+//! Messages of a session and their framing: bytes in, messages out. PROTOCOL.md is this crate in words.
 //!
 //! A frame is a fixed header, a small body that is encoded and decoded field by field, and a payload that is carried
 //! apart and never copied.
@@ -10,10 +10,14 @@ mod codec;
 mod error;
 mod field;
 mod frame;
+mod kind;
 mod message;
+mod setup;
 mod version;
 
 pub use error::{ErrorKind, WireError};
 pub use frame::{Frame, HEADER_BYTES, Header};
+pub use kind::Class;
 pub use message::{BlockPatch, Data, Encoding, Hello, Message, Offer, Role};
+pub use setup::{Capabilities, Join, Open, Welcome};
 pub use version::Version;

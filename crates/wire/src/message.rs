@@ -1,5 +1,6 @@
-//! The messages of a pass. *Sending end* is where the data comes from, *receiving end* where it goes.
+//! The messages of a session. *Sending end* is where the data comes from, *receiving end* where it goes.
 
+use crate::setup::{Join, Open, Welcome};
 use bytes::Bytes;
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, PageSet, TruncatedDigest};
 
@@ -12,7 +13,7 @@ pub enum Role {
     Receiving,
 }
 
-/// First message of both ends.
+/// First message of a pass, of both ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// Which end speaks.
@@ -176,6 +177,29 @@ pub enum Message {
         /// In words.
         message: String,
     },
+    /// To target, first on a control connection: what is wanted.
+    Open(Box<Open>),
+    /// To source: the session stands.
+    Welcome(Box<Welcome>),
+    /// To target, first on a data connection: which session it belongs to.
+    Join(Join),
+    /// To source: it does.
+    Joined {
+        /// Which data connection.
+        index: u16,
+    },
+    /// Both: are you there?
+    Ping {
+        /// To tell answers apart.
+        nonce: u64,
+    },
+    /// Both: yes.
+    Pong {
+        /// The ping's.
+        nonce: u64,
+    },
+    /// Both: nothing follows, on any connection.
+    Bye,
 }
 
 impl Message {

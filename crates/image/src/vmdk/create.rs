@@ -25,6 +25,10 @@ use std::sync::{Arc, OnceLock, RwLock};
 /// Length of each file of a split disk but the last: what hosted products use, 2047 MiB.
 pub(crate) const TWO_GB_EXTENT_BYTES: u64 = 2047 << 20;
 
+/// What to do about a sparse disk that shall take all of its space.
+const ONLY_THIN: &str =
+    "--provisioning thin, or a flat kind: --vmdk-type vmfs, monolithicFlat or twoGbMaxExtentFlat";
+
 /// Makes a disk of the kind that `options` names, flat or of sparse files.
 pub(crate) fn create_text(path: &Path, options: &CreateOptions) -> Result<VmdkDisk, DiskError> {
     checked_length(path, Operation::Create, options.length_bytes)?;
@@ -164,7 +168,9 @@ pub(super) fn plan(path: &Path, stem: &str, options: &CreateOptions) -> Result<N
         matches!(options.vmdk_type, VmdkType::Vmfs | VmdkType::MonolithicFlat | VmdkType::TwoGbMaxExtentFlat);
     if !is_flat && options.provisioning() != Provisioning::Thin {
         let reason = format!("{} takes its space as it is written: only thin", options.vmdk_type.as_str());
-        return Err(DiskError::new(Code::CreateFailed, Operation::Create, path, reason));
+        return Err(
+            DiskError::new(Code::CreateFailed, Operation::Create, path, reason).with_remedy(ONLY_THIN)
+        );
     }
     let (create_type, extents) = match options.vmdk_type {
         VmdkType::Vmfs => (CreateType::Vmfs, one(true)),

@@ -8,6 +8,7 @@ use super::create::{TWO_GB_EXTENT_BYTES, checked_length, split_name, stem_of};
 use super::disk::VmdkDisk;
 use super::flat::FlatExtent;
 use crate::ImageFormat;
+use crate::check_grow::NEW_IMAGE;
 use crate::raw::provision;
 use failback_blockio::{DiskError, NewFiles, Operation};
 use failback_format::vmdk::descriptor::{Descriptor, ExtentKind, NewExtent};
@@ -17,6 +18,12 @@ use std::ffi::OsStr;
 use std::sync::{Arc, PoisonError};
 
 const NOT_FLAT: &str = "only a disk whose last extent is flat can grow; convert it into a larger image";
+
+/// Whether it could, by what is known without writing.
+pub(super) fn check(disk: &VmdkDisk, length_bytes: u64) -> Result<(), DiskError> {
+    checked_length(&disk.path, Operation::Resize, length_bytes)?;
+    refuse(disk, &disk.descriptor.now(), length_bytes)
+}
 
 /// Makes the disk `length_bytes` long; its new bytes read as zero.
 pub(super) fn grow(disk: &VmdkDisk, length_bytes: u64) -> Result<(), DiskError> {
@@ -56,7 +63,7 @@ pub(super) fn grow(disk: &VmdkDisk, length_bytes: u64) -> Result<(), DiskError> 
 }
 
 fn cannot(disk: &VmdkDisk, reason: &str) -> DiskError {
-    DiskError::new(Code::ImageUnsupported, Operation::Resize, &disk.path, reason)
+    DiskError::new(Code::ImageUnsupported, Operation::Resize, &disk.path, reason).with_remedy(NEW_IMAGE)
 }
 
 /// Refuses before anything is written.

@@ -13,6 +13,7 @@ mod flat;
 mod folder;
 mod grow;
 mod guard;
+mod new_files;
 mod open;
 mod parts;
 mod sparse;
@@ -20,6 +21,7 @@ mod sparse_disk;
 mod stream;
 mod stream_disk;
 mod stream_writer;
+mod survey;
 
 use crate::{CreateOptions, Image, VmdkType};
 use failback_blockio::{Access, DiskError};
@@ -34,7 +36,9 @@ pub use sparse::SparseExtent;
 pub use stream::StreamExtent;
 pub use stream_writer::StreamWriter;
 
+pub(crate) use new_files::new_files;
 pub(crate) use open::file_name;
+pub(crate) use survey::survey;
 
 /// First bytes of a hosted sparse file.
 const SPARSE_MAGIC: [u8; 4] = *b"KDMV";

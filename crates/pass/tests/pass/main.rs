@@ -1,5 +1,6 @@
 //! The pass as its callers use it, on disks in memory: equal to the reference path, safe under faults.
 
+mod endings;
 mod equality;
 mod faults;
 mod guards;

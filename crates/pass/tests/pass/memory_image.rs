@@ -8,11 +8,17 @@ use failback_testkit::{Fault, Faulty, MemoryDevice};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Called before each read.
+type ReadHook = Box<dyn Fn() + Send + Sync>;
 
 pub(crate) struct MemoryImage {
     device: Faulty<MemoryDevice>,
     written_pages: Mutex<BTreeSet<u64>>,
     zeroed_bytes: Mutex<u64>,
+    write_calls: AtomicU64,
+    on_read: Option<ReadHook>,
 }
 
 impl MemoryImage {
@@ -24,8 +30,18 @@ impl MemoryImage {
         device: MemoryDevice,
         faults: impl IntoIterator<Item = Fault>,
     ) -> std::sync::Arc<Self> {
-        let device = Faulty::new(device, faults);
-        std::sync::Arc::new(Self { device, written_pages: Mutex::default(), zeroed_bytes: Mutex::default() })
+        std::sync::Arc::new(Self::build(Faulty::new(device, faults), None))
+    }
+
+    /// An image that calls `hook` before each read.
+    pub(crate) fn hooked(bytes: &[u8], hook: impl Fn() + Send + Sync + 'static) -> std::sync::Arc<Self> {
+        let device = Faulty::new(MemoryDevice::from_bytes(bytes), []);
+        std::sync::Arc::new(Self::build(device, Some(Box::new(hook))))
+    }
+
+    fn build(device: Faulty<MemoryDevice>, on_read: Option<ReadHook>) -> Self {
+        let (written_pages, zeroed_bytes) = (Mutex::default(), Mutex::default());
+        Self { device, written_pages, zeroed_bytes, write_calls: AtomicU64::new(0), on_read }
     }
 
     /// What a fault leaves on the medium, seen without faults.
@@ -36,6 +52,10 @@ impl MemoryImage {
     /// Pages (of the disk, from 0) that were written with contents.
     pub(crate) fn written_pages(&self) -> BTreeSet<u64> {
         self.written_pages.lock().expect("no test panics with it").clone()
+    }
+
+    pub(crate) fn write_calls(&self) -> u64 {
+        self.write_calls.load(Ordering::Relaxed)
     }
 
     pub(crate) fn zeroed_bytes(&self) -> u64 {
@@ -62,6 +82,9 @@ impl UnitSource for MemoryImage {
     }
 
     fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        if let Some(hook) = &self.on_read {
+            hook();
+        }
         Device::read_at(&self.device, offset_bytes, buffer)
     }
 
@@ -87,6 +110,7 @@ impl Image for MemoryImage {
     fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let pages = offset_bytes / 4096..(offset_bytes + bytes.len() as u64).div_ceil(4096);
         self.written_pages.lock().expect("no test panics with it").extend(pages);
+        self.write_calls.fetch_add(1, Ordering::Relaxed);
         self.device.write_at(offset_bytes, bytes)
     }
 
@@ -117,10 +141,6 @@ impl Image for MemoryImage {
 }
 
 impl Sink for MemoryImage {
-    fn begin_group(&self) -> Result<(), DiskError> {
-        Ok(())
-    }
-
     fn read_old(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         UnitSource::read_at(self, offset_bytes, buffer)
     }
@@ -137,7 +157,7 @@ impl Sink for MemoryImage {
         self.flush()
     }
 
-    fn seal(&self, _root: Digest) -> Result<(), DiskError> {
-        self.flush()
+    fn seal(&self, _root: Digest) -> Result<u64, DiskError> {
+        self.flush().map(|()| 1)
     }
 }

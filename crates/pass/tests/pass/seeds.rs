@@ -38,6 +38,25 @@ fn blocks_of_a_seed_do_not_travel() {
 }
 
 #[test]
+fn neighbours_that_a_seed_holds_are_written_together() {
+    let new = noise(1);
+    for (at, expected) in [(LENGTH, 4), (5 << 16, 5)] {
+        // Where the seed lacks a block, its neighbours still are two runs.
+        let mut holds = new.clone();
+        if at < LENGTH {
+            holds[at] ^= 1;
+        }
+        let seed = Arc::new(MemoryDevice::from_bytes(&holds));
+        let (source, target) = (MemoryImage::new(&new, []), MemoryImage::new(&vec![0; LENGTH], []));
+        let (outcome, _) = pass(&source, &target, true, &with_seed(seed));
+        outcome.expect("a seed helps");
+        assert_same(&source, &target);
+        let shipped = u64::from(at < LENGTH);
+        assert_eq!(target.write_calls(), expected + shipped, "a megabyte a write, cut at what is missing");
+    }
+}
+
+#[test]
 fn a_seed_that_changes_or_fails_costs_time_only() {
     let new = noise(1);
     let fault = Fault { call: Call::Read, when: When::From((LENGTH >> 18) as u64 + 3), damage: Damage::Io };

@@ -17,7 +17,7 @@ fn disk() -> Layout {
     layout(BLOCKS, 3 * 4096 - 100)
 }
 
-fn blocks(list: &[u64]) -> Vec<BlockIndex> {
+pub(crate) fn blocks(list: &[u64]) -> Vec<BlockIndex> {
     list.iter().map(|&block| BlockIndex(block)).collect()
 }
 
@@ -38,7 +38,7 @@ fn hello(role: Role) -> Hello {
 }
 
 /// Whole pages of one block, numbered.
-fn data(sequence: u64, block: u64, pages: usize, payload_bytes: usize) -> Data {
+pub(crate) fn data(sequence: u64, block: u64, pages: usize, payload_bytes: usize) -> Data {
     let (data, zero) = (PageSet::first(pages), PageSet::EMPTY);
     let patch = BlockPatch { block: BlockIndex(block), digest: Digest([1; 32]), data, zero };
     Data { sequence, patches: vec![patch], encoding: Encoding::Raw, payload: bytes(payload_bytes) }
@@ -60,7 +60,7 @@ fn new_sender() -> Sender {
 }
 
 /// A sending end that was greeted and told of ten blocks that differ; it asks for their pages.
-fn sender() -> Sender {
+pub(crate) fn sender() -> Sender {
     let mut sender = new_sender();
     sender.handle_message(Message::Hello(hello(Role::Receiving))).expect("a greeting");
     let digests = Message::Digests { first: BlockIndex(0), digests: bytes(160) };
@@ -73,13 +73,16 @@ fn sender() -> Sender {
     sender
 }
 
-fn new_receiver(has_seeds: bool) -> Receiver {
-    let layout = disk();
-    Receiver::new(ReceiverOptions { layout, has_seeds, is_new: false, window_bytes: 1 << 20 })
+pub(crate) fn new_receiver(has_seeds: bool) -> Receiver {
+    new_receiver_of(has_seeds, 1 << 20)
+}
+
+fn new_receiver_of(has_seeds: bool, window_bytes: u64) -> Receiver {
+    Receiver::new(ReceiverOptions { layout: disk(), has_seeds, is_new: false, window_bytes })
 }
 
 /// A receiving end that was greeted, has seeds, and scanned 2000 blocks.
-fn receiver() -> Receiver {
+pub(crate) fn receiver() -> Receiver {
     let mut receiver = new_receiver(true);
     receiver.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
     receiver.handle_message(Message::DigestCredit { blocks: 5000 }).expect("credit");

@@ -1,14 +1,20 @@
 //! One frame of each kind, as it crossed when this version was made.
 
 use bytes::Bytes;
-use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, PageSet};
-use failback_wire::{BlockPatch, Data, Encoding, Frame, HEADER_BYTES, Hello, Message, Offer, Role, Version};
+use failback_model::{
+    BlockIndex, BlockRange, ChunkIndex, Digest, DiskId, Epoch, Generation, JobId, MachineId, PageSet,
+    ProductVersion, SessionNumber, SessionToken,
+};
+use failback_wire::{
+    BlockPatch, Capabilities, Data, Encoding, Frame, HEADER_BYTES, Hello, Join, Message, Offer, Open, Role,
+    Version, Welcome,
+};
 use std::path::{Path, PathBuf};
 
 /// Where the frames of this version lie: a line of header, one of body, and one of payload where there is one.
 fn folder() -> PathBuf {
-    let Version::Draft0 = Version::CURRENT;
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/draft0")
+    let Version::V1 = Version::CURRENT;
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
 }
 
 fn blocks(list: &[u64]) -> Vec<BlockIndex> {
@@ -36,6 +42,52 @@ fn data(encoding: Encoding) -> Message {
         BlockPatch { block: BlockIndex(300), digest: digest(32), data: pages(&[8]), zero: pages(&[1]) },
     ];
     Message::Data(Data { sequence: 1 << 40, patches, encoding, payload: counting(1, 3) })
+}
+
+/// An end that speaks versions that this build does not, and sets bits that it does not know.
+fn open() -> Open {
+    Open {
+        version_min: 1,
+        version_max: 700,
+        product: ProductVersion { major: 0, minor: 12, patch: 300 },
+        clock_unix_ms: 1_763_000_000_123,
+        machine: MachineId::new("web-01.example").expect("an id"),
+        disk: DiskId::new("scsi0_1").expect("an id"),
+        length_bytes: 1 << 30,
+        content_end_bytes: (1 << 30) - 4096,
+        block_bytes: 65_536,
+        sector_bytes: 4096,
+        disk_mark: "MBR 0badcafe".into(),
+        generation: Generation(41),
+        root: digest(64),
+        epoch: Epoch(3),
+        capabilities: Capabilities(1 << 63),
+        data_connections: 4,
+        verify: true,
+        accept_older: false,
+        accept_mismatch: true,
+        job: JobId::new("0b5c").expect("an id"),
+    }
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        version: Version::V1,
+        product: ProductVersion { major: 0, minor: 12, patch: 0 },
+        clock_unix_ms: 1_763_000_000_456,
+        capabilities: Capabilities(0),
+        token: SessionToken(std::array::from_fn(|i| 0xf0 + i as u8)),
+        session: SessionNumber(130),
+        data_connections: 3,
+        length_bytes: (1 << 30) + 512,
+        pass_bytes: 1 << 30,
+        generation: Generation(41),
+        root: Digest::ZERO,
+        is_new: false,
+        has_seeds: true,
+        is_resumed: true,
+        window_bytes: 64 << 20,
+    }
 }
 
 /// One message of each kind, in the order of the kinds, by the name of its file.
@@ -82,6 +134,13 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("15-chunk-request", Message::ChunkRequest { chunks: vec![ChunkIndex(1), ChunkIndex(3)] }),
         ("16-full-digests", Message::FullDigests { chunk: ChunkIndex(3), digests: counting(0, 64) }),
         ("17-error", Message::Error { code: "FB203".into(), message: "no space at 4 KiB · €".into() }),
+        ("18-open", Message::Open(Box::new(open()))),
+        ("19-welcome", Message::Welcome(Box::new(welcome()))),
+        ("20-join", Message::Join(Join { version: Version::V1, token: welcome().token, index: 2 })),
+        ("21-joined", Message::Joined { index: 2 }),
+        ("22-ping", Message::Ping { nonce: 300 }),
+        ("23-pong", Message::Pong { nonce: 300 }),
+        ("24-bye", Message::Bye),
     ]
 }
 
@@ -135,5 +194,5 @@ fn every_kind_has_a_golden_frame_and_every_golden_frame_a_message() {
     assert_eq!(files, named);
     let mut kinds: Vec<u8> = messages().iter().map(|(_, message)| message.encode().head()[0]).collect();
     kinds.dedup();
-    assert_eq!(kinds, (1..=17).collect::<Vec<u8>>());
+    assert_eq!(kinds, (1..=24).collect::<Vec<u8>>());
 }

@@ -2,7 +2,7 @@
 
 use crate::golden::messages;
 use bytes::Bytes;
-use failback_wire::{ErrorKind, Frame, HEADER_BYTES, Header, Message};
+use failback_wire::{Class, ErrorKind, Frame, HEADER_BYTES, Header, Message};
 use proptest::prelude::*;
 
 /// A frame of these parts, whatever they say.
@@ -133,7 +133,7 @@ fn counts_above_their_limit_are_refused_whatever_follows() {
         }
     }
     assert_eq!(refused(17, &varint(4097), 0), ErrorKind::TooLarge);
-    assert_eq!(refused(1, &[0, 0, 0, 0x81, 0x80, 0x40, 0, 0, 0], 0), ErrorKind::TooLarge);
+    assert_eq!(refused(1, &[1, 0, 0, 0x81, 0x80, 0x40, 0, 0, 0], 0), ErrorKind::TooLarge);
     for (kind, body, size, most) in
         [(2, &[0][..], 16, 1024), (6, &[0], 16, 16 << 10), (14, &[0], 32, 1024), (16, &[0], 32, 1024)]
     {
@@ -177,14 +177,55 @@ fn page_sets_are_exact_and_share_no_page() {
 
 #[test]
 fn unknown_kinds_versions_flags_and_texts_are_refused() {
-    for kind in [0, 18, 255] {
+    for kind in [0, 25, 255] {
         assert_eq!(refused(kind, &[], 0), ErrorKind::UnknownKind);
     }
-    for version in [1, u64::from(u16::MAX) + 1, u64::MAX] {
+    for version in [0, 2, u64::from(u16::MAX) + 1, u64::MAX] {
         assert_eq!(refused(1, &varint(version), 0), ErrorKind::UnknownVersion);
     }
-    assert_eq!(refused(1, &[0, 2], 0), ErrorKind::BadValue);
+    assert_eq!(refused(1, &[1, 2], 0), ErrorKind::BadValue);
     assert_eq!(refused(17, &[1, 0xff, 0], 0), ErrorKind::BadValue);
+}
+
+#[test]
+fn setup_refuses_versions_it_does_not_speak_ids_that_are_none_and_counts_above_their_limit() {
+    const OPEN: u8 = 18;
+    let golden = |name: &str| {
+        let (_, message) = messages().into_iter().find(|(known, _)| *known == name).expect("a golden frame");
+        body(&message.encode()).to_vec()
+    };
+    // Two versions, three parts of a product version, six bytes of clock: then the id of the machine.
+    let (open, machine_at) = (golden("18-open"), 13);
+    assert_eq!(&open[machine_at..machine_at + 4], b"\x0eweb");
+    let with = |at: usize, bytes: &[u8]| [&open[..at], bytes, &open[at + bytes.len()..]].concat();
+    for first in [b"W", b".", b"/", b"\xff"] {
+        assert_eq!(refused(OPEN, &with(machine_at + 1, first), 0), ErrorKind::BadValue);
+    }
+    assert_eq!(refused(OPEN, &with(machine_at, &[0]), 0), ErrorKind::BadValue);
+    assert_eq!(refused(OPEN, &with(machine_at, &[65]), 0), ErrorKind::TooLarge);
+    assert_eq!(refused(OPEN, &varint(1 << 16), 0), ErrorKind::TooLarge);
+    assert_eq!(refused(OPEN, &[&[1, 1][..], &varint(1 << 32)].concat(), 0), ErrorKind::TooLarge);
+    for (kind, name) in [(19, "19-welcome"), (20, "20-join")] {
+        for version in [0, 2] {
+            let body = [&[version], &golden(name)[1..]].concat();
+            assert_eq!(refused(kind, &body, 0), ErrorKind::UnknownVersion, "{name}");
+        }
+    }
+    assert_eq!(refused(20, &[&golden("20-join")[..17], &[33]].concat(), 0), ErrorKind::TooLarge);
+    assert_eq!(refused(21, &[33], 0), ErrorKind::TooLarge);
+}
+
+#[test]
+fn each_kind_has_the_class_that_its_message_has() {
+    for (name, message) in messages() {
+        let frame = message.encode();
+        let header = Header::decode(frame.head().first_chunk().expect("a header")).expect("a header");
+        assert_eq!(frame.class(), Some(message.class()), "{name}");
+        assert_eq!((header.class(), header.frame_bytes()), (frame.class(), frame.encoded_bytes() as usize));
+        assert_eq!(frame.is_ordered(), message.is_ordered(), "{name}");
+        assert_eq!(message.is_ordered(), message.class() != Class::Bulk, "{name}");
+    }
+    assert_eq!(frame(25, &[], &[]).class(), None);
 }
 
 proptest! {
@@ -192,7 +233,7 @@ proptest! {
 
     #[test]
     fn no_bytes_break_the_decoder_and_what_decodes_encodes_to_the_same(
-        kind in 0u8..20,
+        kind in 0u8..27,
         body in prop::collection::vec(prop_oneof![Just(0u8), Just(1), 0u8..8, any::<u8>()], 0..90),
         payload in prop_oneof![Just(0usize), 0usize..200, Just(4096)],
     ) {
@@ -204,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn one_changed_byte_never_breaks_the_decoder(index in 0usize..19, at in any::<usize>(), to in any::<u8>()) {
+    fn one_changed_byte_never_breaks_the_decoder(index in 0usize..26, at in any::<usize>(), to in any::<u8>()) {
         let (_, message) = messages().swap_remove(index);
         let whole = message.encode();
         let mut bytes: Vec<u8> = whole.head().iter().chain(whole.payload()).copied().collect();

@@ -1,8 +1,14 @@
 //! Everything that may be said comes back as it was said.
 
 use failback_model::limits::{BATCH_MAX_BLOCKS, PAGE_REPLY_MAX_PAGES, PAGES_PER_BLOCK_MAX};
-use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, PageSet};
-use failback_wire::{BlockPatch, Data, Encoding, Frame, Hello, Message, Offer, Role};
+use failback_model::{
+    BlockIndex, BlockRange, ChunkIndex, Digest, Epoch, Generation, PageSet, ProductVersion, SessionNumber,
+    SessionToken,
+};
+use failback_wire::{
+    BlockPatch, Capabilities, Data, Encoding, Frame, Hello, Join, Message, Offer, Open, Role, Version,
+    Welcome,
+};
 use proptest::prelude::*;
 
 /// A number of any length of varint.
@@ -96,6 +102,98 @@ fn hello() -> impl Strategy<Value = Hello> {
     })
 }
 
+fn product() -> impl Strategy<Value = ProductVersion> {
+    any::<[u32; 3]>().prop_map(|[major, minor, patch]| ProductVersion { major, minor, patch })
+}
+
+/// An id of any kind, as long as one may be.
+fn id<T: std::fmt::Debug + TryFrom<String, Error: std::fmt::Debug>>() -> impl Strategy<Value = T> {
+    "[a-z0-9][a-z0-9._-]{0,63}".prop_map(|text| T::try_from(text).expect("an id"))
+}
+
+prop_compose! {
+    fn open()(
+        versions in any::<[u16; 2]>(),
+        product in product(),
+        numbers in prop::array::uniform6(number()),
+        (machine, disk, job) in (id(), id(), id()),
+        (block_bytes, sector_bytes) in (0u32..=1 << 20, any::<u32>()),
+        disk_mark in "[A-Z]{0,3}[ a-f0-9]{0,61}",
+        root in digest(),
+        data_connections in 0u16..=32,
+        flags in any::<[bool; 3]>(),
+    ) -> Open {
+        let [clock_unix_ms, length_bytes, content_end_bytes, generation, epoch, capabilities] = numbers;
+        Open {
+            version_min: versions[0],
+            version_max: versions[1],
+            product,
+            clock_unix_ms,
+            machine,
+            disk,
+            length_bytes,
+            content_end_bytes,
+            block_bytes,
+            sector_bytes,
+            disk_mark,
+            generation: Generation(generation),
+            root,
+            epoch: Epoch(epoch),
+            capabilities: Capabilities(capabilities),
+            data_connections,
+            verify: flags[0],
+            accept_older: flags[1],
+            accept_mismatch: flags[2],
+            job,
+        }
+    }
+}
+
+prop_compose! {
+    fn welcome()(
+        product in product(),
+        (numbers, pass_bytes) in (prop::array::uniform6(number()), number()),
+        token in any::<[u8; 16]>(),
+        root in digest(),
+        data_connections in 0u16..=32,
+        flags in any::<[bool; 3]>(),
+    ) -> Welcome {
+        let [clock_unix_ms, capabilities, session, length_bytes, generation, window_bytes] = numbers;
+        let [is_new, has_seeds, is_resumed] = flags;
+        Welcome {
+            version: Version::V1,
+            product,
+            clock_unix_ms,
+            capabilities: Capabilities(capabilities),
+            token: SessionToken(token),
+            session: SessionNumber(session),
+            data_connections,
+            length_bytes,
+            pass_bytes,
+            generation: Generation(generation),
+            root,
+            is_new,
+            has_seeds,
+            is_resumed,
+            window_bytes,
+        }
+    }
+}
+
+fn setup() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        open().prop_map(|open| Message::Open(Box::new(open))),
+        welcome().prop_map(|welcome| Message::Welcome(Box::new(welcome))),
+        (any::<[u8; 16]>(), 0u16..=32).prop_map(|(token, index)| {
+            Message::Join(Join { version: Version::V1, token: SessionToken(token), index })
+        }),
+        (0u16..=32).prop_map(|index| Message::Joined { index }),
+        number().prop_map(|nonce| Message::Ping { nonce }),
+        number().prop_map(|nonce| Message::Pong { nonce }),
+        Just(Message::Bye),
+    ]
+}
+
 /// Ranges that do not touch.
 fn ranges() -> impl Strategy<Value = Vec<BlockRange>> {
     ascending().prop_map(|ends| {
@@ -105,6 +203,13 @@ fn ranges() -> impl Strategy<Value = Vec<BlockRange>> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        4 => pass_message(),
+        1 => setup(),
+    ]
+}
+
+fn pass_message() -> impl Strategy<Value = Message> {
     let first = number().prop_map(BlockIndex);
     let chunk = || number().prop_map(ChunkIndex);
     prop_oneof![
@@ -150,6 +255,9 @@ proptest! {
         let mut rest = stream.into();
         for message in messages {
             let (frame, behind) = Frame::split_from(&rest).expect("a whole frame");
+            let joined = Frame::from_parts(frame.head().clone(), frame.payload().clone()).expect("its parts");
+            prop_assert_eq!((joined.head(), joined.payload()), (frame.head(), frame.payload()));
+            prop_assert!(Frame::from_parts(frame.head().slice(1..), frame.payload().clone()).is_err());
             prop_assert_eq!(Message::decode(&frame), Ok(message));
             rest = behind;
         }

@@ -67,6 +67,8 @@ pub const STRAY_GRAINS_MAX: usize = 1 << 20;
 pub const IMAGE_FAULTS_MAX: usize = 64;
 /// Inflated grains of a streamOptimized VMDK kept for the next read.
 pub const INFLATED_GRAINS_MAX: usize = 16;
+/// Grain of a streamOptimized VMDK that is written.
+pub const STREAM_GRAIN_BYTES: u64 = 64 << 10;
 /// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out.
 pub const STREAM_WINDOW_BYTES: u64 = 96 << 20;
 /// Grains held by a streamOptimized VMDK's writer before a write has to wait.
@@ -101,7 +103,7 @@ const _: () = {
     assert!(GRAIN_MIN_BYTES.is_power_of_two() && GRAIN_MAX_BYTES.is_power_of_two());
     assert!(
         STREAM_WINDOW_BYTES >= WINDOW_DEFAULT_BYTES + (16 << 20),
-        "a block as late as a window is still in time"
+        "keeping the reach of a new target costs nothing where little is late"
     );
     assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
     assert!(OFFER_MAX_BYTES >= BLOCK_MAX_BYTES, "any block can be offered");

@@ -5,13 +5,13 @@ use crate::guarded::guarded_end;
 use crate::image_sink::ImageSink;
 use crate::link::Link;
 use crate::plan::plan_pass;
-use crate::receiving::ReceivingEnd;
+use crate::receiving::{ReceivingEnd, is_written_once};
 use crate::sending::SendingEnd;
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_engine::manifest::Manifest;
 use failback_engine::seed::SeedIndex;
 use failback_engine::{DigestSource, Meter, Scan, ScanEnd};
-use failback_image::{Image, ImageFormat};
+use failback_image::Image;
 use failback_model::{BlockSize, Code, Finding, Layout};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -89,7 +89,7 @@ pub fn run(
 /// Whatever happened, what was written is made durable and the image is left as clean as it can be. Only a stream that is
 /// not complete stays without its end, so that nobody takes it for a smaller disk.
 fn close(image: &dyn Image, is_complete: bool) -> Result<(), DiskError> {
-    if !is_complete && image.identity().format == ImageFormat::VmdkStreamOptimized {
+    if !is_complete && is_written_once(image) {
         return Ok(());
     }
     image.close()

@@ -175,12 +175,13 @@ fn chunks_are_asked_for_once_after_their_digests_and_nothing_follows_the_seal() 
         receiver.handle_message(Message::Seal { root: Digest::ZERO, messages: 0 }).expect("a seal");
         assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Seal { verify: false })));
         receiver.handle_root(root);
+        while receiver.poll_transmit().is_some() {}
         receiver
     };
     let offered = || {
         let mut receiver = answered(Digest([1; 32]));
-        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests)));
-        receiver.handle_chunk_digests(&[Digest::ZERO; 69]);
+        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests { .. })));
+        receiver.handle_chunk_digests(ChunkIndex(0), &[Digest::ZERO; 69]);
         receiver
     };
     receiver_refuses(receiver(), ask(0));

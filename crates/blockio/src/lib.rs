@@ -23,7 +23,7 @@ pub use device::{ChangeFeed, Device, UnitSource, Zeroing};
 pub use error::{DiskError, Operation};
 pub use file::{Access, FileDevice, FileId};
 pub use limit::raise_open_files_limit;
-pub use map::{MappedFile, MappedView};
+pub use map::{MappedFile, MappedView, temp_folder};
 pub use new_files::{NewFiles, folder_of, sync_folder};
 pub use read::ReadMode;
 pub use recording::{Action, AfterCut, Event, Recording, RecordingDevice, after_cut};

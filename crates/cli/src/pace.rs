@@ -156,7 +156,7 @@ impl Sample {
 pub(crate) fn limiting(spent: impl Fn(Stage) -> Duration, wall: Duration, readers: usize) -> Option<Stage> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = |stage| match stage {
-        Stage::ScanSource | Stage::ScanTarget | Stage::Verify => readers,
+        Stage::ScanSource | Stage::ScanTarget | Stage::Seeds | Stage::Verify => readers,
         Stage::Refine | Stage::Pack | Stage::Unpack => processors,
         Stage::Write | Stage::Flush => 1,
     };

@@ -99,9 +99,11 @@ pub enum Stage {
     ScanSource,
     /// Reading and hashing the target.
     ScanTarget,
+    /// Reading and hashing seeds: to index them, and to copy what they hold.
+    Seeds,
     /// Re-reading blocks that differ, hashing and choosing their pages, at both ends.
     Refine,
-    /// Collecting, probing and compressing pages.
+    /// Re-reading blocks that ship whole; collecting, probing and compressing pages.
     Pack,
     /// Decompressing and verifying.
     Unpack,
@@ -115,9 +117,10 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage in the order of the data path.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ScanSource,
         Self::ScanTarget,
+        Self::Seeds,
         Self::Refine,
         Self::Pack,
         Self::Unpack,
@@ -131,6 +134,7 @@ impl Stage {
         match self {
             Self::ScanSource => "scan_source",
             Self::ScanTarget => "scan_target",
+            Self::Seeds => "seeds",
             Self::Refine => "refine",
             Self::Pack => "pack",
             Self::Unpack => "unpack",

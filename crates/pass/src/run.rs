@@ -59,7 +59,14 @@ pub fn run_planned(
             )));
         }
     };
-    let seeds = index_seeds(options, progress, cancel)?;
+    let mut findings = plan.findings;
+    let seeds = if is_written_once(&*image) {
+        findings.extend(unused_seeds(&*image, options));
+        None
+    } else {
+        index_seeds(options, progress, cancel)?
+    };
+    findings.extend(seeds.iter().flat_map(|seeds| seeds.failures()).map(failed_seed));
     if image.geometry().length_bytes < layout.length_bytes() {
         image.grow(layout.length_bytes())?;
     }
@@ -67,7 +74,7 @@ pub fn run_planned(
         source,
         layout,
         options,
-        ships_everything: is_new && options.seeds.is_empty(),
+        ships_everything: is_new && seeds.is_none(),
         scan_log: None,
         progress: Arc::clone(progress),
         cancel: cancel.clone(),
@@ -96,8 +103,20 @@ pub fn run_planned(
         root,
         verified: options.verify,
         elapsed: started.elapsed(),
-        findings: plan.findings,
+        findings,
     })
+}
+
+/// A seed that fails while it is indexed is used as far as it was read.
+fn failed_seed(error: &DiskError) -> Finding {
+    let evidence = format!("{error}; of this seed only what was read before is used");
+    Finding::warning(Code::SeedUnusable, evidence)
+}
+
+/// What no seed holds would come too late for an image that is written from front to back.
+fn unused_seeds(image: &dyn Image, options: &PassOptions) -> Option<Finding> {
+    let evidence = format!("{} is written in one go, so that no seed is used", image.name().display());
+    (!options.seeds.is_empty()).then(|| Finding::warning(Code::SeedUnusable, evidence))
 }
 
 /// Whatever happened, what was written is made durable and the image is left as clean as it can be. Only a stream that is
@@ -151,7 +170,7 @@ pub fn index_seeds(
     let times = Arc::clone(progress);
     let meter: Meter = Arc::new(move |bytes, spent| {
         Progress::add(&times.bytes_read_seeds, bytes);
-        times.times.add(Stage::ScanTarget, spent);
+        times.times.add(Stage::Seeds, spent);
     });
     let index = SeedIndex::build(&options.seeds, options.block_size, options.threads, &meter, &|| {
         !cancel.is_cancelled()

@@ -52,11 +52,10 @@ pub struct Receiver {
     chunks: Range<u64>,
     is_offering: bool,
     transmit: VecDeque<Message>,
-    /// Numbered messages that were let in and wait to be applied.
-    to_apply: VecDeque<ReceiverWork>,
-    /// All other work.
     /// What keeps its order, and waits for everything else: digests are many, and all else is waited for.
     ordered: VecDeque<Message>,
+    /// Numbered messages that were let in and wait to be applied.
+    to_apply: VecDeque<ReceiverWork>,
     work: VecDeque<ReceiverWork>,
 }
 
@@ -88,8 +87,8 @@ impl Receiver {
             chunks: 0..0,
             is_offering: false,
             transmit: VecDeque::from([hello]),
-            to_apply: VecDeque::new(),
             ordered: VecDeque::new(),
+            to_apply: VecDeque::new(),
             work: VecDeque::new(),
         }
     }

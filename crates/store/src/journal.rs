@@ -107,8 +107,10 @@ impl Journal {
         let mut inner = self.lock();
         let (records, answer) = decide(&inner.disks[usize::from(disk.0)]);
         if !records.is_empty() {
+            self.check_latch(&inner, Operation::Write)?;
             for record in &records {
-                inner.disks[usize::from(disk.0)].keep_digests(record)?;
+                let kept = inner.disks[usize::from(disk.0)].keep_digests(record);
+                kept.map_err(|error| failed_write(&mut inner, error))?;
             }
             self.append_locked(&mut inner, disk, &records)?;
             records.iter().for_each(|record| inner.disks[usize::from(disk.0)].apply(record));
@@ -201,9 +203,9 @@ impl Journal {
     }
 }
 
-/// A write that failed: with space freed it can be tried again, anything else is final.
+/// A write that failed: with space freed it can be tried again, anything else is final. So is a sync, whatever it says.
 fn failed_write(inner: &mut Inner, error: DiskError) -> DiskError {
-    if error.code == Code::NoSpace {
+    if error.code == Code::NoSpace && error.operation != Operation::Flush {
         return DiskError { code: Code::JournalFailed, ..error };
     }
     latched(inner, error)

@@ -2,5 +2,9 @@
 
 mod crash;
 mod cut_medium;
+mod damage;
+mod faults;
+mod groups;
 mod sessions;
 mod support;
+mod trust;

@@ -149,13 +149,13 @@ pub(crate) fn write_blocks(sink: &dyn failback_engine::Sink, blocks: BlockRange,
 }
 
 /// Makes the device behind a new file of this name.
-type MakeDevice = Box<dyn Fn(&str) -> Arc<dyn Device> + Send + Sync>;
+pub(crate) type MakeDevice = Box<dyn Fn(&str) -> Arc<dyn Device> + Send + Sync>;
 
 /// A store's files in memory; what they are made of is the test's to say.
 #[derive(Clone)]
 pub(crate) struct MemoryMedium {
-    files: Arc<Mutex<BTreeMap<String, Arc<dyn Device>>>>,
-    make: Arc<MakeDevice>,
+    pub(crate) files: Arc<Mutex<BTreeMap<String, Arc<dyn Device>>>>,
+    pub(crate) make: Arc<MakeDevice>,
     pub(crate) segment_max_bytes: u64,
     pub(crate) ahead_bytes: u64,
 }

@@ -1,12 +1,11 @@
 //! The command line as a type. Everything that can be wrong about one value alone is found here; what depends on
 //! disks is found by the commands.
 
-use crate::values;
+use crate::{size, values};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use failback_image::{Provisioning, VmdkType};
 use failback_pass::{Compression, Refinement};
-use failback_service::size;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -11,6 +11,7 @@ mod pace;
 mod progress;
 mod report;
 mod signals;
+mod size;
 mod summary;
 mod sync;
 mod transfer;

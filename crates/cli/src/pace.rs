@@ -1,7 +1,7 @@
 //! Turns a pass's counters into rates, time left and the stage that limits. Time is passed in: no clock here.
 
+use crate::size::{grouped, human};
 use failback_pass::{Progress, Stage};
-use failback_service::size::{grouped, human};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

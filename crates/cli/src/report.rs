@@ -3,8 +3,8 @@
 //! **Invariant**: with `--json` exactly one line goes to standard output, however the command ends.
 
 use failback_model::{Code, ExitClass, Finding, Severity};
-use failback_service::report::{FindingLine, paragraph};
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
 
 /// What a command found out.
@@ -45,9 +45,30 @@ struct Envelope<'a, S> {
     status: &'static str,
     exit_code: u8,
     version: &'static str,
-    findings: Vec<FindingLine>,
+    findings: Vec<FindingLine<'a>>,
     #[serde(flatten)]
     summary: &'a S,
+}
+
+#[derive(Serialize)]
+struct FindingLine<'a> {
+    code: &'static str,
+    severity: &'static str,
+    title: &'static str,
+    evidence: &'a str,
+    remedy: &'a str,
+}
+
+impl<'a> FindingLine<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        Self {
+            code: finding.code.as_str(),
+            severity: finding.severity.as_str(),
+            title: finding.code.title(),
+            evidence: &finding.evidence,
+            remedy: &finding.remedy,
+        }
+    }
 }
 
 impl Voice {
@@ -103,12 +124,28 @@ fn json(
         status,
         exit_code: exit.code(),
         version: env!("CARGO_PKG_VERSION"),
-        findings: findings.iter().map(|&finding| FindingLine::from(finding)).collect(),
+        findings: findings.iter().map(|finding| FindingLine::of(finding)).collect(),
         summary,
     };
     let mut text = serde_json::to_string(&envelope).expect("summaries have string keys and finite numbers");
     text.push('\n');
     text
+}
+
+/// `error[FB305]: title`, the evidence, the remedy.
+fn paragraph(finding: &Finding) -> String {
+    let mut text =
+        format!("{}[{}]: {}\n", finding.severity.as_str(), finding.code.as_str(), finding.code.title());
+    for line in finding.evidence.lines().filter(|line| !line.is_empty()) {
+        let _ = writeln!(text, "  {}", printable(line));
+    }
+    let _ = writeln!(text, "  remedy: {}", printable(&finding.remedy));
+    text
+}
+
+/// Paths and extent names come from disks that others wrote: no control character reaches a terminal.
+pub(crate) fn printable(line: &str) -> String {
+    line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// The exit code's class of the gravest error; success where there is none.

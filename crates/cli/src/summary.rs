@@ -1,10 +1,9 @@
 //! What a pass and a plan have to say: the fields of `--json`, and the same for people.
 
 use crate::pace::limiting;
-use crate::report::Summary;
+use crate::report::{Summary, printable};
+use crate::size::{counted, grouped, human};
 use failback_pass::{Outcome, Plan, Progress, Stage};
-use failback_service::report::printable;
-use failback_service::size::{counted, grouped, human};
 use serde::{Serialize, Serializer};
 use std::ffi::OsStr;
 use std::time::Duration;

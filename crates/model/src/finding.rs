@@ -206,6 +206,13 @@ codes! {
     StateFailed = "FB707", Failure, "daemon's state folder failed", "check the folder of state_dir: its rights, its medium and its free space";
     Busy = "FB708", Interrupted, "daemon has too many control connections", "close some, then try again";
     NotConfirmed = "FB709", Refused, "command was not confirmed", "run it on a terminal and confirm, or add --yes";
+    PkiExists = "FB801", Refused, "certificate authority exists already", "name a new folder, or use the authority that is there";
+    PkiMissing = "FB802", Refused, "no certificate authority here", "name the authority's folder, or make one with 'failback pki init'";
+    PkiDamaged = "FB803", Refused, "certificate authority is damaged", "restore its folder from a backup; its files belong together";
+    PkiIdentityInvalid = "FB804", Usage, "certificate cannot be made as asked", "correct the name, the addresses or the validity";
+    PkiUnknown = "FB805", Refused, "no such certificate", "list what was issued with 'failback pki show'";
+    PkiCertificateExists = "FB806", Refused, "identity has a valid certificate", "renew it with 'failback pki renew', or revoke it first if its key is lost";
+    PkiAuthorityExpires = "FB807", Refused, "certificate authority comes to its end", "ask for a shorter validity, or make a new authority and add its ca.pem to the old one on every daemon";
     Usage = "FB901", Usage, "command line is wrong", "see --help";
     Internal = "FB902", Failure, "internal error", "report this with the command line and this text";
 }

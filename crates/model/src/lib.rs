@@ -12,6 +12,7 @@ mod geometry;
 mod identity;
 pub mod limits;
 mod pages;
+mod peer;
 
 pub use difference::Difference;
 pub use digest::{
@@ -26,3 +27,4 @@ pub use identity::{
     DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion, SessionNumber, SessionToken,
 };
 pub use pages::PageSet;
+pub use peer::{PeerIdentity, PeerIdentityError, PeerRole};

@@ -195,18 +195,78 @@ pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
-/// Connections of all peers when no bound is chosen.
-pub const CONNECTIONS_DEFAULT: u32 = 256;
-/// Most connections that may be allowed.
-pub const CONNECTIONS_MAX: u32 = 16 << 10;
-/// Connections that have not proven who they are, when no bound is chosen.
-pub const HANDSHAKES_DEFAULT: u32 = 32;
 
 const _: () = {
     assert!(CONTROL_LINE_MAX_BYTES * JOBS_KEPT <= STATE_FILE_MAX_BYTES as usize * 4, "jobs are small");
     assert!(BUDGET_UNIT_BYTES >= 4 * PACK_MAX_BYTES as u64, "a unit keeps a pipeline full");
     assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
     assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
-    assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT && CONNECTIONS_DEFAULT <= CONNECTIONS_MAX);
     assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
+};
+
+/// Connections of a listener that are known: control and data, of all sessions.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Connections of a listener that are not yet known: above this the oldest of them is dropped.
+pub const UNKNOWN_CONNECTIONS_MAX: usize = 64;
+/// Connections that wait in the kernel to be accepted.
+pub const ACCEPT_BACKLOG: u32 = 1024;
+/// Piece in which the socket of an unknown peer is read.
+pub const UNKNOWN_READ_BYTES: usize = 16 << 10;
+/// Piece in which a socket is read.
+pub const SOCKET_READ_BYTES: usize = 64 << 10;
+/// Piece in which the head of frames is read.
+pub const FRAME_READ_BYTES: usize = 16 << 10;
+/// Frames that one connection takes from the queue at once.
+pub const WRITE_BATCH_BYTES: u64 = 256 << 10;
+/// The same under a throttle, at least.
+pub const WRITE_BATCH_MIN_BYTES: u64 = 16 << 10;
+/// Plain bytes that the TLS layer holds encrypted until the socket takes them.
+pub const TLS_BUFFER_BYTES: usize = 256 << 10;
+/// Bulk frames of a link that came and are still in use, beyond the session's window.
+pub const INPUT_SLACK_BYTES: usize = 32 << 20;
+/// Frames of control of a link that came and are still in use.
+pub const CONTROL_INPUT_MAX_BYTES: usize = 16 << 20;
+/// A frame that has begun brings at least this within [`IDLE_MAX`], until it is complete.
+pub const FRAME_PROGRESS_MIN_BYTES: usize = 4 << 10;
+/// Time between two of the kernel's questions to a silent peer.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The kernel's questions to a silent peer before it gives up.
+pub const KEEPALIVE_PROBES: u32 = 3;
+/// Largest buffer of a socket that is asked for.
+pub const SOCKET_BUFFER_MAX_BYTES: usize = 64 << 20;
+/// Most entries of a bandwidth schedule.
+pub const SCHEDULE_ENTRIES_MAX: usize = 32;
+/// How often the schedule is looked at.
+pub const RATE_CHECK: Duration = Duration::from_secs(1);
+/// What a throttle saves up while nothing is sent.
+pub const THROTTLE_BURST: Duration = Duration::from_millis(100);
+/// How often a link looks at its clock.
+pub const LINK_TICK: Duration = Duration::from_secs(1);
+/// Largest file of certificates, keys or revocation lists.
+pub const TLS_FILE_MAX_BYTES: u64 = 4 << 20;
+/// Certificates that one authority issues.
+pub const PKI_CERTIFICATES_MAX: usize = 16 << 10;
+/// Names and addresses in one certificate beside its identity.
+pub const PKI_NAMES_MAX: usize = 32;
+/// Largest file of a certificate authority.
+pub const PKI_FILE_MAX_BYTES: u64 = 256 << 20;
+/// Validity of a certificate authority when none is chosen.
+pub const AUTHORITY_VALIDITY_DEFAULT_DAYS: u32 = 3650;
+/// Validity of a certificate when none is chosen.
+pub const CERTIFICATE_VALIDITY_DEFAULT_DAYS: u32 = 730;
+
+const _: () = {
+    assert!(
+        UNKNOWN_READ_BYTES + 2 * SETUP_FRAME_MAX_BYTES <= UNKNOWN_PEER_MAX_BYTES,
+        "with a frame of setting up"
+    );
+    assert!(CONNECTIONS_MAX > 4 * (1 + DATA_CONNECTIONS_MAX), "several sessions fit, however wide");
+    assert!(CONTROL_INPUT_MAX_BYTES >= 4 * FRAME_MAX_BYTES && INPUT_SLACK_BYTES >= 4 * FRAME_MAX_BYTES);
+    assert!(FRAME_READ_BYTES <= SETUP_FRAME_MAX_BYTES && WRITE_BATCH_MIN_BYTES <= WRITE_BATCH_BYTES);
+    assert!(
+        PKI_CERTIFICATES_MAX as u64 * 40 <= TLS_FILE_MAX_BYTES,
+        "a list that revokes everything can be read"
+    );
+    assert!(PKI_CERTIFICATES_MAX as u64 * (PKI_NAMES_MAX as u64 * 300 + 512) <= PKI_FILE_MAX_BYTES);
+    assert!(AUTHORITY_VALIDITY_DEFAULT_DAYS > CERTIFICATE_VALIDITY_DEFAULT_DAYS);
 };

@@ -20,6 +20,18 @@ pub struct FindingLine {
     pub evidence: String,
     /// What to do.
     pub remedy: String,
+    /// What was being done: `open`, `read`, …
+    #[serde(default)]
+    pub operation: Option<String>,
+    /// On which file or device.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Where in it, bytes from its start.
+    #[serde(default)]
+    pub offset_bytes: Option<u64>,
+    /// Why, with what the operating system said.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 impl From<&Finding> for FindingLine {
@@ -30,12 +42,16 @@ impl From<&Finding> for FindingLine {
             title: finding.code.title().into(),
             evidence: finding.evidence.clone(),
             remedy: finding.remedy.clone(),
+            operation: finding.place.operation.map(String::from),
+            path: finding.place.path.as_ref().map(|path| path.display().to_string()),
+            offset_bytes: finding.place.offset_bytes,
+            reason: finding.place.reason.clone(),
         }
     }
 }
 
 impl FindingLine {
-    /// The finding it was made of; `None` where this release does not know its code.
+    /// The finding it was made of, its place in words alone; `None` where this release does not know its code.
     pub fn finding(&self) -> Option<Finding> {
         let code = Code::ALL.iter().copied().find(|code| code.as_str() == self.code)?;
         let severity = match self.severity.as_str() {
@@ -43,7 +59,7 @@ impl FindingLine {
             "warning" => Severity::Warning,
             _ => Severity::Error,
         };
-        Some(Finding { code, severity, evidence: self.evidence.clone(), remedy: self.remedy.clone() })
+        Some(Finding { severity, ..Finding::error(code, &self.evidence).with_remedy(&self.remedy) })
     }
 }
 

@@ -1,11 +1,10 @@
 //! `failback image check`: an image's own metadata, fault by fault.
 
 use crate::args::CheckArgs;
-use crate::report::{Summary, Voice};
+use crate::report::{Summary, Voice, printable};
+use crate::size::counted;
 use crate::transfer::open_to_read;
 use failback_model::{ExitClass, Finding};
-use failback_service::report::printable;
-use failback_service::size::counted;
 use serde::Serialize;
 
 #[derive(Serialize)]

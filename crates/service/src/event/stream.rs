@@ -125,6 +125,7 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use failback_model::Finding;
 
     fn released(machine: usize) -> Event {
         Event::MachineReleased { machine: format!("m{machine}") }
@@ -161,17 +162,11 @@ mod tests {
 
     #[test]
     fn a_line_of_the_log_says_where_what_and_why() {
-        let finding = crate::report::FindingLine {
-            code: "FB509".into(),
-            severity: "error".into(),
-            title: "connection was lost".into(),
-            evidence: "reset\nby peer".into(),
-            remedy: "check the network".into(),
-        };
+        let finding = Finding::error(Code::ConnectionLost, "reset\nby peer").with_remedy("check the network");
         let event = Event::PassInterrupted {
             machine: "web01".into(),
             disk: "disk0".into(),
-            finding,
+            finding: (&finding).into(),
             failed_tries: 2,
             next_try_unix_ms: 0,
         };

@@ -192,7 +192,7 @@ pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
 /// First wait before a connection is tried again.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait before a connection is tried again.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 

@@ -77,7 +77,8 @@ fn a_configuration_loads_with_its_defaults() {
 
 #[test]
 fn every_fault_has_its_line_reason_and_remedy() {
-    let all = "state_dir = '/s'\n[limits]\ndata_connections = 0\n[[machine]]\nid = 'a'\n[[machine]]\nid = 'a'\n";
+    let all =
+        "state_dir = '/s'\n[limits]\ndata_connections = 0\n[[machine]]\nid = 'a'\n[[machine]]\nid = 'a'\n";
     assert_eq!(
         told(all),
         [

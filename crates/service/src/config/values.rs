@@ -194,7 +194,8 @@ impl Limits {
     pub fn faults(&self) -> Vec<Fault> {
         let range = |key: &str, value: usize, most: usize| {
             let remedy = format!("choose a number from 1 to {most}");
-            (!(1..=most).contains(&value)).then(|| Fault::new(key, format!("{value} is not possible"), remedy))
+            (!(1..=most).contains(&value))
+                .then(|| Fault::new(key, format!("{value} is not possible"), remedy))
         };
         let connections = range("connections", self.connections, CONNECTIONS_MAX);
         let data = range("data_connections", self.data_connections.into(), DATA_CONNECTIONS_MAX);

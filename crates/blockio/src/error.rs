@@ -2,6 +2,7 @@
 //! reason, then the operating system's own error as source.
 
 use failback_model::{Code, Finding, Place};
+use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -77,17 +78,27 @@ pub struct DiskError {
 }
 
 impl DiskError {
-    /// A failure of the operating system; no space has a code of its own.
+    /// A failure of the operating system; no space, which a used up quota is too, has a code of its own.
     pub fn io(
         operation: Operation,
         path: &Path,
         offset_bytes: impl Into<Option<u64>>,
         source: io::Error,
     ) -> Self {
-        let code = if source.kind() == io::ErrorKind::StorageFull { Code::NoSpace } else { operation.code() };
+        let code = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::NoSpace,
+            _ => operation.code(),
+        };
+        let reason = match Errno::from_io_error(&source) {
+            Some(Errno::MFILE) => {
+                "more files than this process may have open: raise the hard limit (ulimit -Hn)"
+            }
+            Some(Errno::NFILE) => "more files than this host may have open: raise fs.file-max",
+            _ => "",
+        };
         let offset_bytes = offset_bytes.into();
         let source = Some(source);
-        Self { code, operation, path: path.into(), offset_bytes, reason: String::new(), source, remedy: None }
+        Self { code, operation, path: path.into(), offset_bytes, reason: reason.into(), source, remedy: None }
     }
 
     /// A failure that is not the operating system's.
@@ -170,5 +181,15 @@ mod tests {
         assert_eq!((plain.place.reason, plain.remedy.as_str()), (None, Code::ReadFailed.remedy()));
         let told = DiskError::new(Code::ReadFailed, Operation::Read, Path::new("x"), "").with_remedy("do");
         assert_eq!(told.to_finding().remedy, "do");
+    }
+
+    #[test]
+    fn what_the_operating_system_says_has_the_code_that_helps() {
+        let of = |errno: Errno| DiskError::io(Operation::Write, Path::new("disk"), 7, errno.into());
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(of(errno).code, Code::NoSpace, "{errno}");
+        }
+        assert_eq!(of(Errno::IO).code, Code::WriteFailed);
+        assert!(of(Errno::MFILE).to_string().contains("ulimit -Hn"));
     }
 }

@@ -5,6 +5,7 @@
 
 mod error;
 mod field;
+pub mod journal_record;
 pub mod manifest;
 pub mod vhd;
 pub mod vmdk;

@@ -101,6 +101,11 @@ pub trait Image: UnitSource {
         Vec::new()
     }
 
+    /// Runs of the disk that read as zero and can hold nothing else, in order: writing data there would fail.
+    fn unwritable_ranges(&self) -> Vec<ByteRange> {
+        Vec::new()
+    }
+
     /// How it takes space.
     fn provisioning(&self) -> Provisioning;
 

@@ -159,49 +159,40 @@ const _: () = {
     assert!(GROUP_MAX_AGE.as_secs() < PING_IDLE.as_secs(), "acknowledgements come before pings");
 };
 
-/// Largest configuration file.
-pub const CONFIG_MAX_BYTES: u64 = 4 << 20;
-/// Largest file of a daemon's own state, journals aside.
-pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
-/// Machines that one daemon knows.
-pub const MACHINES_MAX: usize = 1024;
-/// Disks of one machine.
-pub const DISKS_PER_MACHINE_MAX: usize = 64;
-/// Longest request or reply on the control socket, its newline included.
-pub const CONTROL_LINE_MAX_BYTES: usize = 256 << 10;
-/// Control connections at once.
-pub const CONTROL_CONNECTIONS_MAX: usize = 64;
-/// Time for a request to arrive once it has begun, and for a reply to be taken.
-pub const CONTROL_LINE_MAX: Duration = Duration::from_secs(10);
-/// Silence after which a control connection that waits for requests is closed.
-pub const CONTROL_IDLE_MAX: Duration = Duration::from_secs(300);
-/// Jobs whose outcome a daemon remembers.
-pub const JOBS_KEPT: usize = 1024;
-/// Events kept for a subscriber that comes later, or lags behind.
-pub const EVENTS_KEPT: usize = 1024;
-/// Connections of the admin port at once.
-pub const ADMIN_CONNECTIONS_MAX: usize = 32;
-/// Largest head of a request to the admin port.
-pub const ADMIN_HEAD_MAX_BYTES: usize = 8 << 10;
-/// Time for a request to the admin port, head and answer.
-pub const ADMIN_REQUEST_MAX: Duration = Duration::from_secs(10);
-/// The share of the memory budget that every running disk has at least.
-pub const BUDGET_UNIT_BYTES: u64 = 8 << 20;
-/// Memory budget of a daemon when none is chosen: contents under way, all disks together.
-pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
-/// First wait before a connection is tried again.
-pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// Longest wait before a connection is tried again.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// Time for passes to close their commit groups when a daemon stops.
-pub const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Most blocks of a disk.
+pub const DISK_MAX_BLOCKS: u64 = DISK_MAX_BYTES / BLOCK_MIN_BYTES;
+/// A segment of a journal closes at this length.
+pub const JOURNAL_SEGMENT_MAX_BYTES: u64 = 64 << 20;
+/// Longest record of a journal, header and padding included.
+pub const JOURNAL_RECORD_MAX_BYTES: usize = 2 << 20;
+/// Most digests written into one record.
+pub const JOURNAL_RECORD_MAX_DIGESTS: usize = 16 << 10;
+/// Most ranges written into one record.
+pub const JOURNAL_RECORD_MAX_RANGES: usize = 16 << 10;
+/// Most disks of one machine.
+pub const JOURNAL_DISKS_MAX: usize = 256;
+/// Most trusted ranges of all disks that one checkpoint keeps: above it the shortest are scanned again.
+pub const JOURNAL_TRUSTED_RANGES_MAX: usize = 1 << 20;
+/// Bytes of a journal read at once while it is recovered.
+pub const JOURNAL_READ_BYTES: usize = 1 << 20;
 
 const _: () = {
-    assert!(CONTROL_LINE_MAX_BYTES * JOBS_KEPT <= STATE_FILE_MAX_BYTES as usize * 4, "jobs are small");
-    assert!(BUDGET_UNIT_BYTES >= 4 * PACK_MAX_BYTES as u64, "a unit keeps a pipeline full");
-    assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
-    assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
-    assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
+    assert!(DISK_MAX_BLOCKS <= 1 << 32, "a block's index fits 32 bits");
+    assert!(40 * JOURNAL_RECORD_MAX_DIGESTS + 64 <= JOURNAL_RECORD_MAX_BYTES, "digests fit one record");
+    assert!(
+        40 * JOURNAL_RECORD_MAX_DIGESTS + 16 * JOURNAL_RECORD_MAX_RANGES + 64 <= JOURNAL_RECORD_MAX_BYTES,
+        "and ranges beside them"
+    );
+    assert!(
+        BLOCK_MAX_BYTES as usize + 4096 <= JOURNAL_RECORD_MAX_BYTES,
+        "the old bytes of a block fit one record"
+    );
+    assert!(
+        16 * JOURNAL_TRUSTED_RANGES_MAX as u64 + 512 * JOURNAL_DISKS_MAX as u64
+            <= JOURNAL_SEGMENT_MAX_BYTES / 2,
+        "a checkpoint leaves room in its segment"
+    );
+    assert!(JOURNAL_SEGMENT_MAX_BYTES + JOURNAL_RECORD_MAX_BYTES as u64 <= u32::MAX as u64);
 };
 
 /// Connections of a listener that are known: control and data, of all sessions.
@@ -269,4 +260,49 @@ const _: () = {
     );
     assert!(PKI_CERTIFICATES_MAX as u64 * (PKI_NAMES_MAX as u64 * 300 + 512) <= PKI_FILE_MAX_BYTES);
     assert!(AUTHORITY_VALIDITY_DEFAULT_DAYS > CERTIFICATE_VALIDITY_DEFAULT_DAYS);
+};
+
+/// Largest configuration file.
+pub const CONFIG_MAX_BYTES: u64 = 4 << 20;
+/// Largest file of a daemon's own state, journals aside.
+pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
+/// Machines that one daemon knows.
+pub const MACHINES_MAX: usize = 1024;
+/// Disks of one machine.
+pub const DISKS_PER_MACHINE_MAX: usize = 64;
+/// Longest request or reply on the control socket, its newline included.
+pub const CONTROL_LINE_MAX_BYTES: usize = 256 << 10;
+/// Control connections at once.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+/// Time for a request to arrive once it has begun, and for a reply to be taken.
+pub const CONTROL_LINE_MAX: Duration = Duration::from_secs(10);
+/// Silence after which a control connection that waits for requests is closed.
+pub const CONTROL_IDLE_MAX: Duration = Duration::from_secs(300);
+/// Jobs whose outcome a daemon remembers.
+pub const JOBS_KEPT: usize = 1024;
+/// Events kept for a subscriber that comes later, or lags behind.
+pub const EVENTS_KEPT: usize = 1024;
+/// Connections of the admin port at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// Largest head of a request to the admin port.
+pub const ADMIN_HEAD_MAX_BYTES: usize = 8 << 10;
+/// Time for a request to the admin port, head and answer.
+pub const ADMIN_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// The share of the memory budget that every running disk has at least.
+pub const BUDGET_UNIT_BYTES: u64 = 8 << 20;
+/// Memory budget of a daemon when none is chosen: contents under way, all disks together.
+pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
+/// First wait before a connection is tried again.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait before a connection is tried again.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Time for passes to close their commit groups when a daemon stops.
+pub const DRAIN_MAX: Duration = Duration::from_secs(60);
+
+const _: () = {
+    assert!(CONTROL_LINE_MAX_BYTES * JOBS_KEPT <= STATE_FILE_MAX_BYTES as usize * 4, "jobs are small");
+    assert!(BUDGET_UNIT_BYTES >= 4 * PACK_MAX_BYTES as u64, "a unit keeps a pipeline full");
+    assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
+    assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
+    assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
 };

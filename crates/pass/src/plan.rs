@@ -5,7 +5,7 @@ use crate::wrong_disk::looks_like_another_disk;
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_image::Image;
 use failback_model::limits::UNIT_MIN_BYTES;
-use failback_model::{ByteRange, Code, Finding, Layout, Severity, is_zero};
+use failback_model::{ByteRange, Code, Finding, Layout, SectorSize, Severity, is_zero};
 use std::sync::Arc;
 
 /// Plans a pass without writing.
@@ -24,7 +24,12 @@ pub(crate) fn plan_pass(
     let source_length = source.geometry().length_bytes;
     let existing = match target {
         Target::Existing(image) => Some(image),
-        Target::New(_) => None,
+        Target::New(created) => {
+            // Files hold sectors of 512 bytes, whatever their format.
+            let made = created.as_ref().map_or(SectorSize::B512, |image| image.geometry().sector_size);
+            findings.extend(sectors_differ(source, "a created image", made));
+            None
+        }
     };
     let mut pass_length = source_length;
     if let Some(image) = existing {
@@ -36,6 +41,7 @@ pub(crate) fn plan_pass(
     if let Some(image) = existing {
         read_target_bytes = data_bytes(&**image, layout)?;
         findings.extend(image.warnings());
+        findings.extend(cannot_hold(source, &**image, layout)?);
         let common_bytes = pass_length.min(image.geometry().length_bytes);
         findings.extend(check_identity(
             source,
@@ -75,14 +81,7 @@ fn check_geometry(
 ) -> Result<u64, DiskError> {
     let (from, to) = (source.geometry(), target.geometry());
     let (name, path) = (source.name().display(), target.name().display());
-    if from.sector_size != to.sector_size {
-        let evidence = format!(
-            "{name} has logical sectors of {} bytes, {path} of {}",
-            from.sector_size.bytes(),
-            to.sector_size.bytes()
-        );
-        findings.push(Finding::error(Code::SectorSizeDiffers, evidence));
-    }
+    findings.extend(sectors_differ(source, &path.to_string(), to.sector_size));
     let (long, short) = (from.length_bytes, to.length_bytes);
     if long < short {
         let evidence =
@@ -105,6 +104,35 @@ fn check_geometry(
     let remedy = format!("--grow extends an image file; extend a device to {long} bytes first");
     findings.push(Finding::error(Code::TargetTooSmall, evidence).with_remedy(remedy));
     Ok(long)
+}
+
+/// A guest that was installed on sectors of one size finds nothing on those of another.
+fn sectors_differ(source: &dyn UnitSource, target: &str, of_target: SectorSize) -> Option<Finding> {
+    let of_source = source.geometry().sector_size;
+    let (name, ours, theirs) = (source.name().display(), of_source.bytes(), of_target.bytes());
+    let evidence = format!("{name} has logical sectors of {ours} bytes, {target} of {theirs}");
+    (of_source != of_target).then(|| Finding::error(Code::SectorSizeDiffers, evidence))
+}
+
+/// Data that would fall where the target can hold none: found now, not in the middle of the pass.
+fn cannot_hold(
+    source: &dyn UnitSource,
+    target: &dyn Image,
+    layout: Layout,
+) -> Result<Option<Finding>, DiskError> {
+    let whole = ByteRange::new(0, layout.length_bytes());
+    for range in target.unwritable_ranges().into_iter().filter_map(|range| range.intersection(whole)) {
+        if !is_zero_between(source, range)? {
+            let evidence = format!(
+                "{} has no file for its bytes {} to {} (a ZERO extent), the source has data there",
+                target.name().display(),
+                range.start(),
+                range.end()
+            );
+            return Ok(Some(Finding::error(Code::ImageReadOnlyKind, evidence)));
+        }
+    }
+    Ok(None)
 }
 
 /// The wrong-disk guard.

@@ -1,14 +1,19 @@
 //! The wrong-disk guard: does the target look like another disk than the source once was?
 //!
-//! Partition tables answer where both disks have one; else a sample of allocated blocks does. A target that holds hardly
-//! anything (new, or the beginning of an interrupted copy) is not another disk.
+//! Two partition tables that name different disks answer at once. Where they name the same one, or say nothing, a sample
+//! of the target's data decides: machines cloned from one template share their disk's id, so an equal id proves nothing.
+//!
+//! **Invariant**: what counts is what would be lost. A block of the target that holds data counts, whatever the source
+//! has there: a blank source must not wipe a full disk. A block without data never counts, so a target that holds hardly
+//! anything (new, or the beginning of an interrupted copy, which has data only where the source has it) is not another
+//! disk.
 
 use failback_blockio::{DiskError, UnitSource};
 use failback_model::{BlockIndex, BlockRange, ByteRange, Digest, Layout, block_digest};
 
 /// Blocks that are sampled.
 const SAMPLE_BLOCKS: u64 = 128;
-/// Blocks with data on both sides that a verdict needs.
+/// Blocks with data at the target that a verdict needs.
 const VERDICT_MIN_BLOCKS: u64 = 16;
 /// Sectors looked at: MBR and GPT header.
 const TABLE_BYTES: usize = 8192;
@@ -26,14 +31,11 @@ pub(crate) fn looks_like_another_disk(
         let (from, to) = (source.name().display(), target.name().display());
         return Ok(Some(format!("{from} has disk id {ours}, {to} has {theirs}")));
     }
-    if ours.is_some() && theirs.is_some() {
-        return Ok(None);
-    }
     let (sampled, differing) = sample(source, target, layout)?;
     let is_other = sampled >= VERDICT_MIN_BLOCKS && differing * 10 > sampled * 9;
     Ok(is_other.then(|| {
         format!(
-            "{differing} of {sampled} sampled blocks of {} differ from the source's",
+            "{differing} of {sampled} sampled blocks with data of {} differ from the source's",
             target.name().display()
         )
     }))
@@ -60,8 +62,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compares blocks that hold data on both sides: how many, and how many differ. They are spread evenly but for a
-/// scatter that no regular pattern on the disk can follow.
+/// Compares blocks that hold data at the target: how many, and how many differ. They are spread evenly but for a scatter
+/// that no regular pattern on the disk can follow.
 fn sample(source: &dyn UnitSource, target: &dyn UnitSource, layout: Layout) -> Result<(u64, u64), DiskError> {
     let count = layout.block_count();
     let stride = (count / SAMPLE_BLOCKS).max(1);
@@ -71,10 +73,9 @@ fn sample(source: &dyn UnitSource, target: &dyn UnitSource, layout: Layout) -> R
         let from = (start + scatter(start) % stride).min(count - 1);
         let Some(block) = next_data_block(target, layout, from)? else { break };
         let theirs = digest(target, layout, block)?;
-        let ours = digest(source, layout, block)?;
-        if !theirs.is_zero() && !ours.is_zero() {
+        if !theirs.is_zero() {
             sampled += 1;
-            differing += u64::from(ours != theirs);
+            differing += u64::from(digest(source, layout, block)? != theirs);
         }
         start = (block.0 / stride + 1) * stride;
     }

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_journal_is_known_by_its_stream() {
-        let stat = rustix::fs::fstat(std::io::stderr()).expect("it is open");
+        let stat = rustix::fs::fstat(io::stderr()).expect("it is open");
         assert!(is_journal(Some(&format!("{}:{}", stat.st_dev, stat.st_ino))));
         for other in [None, Some(""), Some("1:1"), Some("x:y"), Some("1")] {
             assert!(!is_journal(other), "{other:?}");

@@ -43,7 +43,23 @@ impl FileDevice {
             }
         }
         let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(fail)?);
+        let opened = rustix::fs::fstat(&file).map_err(fail)?;
+        if FileType::from_raw_mode(opened.st_mode) != FileType::from_raw_mode(stat.st_mode) {
+            // What was said about a device, O_EXCL above all, was not said about a file, nor the other way round.
+            let reason = "it became something else while it was opened";
+            return Err(DiskError::new(Code::ChangedMeanwhile, Operation::Open, path, reason));
+        }
         Self::from_file(path, file, access, mode)
+    }
+
+    /// The same for a format that is a regular file: a block device under its name is refused.
+    pub fn open_file(path: &Path, access: Access) -> Result<Self, DiskError> {
+        let device = Self::open(path, access)?;
+        if device.is_block_device() {
+            let reason = "it is a block device where a file is named";
+            return Err(DiskError::new(Code::ImageFormatDisagrees, Operation::Open, path, reason));
+        }
+        Ok(device)
     }
 
     /// Creates a regular file of zeros, all of it a hole; refuses where the path exists. Who may read and write it is

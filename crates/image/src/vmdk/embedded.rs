@@ -112,6 +112,7 @@ pub(super) fn judge(
     room: &[u8],
     expected: &CreateType,
     length_bytes: u64,
+    access: Access,
 ) -> Result<Descriptor, DiskError> {
     let refuse = |code, reason: String| Err(DiskError::new(code, Operation::Open, path, reason));
     if room.is_empty() {
@@ -125,6 +126,10 @@ pub(super) fn judge(
         let kind = descriptor.create_type().as_str();
         let reason = format!("its descriptor says {kind}, its header says {}", expected.as_str());
         return refuse(Code::ImageDamaged, reason);
+    }
+    // Their names lead nowhere: the bytes are in this file. What else the lines say holds.
+    for (index, extent) in descriptor.extents().iter().enumerate() {
+        super::open::judge_access(path, index, extent, access)?;
     }
     let is_one_sparse = matches!(descriptor.extents(), [only] if only.kind == ExtentKind::Sparse);
     if !is_one_sparse || descriptor.length_bytes() != length_bytes {

@@ -49,6 +49,11 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// Whether it can hold anything but zeros.
+    fn holds_data(&self) -> bool {
+        true
+    }
+
     /// One finding for each fault of its own metadata.
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         Ok(Vec::new())

@@ -149,4 +149,8 @@ impl ExtentStore for ZeroExtent {
     fn allocated_bytes(&self) -> Result<u64, DiskError> {
         Ok(0)
     }
+
+    fn holds_data(&self) -> bool {
+        false
+    }
 }

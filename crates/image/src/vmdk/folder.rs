@@ -86,6 +86,29 @@ impl Folder {
         Ok(file)
     }
 
+    /// Opens a sibling to look at it, also where a link leads to it; `None` where nothing lies there any more. Else why it
+    /// cannot be looked at.
+    pub(crate) fn open_to_look(&self, name: &OsStr) -> Result<Option<File>, String> {
+        let no_file = || "it is not a regular file".to_owned();
+        // Looked at first: opening a FIFO or a device may already do something.
+        let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
+        match rustix::fs::statat(&self.fd, name, AtFlags::empty()) {
+            Ok(stat) if is_file(stat.st_mode) => {}
+            Ok(_) => return Err(no_file()),
+            // A link that leads nowhere now is still there: what it leads to may only be away.
+            Err(Errno::NOENT) if self.holds(name).is_ok_and(|is_there| !is_there) => return Ok(None),
+            Err(errno) => return Err(std::io::Error::from(errno).to_string()),
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) if self.holds(name).is_ok_and(|is_there| !is_there) => return Ok(None),
+            Err(errno) => return Err(std::io::Error::from(errno).to_string()),
+        };
+        let opened = rustix::fs::fstat(&file).map_err(|errno| std::io::Error::from(errno).to_string())?;
+        if is_file(opened.st_mode) { Ok(Some(file)) } else { Err(no_file()) }
+    }
+
     /// What lies under a name, links not followed.
     pub(crate) fn stat(&self, name: &OsStr) -> Result<Stat, DiskError> {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)

@@ -15,7 +15,7 @@ use super::stream::StreamExtent;
 use crate::vmdk::parts::Parts;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use emitter::Emitter;
-use failback_blockio::{Device, DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{Access, Device, DiskError, Operation, UnitSource, Zeroing};
 use failback_format::vmdk::descriptor::{CreateType, Descriptor, SECTOR_BYTES};
 use failback_format::vmdk::sparse::{GrainGeometry, SparseHeader};
 use failback_format::vmdk::stream::new_stream_header;
@@ -61,8 +61,8 @@ impl StreamWriter {
         if descriptor.len() > room {
             return refuse(Code::CreateFailed, format!("its descriptor is longer than {room} bytes"));
         }
-        let parsed =
-            embedded::judge(path, descriptor.as_bytes(), &CreateType::StreamOptimized, length_bytes)?;
+        let kind = CreateType::StreamOptimized;
+        let parsed = embedded::judge(path, descriptor.as_bytes(), &kind, length_bytes, Access::Write)?;
         let mut head = header.to_bytes().to_vec();
         head.extend_from_slice(descriptor.as_bytes());
         device.write_at(0, &head)?;

@@ -2,6 +2,7 @@
 
 use crate::support::{ESXI_V3, alone, bytes_of, open, pattern, qemu_ok, text, together};
 use failback_image::{Access, ImageFormat, Provisioning};
+use failback_model::ByteRange;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -145,6 +146,7 @@ fn one_file_may_hold_several_extents_and_zero_has_none() {
     assert_eq!(run.start(), 524_288 + 4096);
     image.write_at(524_288, &[0; 4096]).expect("zeros are there already");
     assert!(image.write_at(524_280, &[1; 4096]).is_err(), "there is no file to hold data");
+    assert_eq!(image.unwritable_ranges(), [ByteRange::new(524_288, 528_384)]);
 }
 
 #[test]

@@ -193,7 +193,7 @@ impl World {
             });
             let patches = patches.collect();
             let content_bytes = payload.len() as u32;
-            let encoding = if content_bytes > 0 && blocks[0].0 % 2 == 0 {
+            let encoding = if content_bytes > 0 && blocks[0].0.is_multiple_of(2) {
                 // Pages of one value each compress to that value.
                 payload = payload.chunks(PAGE_BYTES as usize).map(|page| page[0]).collect();
                 Encoding::Zstd { content_bytes }

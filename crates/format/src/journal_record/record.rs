@@ -1,0 +1,110 @@
+//! What a journal can say.
+
+use failback_model::{BlockIndex, BlockRange, Digest, DiskId, Epoch, Generation, Layout, SessionNumber};
+
+/// A disk's number within one journal: records name it by this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DiskSlot(pub u16);
+
+/// What is known of a disk's blocks when a session begins or a state is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// What was trusted before still is.
+    Kept,
+    /// Nothing: every block is to be scanned.
+    Nothing,
+    /// Everything: after a seal as sealed, at the start of a session as zeros, since the disk is new.
+    Everything,
+}
+
+/// One record. Ranges are not empty, ascend and share no block; so do the entries of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A disk that the journal did not know; it takes the next slot.
+    Disk {
+        /// Its id.
+        id: DiskId,
+    },
+    /// A session begins to write to the disk.
+    Session {
+        /// Epoch of its job.
+        epoch: Epoch,
+        /// Its number.
+        number: SessionNumber,
+        /// The disk's layout from now on.
+        layout: Layout,
+        /// What is known of the blocks.
+        trust: Trust,
+    },
+    /// These blocks were read: this is what they hold.
+    Scanned {
+        /// Which blocks.
+        blocks: BlockRange,
+        /// A digest for each; `None` where all are zero.
+        digests: Option<Vec<Digest>>,
+    },
+    /// These blocks are about to change: what they hold is unknown until a commit names them.
+    Intent {
+        /// The commit group that was open.
+        group: u64,
+        /// Which blocks.
+        blocks: Vec<BlockRange>,
+    },
+    /// These blocks are durable on the medium and hold this.
+    Commit {
+        /// The commit group that was closed.
+        group: u64,
+        /// Blocks and their digests.
+        entries: Vec<(BlockIndex, Digest)>,
+        /// Blocks that are zero.
+        zeros: Vec<BlockRange>,
+    },
+    /// The disk is a whole state of its source.
+    Seal {
+        /// Number of that state.
+        generation: Generation,
+        /// Its root.
+        root: Digest,
+        /// What the image's files looked like.
+        fingerprint: Digest,
+        /// [`Trust::Everything`], or [`Trust::Nothing`] where the digests at hand did not give the root.
+        trust: Trust,
+    },
+    /// The image was closed, and its files looked like this.
+    Released {
+        /// The fingerprint.
+        fingerprint: Digest,
+    },
+    /// Nothing of the disk is trusted any more.
+    Forget,
+    /// All that is known of one disk; only at the start of a segment, one for each slot in turn.
+    Checkpoint(DiskCheckpoint),
+    /// More blocks of the disk whose digests are in its manifest; only at the start of a segment.
+    Trusted {
+        /// Which blocks.
+        blocks: Vec<BlockRange>,
+    },
+}
+
+/// What a checkpoint says of one disk, its trusted ranges apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskCheckpoint {
+    /// Its id.
+    pub id: DiskId,
+    /// Number of the last sealed state; 0 before the first.
+    pub generation: Generation,
+    /// Root of that state.
+    pub root: Option<Digest>,
+    /// Epoch of the last session.
+    pub epoch: Epoch,
+    /// Number of the last session; 0 before the first.
+    pub session: SessionNumber,
+    /// Layout of the last session.
+    pub layout: Option<Layout>,
+    /// Whether the disk began to change since it was sealed.
+    pub in_pass: bool,
+    /// What the image's files looked like when they were last known.
+    pub fingerprint: Option<Digest>,
+    /// The commit group that is open.
+    pub group: u64,
+}

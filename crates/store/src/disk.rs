@@ -1,0 +1,269 @@
+//! One disk of a machine: its sessions, and what is known of it.
+//!
+//! **Invariant**: at most one session writes: the next one begins only when no call of an older one is under way, and
+//! older ones are refused from then on.
+
+use crate::digest_file::DigestFile;
+use crate::disk_state::DiskFold;
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::group::Groups;
+use crate::journal::{Journal, Position};
+use crate::sink::JournaledSink;
+use crate::trusted::{HeldDigests, TrustedState};
+use failback_blockio::{DiskError, Operation};
+use failback_engine::Sink;
+use failback_format::journal_record::{DiskSlot, Record, Trust};
+use failback_image::Image;
+use failback_model::limits::{JOURNAL_RECORD_MAX_DIGESTS, JOURNAL_RECORD_MAX_RANGES};
+use failback_model::{
+    BlockRange, ChunkIndex, Code, Digest, DiskId, Epoch, Generation, Layout, SessionNumber,
+};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+/// What is known of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskState {
+    /// Number of the last sealed state; 0 before the first.
+    pub generation: Generation,
+    /// Root of that state.
+    pub root: Option<Digest>,
+    /// Epoch of the last session.
+    pub epoch: Epoch,
+    /// Number of the last session; 0 before the first.
+    pub session: SessionNumber,
+    /// Layout of the last session.
+    pub layout: Option<Layout>,
+    /// Whether the disk began to change since it was sealed, or is no longer known to be what was sealed.
+    pub in_pass: bool,
+    /// Blocks whose digests are known.
+    pub trusted_blocks: u64,
+}
+
+/// A disk of a machine.
+#[derive(Debug)]
+pub struct DiskStore(Arc<Disk>);
+
+/// What a disk's handle and its sinks share.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) slot: DiskSlot,
+    id: DiskId,
+    /// The oldest session that may still write. Calls of a session hold it for reading.
+    gate: RwLock<SessionNumber>,
+    groups: Mutex<Groups>,
+    /// Held by whoever commits.
+    pub(crate) committing: Mutex<()>,
+}
+
+impl DiskStore {
+    pub(crate) fn new(journal: Arc<Journal>, slot: DiskSlot, id: DiskId) -> Self {
+        let session = journal.read(slot, |disk| disk.session);
+        Self(Arc::new(Disk {
+            journal,
+            slot,
+            id,
+            gate: RwLock::new(session.next()),
+            groups: Mutex::new(Groups::new(0, 0)),
+            committing: Mutex::new(()),
+        }))
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &DiskId {
+        &self.0.id
+    }
+
+    /// What is known of it.
+    pub fn state(&self) -> DiskState {
+        self.0.journal.read(self.0.slot, |disk| DiskState {
+            generation: disk.generation,
+            root: disk.root,
+            epoch: disk.epoch,
+            session: disk.session,
+            layout: disk.layout,
+            in_pass: disk.in_pass,
+            trusted_blocks: disk.trusted.count(),
+        })
+    }
+
+    /// Begins a session, durably, and ends all earlier ones: returns once no call of theirs is under way.
+    ///
+    /// Trust is kept where the layout is the one before and the image still looks as it did when it was last closed or
+    /// sealed; after a crash in mid-pass, where nobody could note how it looks, the journal alone is believed.
+    /// `is_new_disk` says that the image was made for this session and reads as zero. An older epoch than the disk has
+    /// seen is refused.
+    pub fn open_session(
+        &self,
+        epoch: Epoch,
+        layout: Layout,
+        is_new_disk: bool,
+        fingerprint: &Fingerprint,
+    ) -> Result<SessionNumber, StoreError> {
+        let disk = &*self.0;
+        let mut oldest = disk.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let (held, last) = disk.journal.read(disk.slot, |state| (state.epoch, state.session));
+        if epoch < held {
+            return Err(StoreError::OlderEpoch { disk: disk.id.clone(), given: epoch, held });
+        }
+        let number = last.next().max(*oldest);
+        *oldest = number;
+        let (position, group) = disk.journal.update(disk.slot, |state| {
+            let is_kept = !is_new_disk && keeps_trust(state, layout, *fingerprint);
+            let trust = if is_kept { Trust::Kept } else { Trust::Nothing };
+            (vec![Record::Session { epoch, number, layout, trust }], state.group + 1)
+        })?;
+        disk.journal.wait_durable(position)?;
+        if disk.journal.read(disk.slot, |state| state.digests.is_none()) {
+            let digests = DigestFile::create(disk.journal.medium(), &disk.id, layout)?;
+            disk.journal.set_digests(disk.slot, Arc::new(digests));
+        }
+        if is_new_disk && !layout.blocks().is_empty() {
+            disk.journal.record(disk.slot, Record::Scanned { blocks: layout.blocks(), digests: None })?;
+        }
+        *disk.groups() = Groups::new(layout.block_count(), group);
+        Ok(number)
+    }
+
+    /// Refuses every session before this one from now on; returns once no call of theirs is under way.
+    pub fn fence(&self, number: SessionNumber) {
+        let mut oldest = self.0.gate.write().unwrap_or_else(PoisonError::into_inner);
+        *oldest = number.max(*oldest);
+    }
+
+    /// What need not be scanned. Where the disk is as it was sealed, the digests are proven against its root first.
+    pub fn trusted(&self) -> Result<TrustedState, StoreError> {
+        let disk = &*self.0;
+        let (digests, root) = disk
+            .journal
+            .read(disk.slot, |state| (state.digests.clone(), state.root.filter(|_| state.is_sealed())));
+        if let (Some(file), Some(root)) = (&digests, root) {
+            self.prove(file, root)?;
+        }
+        let ranges = disk.journal.read(disk.slot, |state| state.trusted.runs());
+        Ok(TrustedState { digests: HeldDigests::new(digests, Arc::clone(&disk.journal)), ranges })
+    }
+
+    /// Where a session writes to. Every call is refused once a later session was opened.
+    pub fn sink(&self, image: Arc<dyn Image>, session: SessionNumber) -> Arc<dyn Sink> {
+        let layout = self.0.journal.read(self.0.slot, |disk| disk.layout);
+        Arc::new(JournaledSink::new(Arc::clone(&self.0), image, session, layout))
+    }
+
+    /// Notes, durably, what the image's files look like now that it is closed, so that whoever else writes to it is
+    /// noticed by the next session.
+    pub fn released(&self, fingerprint: &Fingerprint) -> Result<(), StoreError> {
+        let record = Record::Released { fingerprint: fingerprint.digest() };
+        Ok(self.0.journal.record(self.0.slot, record)?)
+    }
+
+    /// Gives up all trust, durably: the next pass scans the whole disk.
+    pub fn forget(&self) -> Result<(), StoreError> {
+        Ok(self.0.journal.record(self.0.slot, Record::Forget)?)
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.0
+    }
+
+    /// Takes trust from the chunks whose digests are not those that were sealed.
+    fn prove(&self, file: &DigestFile, root: Digest) -> Result<(), StoreError> {
+        let layout = file.layout();
+        let generation = self.0.journal.read(self.0.slot, |state| state.generation);
+        let held = match file.root() {
+            Some(held) => held,
+            // Recovery put entries into it again.
+            None => file.seal(generation.0)?,
+        };
+        let mut damaged = Vec::new();
+        if held != root {
+            damaged.push(layout.blocks());
+        } else {
+            for chunk in (0..layout.chunk_count()).map(ChunkIndex) {
+                if !file.is_chunk_intact(chunk)? {
+                    damaged.push(layout.chunk_blocks(chunk));
+                }
+            }
+        }
+        if damaged.iter().any(|blocks| !blocks.is_empty()) {
+            for blocks in damaged.chunks(JOURNAL_RECORD_MAX_RANGES) {
+                self.0.journal.update(self.0.slot, |state| {
+                    (vec![Record::Intent { group: state.group, blocks: blocks.to_vec() }], ())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn keeps_trust(state: &DiskFold, layout: Layout, fingerprint: Fingerprint) -> bool {
+    let looks_the_same = match state.fingerprint {
+        Some(held) => held == fingerprint.digest(),
+        None => !state.is_sealed(),
+    };
+    state.layout == Some(layout) && state.digests.is_some() && looks_the_same
+}
+
+impl Disk {
+    /// Lets a call of a session in; the guard is held while it runs.
+    pub(crate) fn enter(
+        &self,
+        session: SessionNumber,
+        operation: Operation,
+        path: &Path,
+    ) -> Result<RwLockReadGuard<'_, SessionNumber>, DiskError> {
+        let oldest = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if session < *oldest {
+            let reason = format!("session {session} of disk {} was replaced by a newer one", self.id);
+            return Err(DiskError::new(Code::StaleSession, operation, path, reason));
+        }
+        Ok(oldest)
+    }
+
+    pub(crate) fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs what was read of blocks that the session has not touched. What is known already is not logged again.
+    pub(crate) fn scanned(
+        &self,
+        blocks: BlockRange,
+        digests: Option<&[Digest]>,
+    ) -> Result<Option<Position>, DiskError> {
+        let mut last = None;
+        let groups = self.groups();
+        for range in groups.untouched(blocks) {
+            let most = if digests.is_some() { JOURNAL_RECORD_MAX_DIGESTS as u64 } else { range.count() };
+            let mut at = range.start.0;
+            while at < range.end.0 {
+                let part = BlockRange::new(at, range.end.0.min(at + most));
+                let run = digests.map(|all| {
+                    let from = (part.start.0 - blocks.start.0) as usize;
+                    &all[from..from + part.count() as usize]
+                });
+                last = last.max(self.scanned_part(part, run)?);
+                at = part.end.0;
+            }
+        }
+        Ok(last)
+    }
+
+    fn scanned_part(
+        &self,
+        blocks: BlockRange,
+        digests: Option<&[Digest]>,
+    ) -> Result<Option<Position>, DiskError> {
+        let (is_trusted, file) =
+            self.journal.read(self.slot, |state| (state.trusted.contains_all(blocks), state.digests.clone()));
+        if let (true, Some(file)) = (is_trusted, file)
+            && file.holds(blocks, digests)?
+        {
+            return Ok(None);
+        }
+        let record = Record::Scanned { blocks, digests: digests.map(<[Digest]>::to_vec) };
+        let (position, ()) = self.journal.update(self.slot, |_| (vec![record], ()))?;
+        Ok(Some(position))
+    }
+}

@@ -1,0 +1,33 @@
+//! What a target keeps of its disks: one journal a machine, the digests of every block it can vouch for, and the sink
+//! that writes by the journal's rules. The process server keeps its finished scan with the same means.
+//!
+//! The state is a fold over records: whoever appends a record applies it to the state in memory at once, and recovery
+//! applies the same records in the same order. **Invariant**: a block is *trusted* exactly while the digest at hand is
+//! that of the bytes on its medium, whatever is lost in a crash; doubt makes it unknown, and it is scanned again.
+
+mod block_set;
+mod checkpoint;
+mod digest_file;
+mod disk;
+mod disk_state;
+mod error;
+mod fingerprint;
+mod group;
+mod journal;
+mod machine;
+mod medium;
+mod recover;
+mod segment;
+mod segment_reader;
+mod sink;
+mod source_state;
+mod trusted;
+
+pub use disk::{DiskState, DiskStore};
+pub use error::StoreError;
+pub use fingerprint::Fingerprint;
+pub use machine::MachineStore;
+pub use medium::{Folder, Medium};
+pub use recover::Recovered;
+pub use source_state::SourceState;
+pub use trusted::{HeldDigests, TrustedState};

@@ -1,0 +1,67 @@
+//! A machine's state: one journal for all its disks.
+
+use crate::disk::DiskStore;
+use crate::disk_state::DiskFold;
+use crate::error::StoreError;
+use crate::journal::Journal;
+use crate::medium::{Folder, Medium};
+use crate::recover::{Recovered, open_journal};
+use failback_model::limits::JOURNAL_DISKS_MAX;
+use failback_model::{DiskId, MachineId};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A machine's journal and the digests of its disks, in a folder of their own that nobody else has open.
+#[derive(Debug)]
+pub struct MachineStore {
+    journal: Arc<Journal>,
+    disks: Mutex<HashMap<DiskId, Arc<DiskStore>>>,
+    recovered: Recovered,
+}
+
+impl MachineStore {
+    /// Opens the machine's folder, making it if need be: locks it and recovers what it holds. It stays locked until
+    /// this value, its disks, their sinks and their digests are all gone.
+    pub fn open(folder: &Path, machine: &MachineId) -> Result<Arc<Self>, StoreError> {
+        Self::open_on(Box::new(Folder::open(folder)?), machine)
+    }
+
+    /// The same on another medium, which the caller has for himself.
+    pub fn open_on(medium: Box<dyn Medium>, machine: &MachineId) -> Result<Arc<Self>, StoreError> {
+        let (journal, recovered) = open_journal(medium, machine)?;
+        Ok(Arc::new(Self { journal: Arc::new(journal), disks: Mutex::default(), recovered }))
+    }
+
+    /// What opening it had to do.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// A disk of the machine; one that was not known is noted.
+    pub fn disk(&self, disk: &DiskId) -> Result<Arc<DiskStore>, StoreError> {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = disks.get(disk) {
+            return Ok(Arc::clone(store));
+        }
+        let known = self.journal.find(|held| held.id == *disk);
+        let slot =
+            match known {
+                Some(slot) => slot,
+                None => self.journal.add_disk(DiskFold::new(disk.clone()), JOURNAL_DISKS_MAX)?.ok_or_else(
+                    || StoreError::TooManyDisks {
+                        path: self.journal.medium().path().into(),
+                        count: JOURNAL_DISKS_MAX,
+                    },
+                )?,
+            };
+        let store = Arc::new(DiskStore::new(Arc::clone(&self.journal), slot, disk.clone()));
+        disks.insert(disk.clone(), Arc::clone(&store));
+        Ok(store)
+    }
+
+    /// The disks that the journal knows, in the order in which it met them.
+    pub fn disks(&self) -> Vec<DiskId> {
+        self.journal.ids()
+    }
+}

@@ -1,0 +1,106 @@
+//! Where the store keeps its files: a folder of this host, or what a test puts in its place.
+//!
+//! **Invariant**: one folder is open once: its lock file is held until the last handle on the store is gone.
+
+use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, sync_folder};
+use failback_model::Code;
+use std::fmt::Debug;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Name of the file that is locked. It stays when the store is closed.
+const LOCK_NAME: &str = "lock";
+
+/// A flat set of named files. Names are plain file names.
+pub trait Medium: Send + Sync + Debug {
+    /// What to call it in messages.
+    fn path(&self) -> &Path;
+
+    /// The names of all files.
+    fn names(&self) -> Result<Vec<String>, DiskError>;
+
+    /// A new empty file; fails where there is one of that name.
+    fn create(&self, name: &str) -> Result<Arc<dyn Device>, DiskError>;
+
+    /// An existing file, for reading and writing.
+    fn open(&self, name: &str) -> Result<Arc<dyn Device>, DiskError>;
+
+    /// Gives a file another name; a file that has it is replaced at once.
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> Result<(), DiskError>;
+
+    /// Makes all names durable as they are.
+    fn sync_names(&self) -> Result<(), DiskError>;
+}
+
+/// A folder of this host.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    _lock: FileDevice,
+}
+
+impl Folder {
+    /// Makes the folder if need be and locks it: where another has it, [`Code::JournalInUse`].
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        let fail = |error| DiskError::io(Operation::Create, path, None, error);
+        if !path.is_dir() {
+            fs::create_dir_all(path).map_err(fail)?;
+            if let Some(parent) = path.parent() {
+                sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+            }
+        }
+        let lock_path = path.join(LOCK_NAME);
+        let lock = match FileDevice::create_new(&lock_path, 0) {
+            Err(error) if error.code == Code::ImageExists => FileDevice::open(&lock_path, Access::Write)?,
+            other => other?,
+        };
+        lock.lock().map_err(|error| match error.code {
+            Code::InUse => DiskError { code: Code::JournalInUse, ..error },
+            _ => error,
+        })?;
+        Ok(Self { path: path.into(), _lock: lock })
+    }
+}
+
+impl Medium for Folder {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> Result<Vec<String>, DiskError> {
+        let fail = |error| DiskError::io(Operation::Open, &self.path, None, error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            // A name that is no text is none of ours.
+            names.extend(entry.map_err(fail)?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> Result<Arc<dyn Device>, DiskError> {
+        Ok(Arc::new(FileDevice::create_new(&self.path.join(name), 0)?))
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn Device>, DiskError> {
+        Ok(Arc::new(FileDevice::open(&self.path.join(name), Access::Write)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        let to = self.path.join(to);
+        fs::rename(self.path.join(from), &to)
+            .map_err(|error| DiskError::io(Operation::Create, &to, None, error))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), DiskError> {
+        let path = self.path.join(name);
+        fs::remove_file(&path).map_err(|error| DiskError::io(Operation::Write, &path, None, error))
+    }
+
+    fn sync_names(&self) -> Result<(), DiskError> {
+        sync_folder(&self.path)
+    }
+}

@@ -1,0 +1,226 @@
+//! The sink of a session: writes in place by the journal's rules.
+//!
+//! **Invariant**: intents are durable before a block changes; a commit's record is written after the image's flush and
+//! is durable before the commit returns; nothing is done for a session that was replaced, or after a commit failed.
+
+use crate::disk::Disk;
+use crate::fingerprint::Fingerprint;
+use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, Zeroing};
+use failback_engine::Sink;
+use failback_format::journal_record::{Record, Trust};
+use failback_image::{Image, Provisioning};
+use failback_model::limits::{JOURNAL_RECORD_MAX_DIGESTS, JOURNAL_RECORD_MAX_RANGES};
+use failback_model::{BlockIndex, BlockRange, ByteRange, Code, Digest, Layout, SessionNumber};
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Where a session writes to.
+pub(crate) struct JournaledSink {
+    disk: Arc<Disk>,
+    image: Arc<dyn Image>,
+    session: SessionNumber,
+    layout: Option<Layout>,
+    zeroing: Zeroing,
+    /// Whether what earlier sessions left in the kernel's cache is durable.
+    is_settled: Mutex<bool>,
+    /// The first commit that failed.
+    failed: OnceLock<String>,
+}
+
+impl JournaledSink {
+    /// Zeros keep the target's provisioning: a thin image gives their space back.
+    pub(crate) fn new(
+        disk: Arc<Disk>,
+        image: Arc<dyn Image>,
+        session: SessionNumber,
+        layout: Option<Layout>,
+    ) -> Self {
+        let zeroing = match image.provisioning() {
+            Provisioning::Thin => Zeroing::Punch,
+            Provisioning::Thick | Provisioning::Eager => Zeroing::KeepAllocation,
+        };
+        let (is_settled, failed) = (Mutex::new(false), OnceLock::new());
+        Self { disk, image, session, layout, zeroing, is_settled, failed }
+    }
+
+    fn refuse(&self, code: Code, operation: Operation, reason: impl Into<String>) -> DiskError {
+        DiskError::new(code, operation, self.image.name(), reason)
+    }
+
+    /// Refuses after a commit that failed: what it was about is unknown until the next session.
+    fn check(&self, operation: Operation) -> Result<(), DiskError> {
+        match self.failed.get() {
+            None => Ok(()),
+            Some(first) => {
+                let reason = format!("an earlier commit failed ({first})");
+                Err(self.refuse(Code::JournalLatched, operation, reason))
+            }
+        }
+    }
+
+    /// Blocks that are the disk's; anything else is our own mistake.
+    fn require_blocks(&self, operation: Operation, blocks: BlockRange) -> Result<(), DiskError> {
+        match self.layout {
+            Some(layout) if blocks.end.0 <= layout.block_count() => Ok(()),
+            _ => Err(self.refuse(Code::Internal, operation, format!("{blocks:?} are no blocks of the disk"))),
+        }
+    }
+
+    /// Bytes whose blocks were all begun; anything else is our own mistake.
+    fn require_begun(&self, operation: Operation, bytes: ByteRange) -> Result<(), DiskError> {
+        let blocks = self.layout.map(|layout| (layout.blocks_covering(bytes), layout.length_bytes()));
+        match blocks {
+            Some((blocks, length_bytes))
+                if bytes.end() <= length_bytes && self.disk.groups().is_begun(blocks) =>
+            {
+                Ok(())
+            }
+            _ => Err(self.refuse(Code::Internal, operation, format!("bytes {bytes:?} were not begun"))),
+        }
+    }
+
+    /// Makes durable what was written to the image before this session: what is scanned now must still be there after a
+    /// power cut, or the journal must not say so.
+    fn settle(&self) -> Result<(), DiskError> {
+        let mut is_settled = self.is_settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_settled {
+            self.image.flush()?;
+            // An image that was not written to since it was opened has nothing to flush, its files may.
+            for path in &self.image.identity().files {
+                match FileDevice::open(path, Access::Read) {
+                    Ok(file) => file.sync()?,
+                    Err(error) if is_not_found(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            *is_settled = true;
+        }
+        Ok(())
+    }
+
+    /// Closes the open group, flushes the image and makes the group's record durable.
+    fn commit_group(&self) -> Result<(), DiskError> {
+        self.check(Operation::Flush)?;
+        self.try_commit().inspect_err(|error| {
+            let _first_wins = self.failed.set(error.to_string());
+        })
+    }
+
+    fn try_commit(&self) -> Result<(), DiskError> {
+        let closed = self.disk.groups().close();
+        self.image.flush()?;
+        let groups = self.disk.groups();
+        let group = groups.number() - 1;
+        let (entries, zeros) = groups.settle(closed);
+        let mut end = self.disk.journal.update(self.disk.slot, |_| (Vec::new(), ()))?.0;
+        let mut append = |record| {
+            end = self.disk.journal.update(self.disk.slot, |_| (vec![record], ()))?.0;
+            Ok::<(), DiskError>(())
+        };
+        for zeros in zeros.chunks(JOURNAL_RECORD_MAX_RANGES) {
+            append(Record::Commit { group, entries: Vec::new(), zeros: zeros.to_vec() })?;
+        }
+        for entries in entries.chunks(JOURNAL_RECORD_MAX_DIGESTS) {
+            append(Record::Commit { group, entries: entries.to_vec(), zeros: Vec::new() })?;
+        }
+        drop(groups);
+        self.disk.journal.wait_durable(end)
+    }
+
+    fn seal_state(&self, root: Digest) -> Result<u64, DiskError> {
+        self.commit_group()?;
+        let fingerprint = Fingerprint::of_image(&*self.image)?.digest();
+        let (digests, is_known, generation) = self.disk.journal.read(self.disk.slot, |state| {
+            (state.digests.clone(), state.trusted.is_full(), state.generation.next())
+        });
+        let sealed = match digests {
+            Some(digests) if is_known => Some(digests.seal(generation.0)?),
+            _ => None,
+        };
+        let trust = if sealed == Some(root) { Trust::Everything } else { Trust::Nothing };
+        self.disk.journal.record(self.disk.slot, Record::Seal { generation, root, fingerprint, trust })?;
+        Ok(generation.0)
+    }
+}
+
+impl Sink for JournaledSink {
+    fn scanned(&self, blocks: BlockRange, digests: Option<&[Digest]>) -> Result<(), DiskError> {
+        let _session = self.disk.enter(self.session, Operation::Read, self.image.name())?;
+        self.check(Operation::Read)?;
+        self.require_blocks(Operation::Read, blocks)?;
+        self.settle()?;
+        self.disk.scanned(blocks, digests)?;
+        Ok(())
+    }
+
+    fn begin(&self, blocks: &[BlockRange]) -> Result<(), DiskError> {
+        let _session = self.disk.enter(self.session, Operation::Write, self.image.name())?;
+        self.check(Operation::Write)?;
+        blocks.iter().try_for_each(|range| self.require_blocks(Operation::Write, *range))?;
+        let mut groups = self.disk.groups();
+        blocks.iter().for_each(|range| groups.begin(*range));
+        let group = groups.number();
+        let (end, is_logged) = self.disk.journal.update(self.disk.slot, |state| {
+            let mut known: Vec<_> = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
+            known.sort_by_key(|range| range.start);
+            known.dedup();
+            // What is unknown already needs no record, unless it is the first to say that the disk changes.
+            let is_needed = !known.is_empty() || !state.in_pass;
+            (if is_needed { vec![Record::Intent { group, blocks: known }] } else { Vec::new() }, is_needed)
+        })?;
+        let durable_at = groups.begun_at(is_logged.then_some(end));
+        drop(groups);
+        durable_at.map_or(Ok(()), |position| self.disk.journal.wait_durable(position))
+    }
+
+    fn read_old(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.image.read_at(offset_bytes, buffer)
+    }
+
+    fn write(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let _session = self.disk.enter(self.session, Operation::Write, self.image.name())?;
+        self.check(Operation::Write)?;
+        let range = ByteRange::at(offset_bytes, bytes.len() as u64)
+            .ok_or_else(|| self.refuse(Code::Internal, Operation::Write, "a write passes 2^64"))?;
+        self.require_begun(Operation::Write, range)?;
+        self.image.write_at(offset_bytes, bytes)
+    }
+
+    fn zero(&self, range: ByteRange) -> Result<(), DiskError> {
+        let _session = self.disk.enter(self.session, Operation::Zero, self.image.name())?;
+        self.check(Operation::Zero)?;
+        self.require_begun(Operation::Zero, range)?;
+        self.image.zero(range, self.zeroing)
+    }
+
+    fn applied(&self, digests: &[(BlockIndex, Digest)], zeroed: &[BlockRange]) -> Result<(), DiskError> {
+        let _session = self.disk.enter(self.session, Operation::Write, self.image.name())?;
+        self.check(Operation::Write)?;
+        let single = digests.iter().map(|(block, _)| BlockRange::new(block.0, block.0 + 1));
+        zeroed
+            .iter()
+            .copied()
+            .chain(single)
+            .try_for_each(|range| self.require_blocks(Operation::Write, range))?;
+        let mut groups = self.disk.groups();
+        zeroed.iter().for_each(|range| groups.zeroed(*range));
+        digests.iter().for_each(|(block, digest)| groups.applied(*block, *digest));
+        Ok(())
+    }
+
+    fn commit(&self) -> Result<(), DiskError> {
+        let _session = self.disk.enter(self.session, Operation::Flush, self.image.name())?;
+        let _alone = self.disk.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.commit_group()
+    }
+
+    fn seal(&self, root: Digest) -> Result<u64, DiskError> {
+        let _session = self.disk.enter(self.session, Operation::Flush, self.image.name())?;
+        let _alone = self.disk.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.seal_state(root)
+    }
+}
+
+fn is_not_found(error: &DiskError) -> bool {
+    error.source.as_ref().is_some_and(|source| source.kind() == io::ErrorKind::NotFound)
+}

@@ -1,0 +1,112 @@
+//! Sessions of one disk, one after the other, over a folder of this host.
+
+use crate::support::{DeviceImage, contents, digest, disk_id, layout, machine, range, write_blocks};
+use failback_format::manifest::{RootHasher, chunk_digest};
+use failback_model::{BlockIndex, Code, Digest, Epoch, Generation, Layout, SessionNumber};
+use failback_store::{Fingerprint, MachineStore};
+use failback_testkit::MemoryDevice;
+use std::sync::Arc;
+
+fn fingerprint() -> Fingerprint {
+    Fingerprint::of_text("as it was")
+}
+
+/// The root of a disk with these digests.
+fn root_of(layout: Layout, digests: &[Digest]) -> Digest {
+    let mut hasher = RootHasher::new(layout);
+    let entries: Vec<[u8; 32]> = digests.iter().map(|digest| digest.0).collect();
+    entries.chunks(1024).for_each(|chunk| hasher.update(chunk_digest(chunk.as_flattened())));
+    hasher.finish()
+}
+
+#[test]
+fn a_pass_is_sealed_and_a_killed_one_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("machines/web-1");
+    let layout = layout(100);
+    let image = Arc::new(DeviceImage(Arc::new(MemoryDevice::new(layout.length_bytes()))));
+    let store = MachineStore::open(&path, &machine()).expect("opened");
+    let disk = store.disk(&disk_id()).expect("a disk");
+    let number = disk.open_session(Epoch(3), layout, false, &fingerprint()).expect("a session");
+    assert_eq!(number, SessionNumber(1));
+    let sink = disk.sink(image.clone(), number);
+    sink.scanned(range(0, 60), None).expect("logged");
+    write_blocks(&*sink, range(10, 20), 1);
+    sink.commit().expect("committed");
+    write_blocks(&*sink, range(15, 30), 2);
+    drop((sink, disk, store));
+
+    let store = MachineStore::open(&path, &machine()).expect("opened");
+    assert_eq!((store.recovered().torn_bytes, store.recovered().findings.len()), (0, 0));
+    let disk = store.disk(&disk_id()).expect("a disk");
+    let state = disk.state();
+    assert_eq!((state.epoch, state.session, state.in_pass), (Epoch(3), SessionNumber(1), true));
+    assert_eq!(state.trusted_blocks, 45, "15..30 is unknown, 60..100 was never scanned");
+    let older = disk.open_session(Epoch(2), layout, false, &fingerprint()).expect_err("refused");
+    assert_eq!(older.code(), Code::SourceOlder);
+    let number = disk.open_session(Epoch(3), layout, false, &fingerprint()).expect("a session");
+    assert_eq!(number, SessionNumber(2));
+    let trusted = disk.trusted().expect("known");
+    assert_eq!(trusted.ranges, [range(0, 15), range(30, 60)]);
+    assert_eq!(trusted.digests.digests(range(9, 11)).expect("read"), [Digest::ZERO, digest(1)]);
+    let sink = disk.sink(image.clone(), number);
+    sink.scanned(range(15, 30), Some(&[digest(2); 15])).expect("logged");
+    sink.scanned(range(60, 100), None).expect("logged");
+    write_blocks(&*sink, range(99, 100), 9);
+    let mut digests = vec![Digest::ZERO; 100];
+    digests[10..15].fill(digest(1));
+    digests[15..30].fill(digest(2));
+    digests[99] = digest(9);
+    let root = root_of(layout, &digests);
+    assert_eq!(sink.seal(root).expect("sealed"), 1);
+    let state = disk.state();
+    assert_eq!((state.generation, state.root, state.in_pass), (Generation(1), Some(root), false));
+    assert_eq!(state.trusted_blocks, 100);
+}
+
+#[test]
+fn an_older_session_is_refused_and_what_was_begun_is_not_trusted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let layout = layout(10);
+    let image = Arc::new(DeviceImage(Arc::new(MemoryDevice::new(layout.length_bytes()))));
+    let store = MachineStore::open(folder.path(), &machine()).expect("opened");
+    let disk = store.disk(&disk_id()).expect("a disk");
+    let first = disk.open_session(Epoch(0), layout, true, &fingerprint()).expect("a session");
+    assert_eq!(disk.state().trusted_blocks, 10, "a new disk is known to be zero");
+    let old = disk.sink(image.clone(), first);
+    write_blocks(&*old, range(0, 4), 1);
+    let second = disk.open_session(Epoch(0), layout, false, &fingerprint()).expect("a session");
+    for refused in [
+        old.write(0, &contents(3)),
+        old.begin(&[range(0, 1)]),
+        old.applied(&[(BlockIndex(0), digest(3))], &[]),
+        old.commit(),
+        old.scanned(range(0, 4), None),
+        old.seal(Digest::ZERO).map(|_| ()),
+    ] {
+        assert_eq!(refused.expect_err("refused").code, Code::StaleSession);
+    }
+    assert_eq!(disk.trusted().expect("known").ranges, [range(4, 10)]);
+    let new = disk.sink(image, second);
+    assert_eq!(new.write(0, &contents(3)).expect_err("refused").code, Code::Internal);
+    disk.fence(SessionNumber(second.0 + 1));
+    assert_eq!(new.begin(&[range(0, 1)]).expect_err("refused").code, Code::StaleSession);
+    let third = disk.open_session(Epoch(0), layout, false, &fingerprint()).expect("a session");
+    assert!(third.0 > second.0);
+}
+
+#[test]
+fn two_cannot_open_one_machine_and_a_machine_is_not_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = MachineStore::open(folder.path(), &machine()).expect("opened");
+    let second = MachineStore::open(folder.path(), &machine()).expect_err("refused");
+    assert_eq!(second.code(), Code::JournalInUse);
+    let disk = store.disk(&disk_id()).expect("a disk");
+    drop(store);
+    assert!(MachineStore::open(folder.path(), &machine()).is_err(), "its disk is still in use");
+    drop(disk);
+    let other = failback_model::MachineId::new("web-2").expect("an id");
+    let error = MachineStore::open(folder.path(), &other).expect_err("refused");
+    assert!(error.code() == Code::JournalDamaged && error.to_string().contains("machine web-1"), "{error}");
+    MachineStore::open(folder.path(), &machine()).expect("opened");
+}

@@ -6,15 +6,17 @@
 //! **Invariant**: the definition of a disk does not change while a pass holds its [`Lease`]; two passes never hold the
 //! same disk.
 
+mod check;
 mod intent;
 mod lease;
 mod overlay;
 
+pub use check::faults_of;
 pub use intent::{Intent, Wanted};
 pub use lease::Lease;
 
 use crate::saved;
-use failback_model::limits::{DISKS_PER_MACHINE_MAX, MACHINES_MAX};
+use failback_model::limits::MACHINES_MAX;
 use failback_model::{Code, DiskId, Finding, MachineId};
 use overlay::{Overlay, Saved};
 use serde::Serialize;
@@ -247,7 +249,7 @@ impl<M: MachineEntry> Registry<M> {
             return Ok(change);
         }
         if let Some(entry) = &entry {
-            check(entry)?;
+            check::check(entry)?;
             if state.machines.len() >= MACHINES_MAX && !state.machines.contains_key(id) {
                 let evidence = format!("{MACHINES_MAX} machines are registered, and no more are possible");
                 return Err(Finding::error(Code::RequestInvalid, evidence));
@@ -283,15 +285,6 @@ impl<M: MachineEntry> Registry<M> {
 
 fn by_id<M: MachineEntry>(machines: Vec<M>) -> BTreeMap<MachineId, M> {
     machines.into_iter().map(|machine| (machine.id().clone(), machine)).collect()
-}
-
-fn check<M: MachineEntry>(entry: &M) -> Result<(), Finding> {
-    let mut reasons: Vec<_> =
-        entry.faults().into_iter().map(|fault| format!("{}: {}", fault.key, fault.reason)).collect();
-    if entry.disks().len() > DISKS_PER_MACHINE_MAX {
-        reasons.push(format!("a machine has at most {DISKS_PER_MACHINE_MAX} disks"));
-    }
-    if reasons.is_empty() { Ok(()) } else { Err(Finding::error(Code::RequestInvalid, reasons.join("\n"))) }
 }
 
 fn unknown(machine: &MachineId, disk: Option<&DiskId>) -> Finding {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Fault;
 use crate::control::PassFlags;
+use failback_model::limits::DISKS_PER_MACHINE_MAX;
 use serde::Deserialize;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,6 +164,12 @@ fn what_is_unknown_or_wrong_is_refused() {
         ..machine("c", "red")
     };
     assert_eq!(registry.register(many).expect_err("too many").code, Code::RequestInvalid);
+    let mut twice = machine("d", "none");
+    twice.disks[1] = twice.disks[0].clone();
+    let keys: Vec<_> = faults_of(&[twice.clone(), twice]).into_iter().map(|fault| fault.key).collect();
+    let expected =
+        ["machine.0.color", "machine.0.disk.1.id", "machine.1.id", "machine.1.color", "machine.1.disk.1.id"];
+    assert_eq!(keys, expected);
 }
 
 #[test]

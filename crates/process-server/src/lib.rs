@@ -1,0 +1,16 @@
+//! The process server: the daemon beside the cloud that reads source disks and sends what differs home.
+//!
+//! [`ProcessServer`] answers the control socket; [`supervisor`] keeps one task for each disk that shall replicate;
+//! [`runner`] carries one pass of one disk.
+//!
+//! **Invariant**: a disk that shall replicate is at work, or has a time for its next try, or says which operator's
+//! action it waits for.
+
+pub mod config;
+mod orders;
+pub mod runner;
+mod server;
+pub mod supervisor;
+mod verdict;
+
+pub use server::ProcessServer;

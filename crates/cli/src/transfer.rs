@@ -5,12 +5,11 @@
 
 use crate::args::{NewImageArgs, ProgressArgs};
 use crate::job::Job;
-use crate::pace::Totals;
 use crate::progress::show;
 use crate::summary::{Facts, PassSummary};
 use failback_image::{Access, CreateOptions, Image, ImageFormat, ImageSpec};
 use failback_model::{BlockSize, Code, Finding};
-use failback_pass::{Cancel, PassOptions, Plan, Progress, Target};
+use failback_pass::{Cancel, PassOptions, Plan, Progress, Target, Totals};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;

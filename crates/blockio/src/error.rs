@@ -2,6 +2,7 @@
 //! reason, then the operating system's own error as source.
 
 use failback_model::{Code, Finding, Place};
+use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 

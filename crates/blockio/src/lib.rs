@@ -7,6 +7,7 @@
 
 mod buffer;
 mod device;
+mod draft;
 mod error;
 mod file;
 mod latch;
@@ -21,6 +22,7 @@ mod sys;
 
 pub use buffer::{AlignedBuffer, BufferPool};
 pub use device::{ChangeFeed, Device, UnitSource, Zeroing};
+pub use draft::{DRAFT_SUFFIX, draft_of, is_left_over};
 pub use error::{DiskError, Operation};
 pub use file::{Access, FileDevice, FileId};
 pub use limit::raise_open_files_limit;

@@ -147,5 +147,10 @@ fn remove(image: &dyn Image) -> Vec<Finding> {
             .about(path)
     };
     let files = image.identity().files;
-    files.iter().filter_map(|path| fs::remove_file(path).err().map(|error| failed(path, error))).collect()
+    let removed = |path: &Path| match fs::remove_file(path) {
+        // What never was an image has no name, and goes with its draft.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Some(failed(path, error)),
+        _ => None,
+    };
+    files.iter().filter_map(|path| removed(path)).collect()
 }

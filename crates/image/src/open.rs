@@ -34,6 +34,16 @@ pub fn open(spec: &ImageSpec, access: Access) -> Result<Arc<dyn Image>, DiskErro
 
 /// Creates an image that does not exist yet; nothing stays behind where that fails.
 pub fn create(spec: &ImageSpec, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
+    create_unless(spec, options, &|| false)
+}
+
+/// The same, stopped where `is_cancelled` says so, which is asked now and then while space is taken. However it ends,
+/// be it by a power cut, nothing has the image's name that is not whole, and the same call again is not in its own way.
+pub fn create_unless(
+    spec: &ImageSpec,
+    options: &CreateOptions,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Arc<dyn Image>, DiskError> {
     let path = spec.path.as_path();
     refuse_device_folder(path)?;
     if exists(spec)? {
@@ -41,9 +51,9 @@ pub fn create(spec: &ImageSpec, options: &CreateOptions) -> Result<Arc<dyn Image
         return Err(DiskError::new(Code::ImageExists, Operation::Create, path, reason));
     }
     match spec.format_by_name() {
-        Some(FormatName::Raw) => Ok(Arc::new(RawImage::create(path, options)?)),
-        Some(FormatName::Vmdk) => vmdk::create(path, options),
-        Some(FormatName::Vhd) => vhd::create(path, options),
+        Some(FormatName::Raw) => Ok(Arc::new(RawImage::create_unless(path, options, is_cancelled)?)),
+        Some(FormatName::Vmdk) => vmdk::create_unless(path, options, is_cancelled),
+        Some(FormatName::Vhd) => vhd::create_unless(path, options, is_cancelled),
         other => Err(not_made(path, other)),
     }
 }
@@ -110,7 +120,7 @@ fn require_content(path: &Path, format: FormatName) -> Result<(), DiskError> {
     if matches!(format, FormatName::Raw | FormatName::Device) {
         return Ok(());
     }
-    let device = FileDevice::open(path, Access::Read)?;
+    let device = FileDevice::open_file(path, Access::Read)?;
     let length_bytes = device.length_bytes();
     let probe_bytes = length_bytes.min(PROBE_BYTES);
     let mut head = vec![0; probe_bytes as usize];

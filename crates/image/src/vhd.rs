@@ -6,7 +6,8 @@
 mod dynamic;
 mod fixed;
 
-use crate::raw::{provision, require_length};
+use crate::provision::{IsCancelled, provision};
+use crate::raw::require_length;
 use crate::{CreateOptions, Image};
 use dynamic::DynamicVhd;
 use failback_blockio::{Access, Device, DiskError, FileDevice, NewFiles, Operation};
@@ -23,18 +24,27 @@ const VHD_EPOCH: Duration = Duration::from_secs(946_684_800);
 
 /// Opens an existing VHD and locks it.
 pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
-    let device = FileDevice::open(path, access)?;
+    let device = FileDevice::open_file(path, access)?;
     device.lock()?;
     over(Arc::new(device), access)
 }
 
 /// Creates a fixed VHD; nothing stays behind where that fails.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
+    create_unless(path, options, &|| false)
+}
+
+/// The same, stopped between two steps where `is_cancelled` says so.
+pub(crate) fn create_unless(
+    path: &Path,
+    options: &CreateOptions,
+    is_cancelled: IsCancelled<'_>,
+) -> Result<Arc<dyn Image>, DiskError> {
     let length_bytes = options.length_bytes;
     let footer = new_footer(path, options)?;
     let mut files = NewFiles::new();
     let device: Arc<dyn Device> = Arc::new(files.create(path, length_bytes + FOOTER_BYTES)?);
-    provision(device.as_ref(), ByteRange::new(0, length_bytes), options.provisioning())?;
+    provision(device.as_ref(), ByteRange::new(0, length_bytes), options.provisioning(), is_cancelled)?;
     device.write_at(length_bytes, footer.as_bytes())?;
     device.sync()?;
     files.keep()?;

@@ -32,7 +32,7 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
     if access == Access::Write {
         return Err(read_only(path, Operation::Open));
     }
-    let device = FileDevice::open(path, access)?;
+    let device = FileDevice::open_file(path, access)?;
     device.lock()?;
     over(Arc::new(device))
 }

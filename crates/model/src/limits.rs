@@ -63,10 +63,11 @@ pub const STRAY_GRAINS_MAX: usize = 1 << 20;
 pub const IMAGE_FAULTS_MAX: usize = 64;
 /// Inflated grains of a streamOptimized VMDK kept for the next read.
 pub const INFLATED_GRAINS_MAX: usize = 16;
-/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out.
+/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out, and each thread
+/// that writes waits for that with one grain in hand.
 pub const STREAM_WINDOW_BYTES: u64 = 96 << 20;
-/// Grains held by a streamOptimized VMDK's writer before a write has to wait.
-pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
+/// Space that is taken at once while an image is created; between two such steps it can be stopped.
+pub const PROVISION_STEP_BYTES: u64 = 64 << 20;
 /// Most extents in a VMDK descriptor.
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
@@ -97,7 +98,6 @@ const _: () = {
         STREAM_WINDOW_BYTES >= WINDOW_DEFAULT_BYTES + (16 << 20),
         "a block as late as a window is still in time"
     );
-    assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
     assert!(JOB_MAX_BYTES >= PACK_MAX_BYTES as u64, "a job fills a pack");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");

@@ -1,6 +1,7 @@
 //! Ctrl-C: a clean end, and a second run that finishes the job.
 
 use crate::lab::{Ended, Lab};
+use failback_blockio::draft_of;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Stdio};
 
@@ -9,7 +10,8 @@ const LENGTH_BYTES: usize = 384 << 20;
 /// On a machine that stops us for too long between two steps, the pass may win the race; it must not win all.
 const ATTEMPTS: usize = 5;
 
-/// Starts the command and interrupts it as soon as it has created its target.
+/// Starts the command and interrupts it as soon as it has created its target, or the draft of one that has no name before
+/// it is whole.
 fn interrupted(lab: &Lab, words: &[&str], target: &str) -> Ended {
     signalled(lab, words, target, Signal::INT)
 }
@@ -18,7 +20,8 @@ fn interrupted(lab: &Lab, words: &[&str], target: &str) -> Ended {
 fn signalled(lab: &Lab, words: &[&str], target: &str, signal: Signal) -> Ended {
     let mut child =
         lab.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    while !lab.path(target).exists() && is_running(&mut child) {
+    let draft = draft_of(&lab.path(target));
+    while !lab.path(target).exists() && !draft.exists() && is_running(&mut child) {
         std::thread::yield_now();
     }
     // It may have ended meanwhile; then there is nobody to interrupt.

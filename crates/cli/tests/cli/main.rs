@@ -7,6 +7,7 @@ mod interruption;
 mod lab;
 mod plan;
 mod progress;
+mod targets;
 mod texts;
 
 use lab::Lab;

@@ -1,10 +1,11 @@
 //! Making, growing and closing.
 
 use crate::support::{alone, bytes_of, open, pattern, qemu_ok, text, together};
-use failback_blockio::Zeroing;
+use failback_blockio::{Zeroing, draft_of};
 use failback_image::{Access, CreateOptions, ImageSpec, Provisioning, VmdkType};
 use failback_model::{ByteRange, Code};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const MIB: u64 = 1 << 20;
@@ -159,5 +160,91 @@ fn zeros_keep_the_space_of_a_thick_disk_and_free_that_of_a_thin_one() {
         let bytes = bytes_of(image.as_ref());
         assert!(bytes[1 << 20..3 << 20].iter().all(|&byte| byte == 0));
         assert!(bytes[..1 << 20] == pattern(9, 4 << 20)[..1 << 20]);
+    }
+}
+
+/// What a kill leaves right before the descriptor gets its name: files that are still drafts too.
+fn left_over(folder: &Path, names: &[&str]) {
+    for name in names {
+        let draft = draft_of(&folder.join(name));
+        fs::write(&draft, "of a disk that never was").expect("written");
+        fs::hard_link(&draft, folder.join(name)).expect("linked");
+    }
+}
+
+#[test]
+fn what_a_killed_creation_left_is_no_obstacle_to_the_next() {
+    let _guard = together();
+    for (kind, files) in [
+        (VmdkType::Vmfs, vec!["d-flat.vmdk"]),
+        (VmdkType::TwoGbMaxExtentFlat, vec!["d-f001.vmdk", "d-f002.vmdk"]),
+        (VmdkType::TwoGbMaxExtentSparse, vec!["d-s001.vmdk", "d-s002.vmdk"]),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("d.vmdk");
+        left_over(folder.path(), &files);
+        // The disk was to be longer then.
+        for longer in ["d-f003.vmdk", "d-f004.vmdk", "d-s003.vmdk"] {
+            if files.len() > 1 && longer[..3] == files[0][..3] {
+                left_over(folder.path(), &[longer]);
+            }
+        }
+        // The descriptor was not whole yet.
+        fs::write(draft_of(&path), "# Disk Descr").expect("written");
+        let image = create(&path, &options(kind, 2048 * MIB)).expect("created");
+        image.write_at(2047 * MIB - 5, &pattern(1, 10)).expect("written");
+        image.close().expect("closed");
+        drop(image);
+        open(&path, Access::Write);
+        assert_eq!(count(folder.path()), files.len() + 1, "{kind:?} leaves no draft");
+        for name in files {
+            let file = fs::metadata(folder.path().join(name)).expect("there");
+            assert_eq!(file.nlink(), 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_growth_left_is_no_obstacle_to_the_next() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("d.vmdk");
+    let image = create(&path, &options(VmdkType::TwoGbMaxExtentFlat, MIB)).expect("created");
+    left_over(folder.path(), &["d-f002.vmdk"]);
+    let somebodys = folder.path().join("d-f003.vmdk");
+    fs::write(&somebodys, "mine").expect("written");
+    let error = image.grow(2 * 2047 * MIB + 512).unwrap_err();
+    assert_eq!(error.code, Code::ImageExists);
+    drop(image);
+    fs::remove_file(&somebodys).expect("removed");
+    let image = open(&path, Access::Write);
+    assert_eq!(image.geometry().length_bytes, MIB);
+    image.grow(2 * 2047 * MIB + 512).expect("grown");
+    image.close().expect("closed");
+    drop(image);
+    assert_eq!(open(&path, Access::Read).geometry().length_bytes, 2 * 2047 * MIB + 512);
+    assert_eq!(count(folder.path()), 4);
+}
+
+#[test]
+fn a_creation_that_is_stopped_leaves_nothing() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, kind) in [
+        ("d.vmdk", VmdkType::Vmfs),
+        ("e.vmdk", VmdkType::TwoGbMaxExtentFlat),
+        ("f.vhd", VmdkType::Vmfs),
+        ("g.raw", VmdkType::Vmfs),
+    ] {
+        let spec = ImageSpec::from(folder.path().join(name));
+        let made = CreateOptions { provisioning: Some(Provisioning::Thick), ..options(kind, 100 * MIB) };
+        let asked = std::cell::Cell::new(0);
+        let in_the_middle = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 1
+        };
+        let error = failback_image::create_unless(&spec, &made, &in_the_middle).err().expect("stopped");
+        assert_eq!(error.code, Code::Cancelled, "{name}: {error}");
+        assert_eq!(count(folder.path()), 0, "{name}");
     }
 }

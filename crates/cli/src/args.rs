@@ -80,7 +80,10 @@ impl Command {
 
     /// Whether it comes to a clean end by itself when it is asked to stop.
     pub(crate) const fn ends_itself(&self) -> bool {
-        matches!(self, Self::Sync(_) | Self::Hash(_) | Self::Image(ImageCommand::Convert(_)))
+        matches!(
+            self,
+            Self::Sync(_) | Self::Hash(_) | Self::Image(ImageCommand::Create(_) | ImageCommand::Convert(_))
+        )
     }
 
     /// Whether it was asked to speak JSON.

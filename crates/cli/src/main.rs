@@ -28,6 +28,7 @@ use failback_pass::Cancel;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    failback_blockio::raise_open_files_limit();
     let exit = match Cli::try_parse() {
         // A panic is our bug: its text is on standard error already, the exit code must still be one of ours.
         Ok(cli) => std::panic::catch_unwind(|| start(&cli.command)).unwrap_or_else(|_| {
@@ -51,7 +52,7 @@ fn run(command: &Command, cancel: &Cancel) -> ExitClass {
         Command::Sync(args) => sync::run(args, cancel),
         Command::Hash(args) => hash::run(args, cancel),
         Command::Image(ImageCommand::Info(args)) => image::info::run(args),
-        Command::Image(ImageCommand::Create(args)) => image::create::run(args),
+        Command::Image(ImageCommand::Create(args)) => image::create::run(args, cancel),
         Command::Image(ImageCommand::Convert(args)) => image::convert::run(args, cancel),
         Command::Image(ImageCommand::Check(args)) => image::check::run(args),
         Command::Completions(args) => completions::run(args),

@@ -7,9 +7,8 @@ use crate::args::{NewImageArgs, ProgressArgs};
 use crate::job::Job;
 use crate::pace::Totals;
 use crate::progress::show;
-use crate::signals::Leftovers;
 use crate::summary::{Facts, PassSummary};
-use failback_image::{Access, CreateOptions, Image, ImageFormat, ImageSpec, files_to_create};
+use failback_image::{Access, CreateOptions, Image, ImageFormat, ImageSpec};
 use failback_model::{BlockSize, Code, Finding};
 use failback_pass::{Cancel, PassOptions, Plan, Progress, Target};
 use std::ffi::OsStr;
@@ -52,10 +51,15 @@ pub(crate) fn create_options(args: &NewImageArgs, length_bytes: u64) -> CreateOp
     }
 }
 
-/// Makes an image; what is there of it goes if the process is ended meanwhile.
-pub(crate) fn create(spec: &ImageSpec, options: &CreateOptions) -> Result<Arc<dyn Image>, Finding> {
-    let _leftovers = Leftovers::at_exit(files_to_create(spec, options));
-    failback_image::create(spec, options).map_err(|error| error.to_finding())
+/// Makes an image, unless it is stopped. If the process is ended meanwhile, what is there of it are drafts, which the
+/// next creation removes.
+pub(crate) fn create(
+    spec: &ImageSpec,
+    options: &CreateOptions,
+    cancel: &Cancel,
+) -> Result<Arc<dyn Image>, Finding> {
+    failback_image::create_unless(spec, options, &|| cancel.is_cancelled())
+        .map_err(|error| error.to_finding())
 }
 
 /// Carries a job out that nothing speaks against; what was found before is told with what is found now.
@@ -72,7 +76,7 @@ pub(crate) fn carry_out(
     let (image, is_new) = match existing {
         Some(image) => (image, false),
         None => {
-            let made = create(&target, &create_options(args, source.geometry().length_bytes));
+            let made = create(&target, &create_options(args, source.geometry().length_bytes), cancel);
             match made {
                 Ok(image) => (image, true),
                 Err(finding) => {

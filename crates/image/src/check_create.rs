@@ -33,11 +33,6 @@ pub fn check_create(spec: &ImageSpec, options: &CreateOptions) -> Vec<Finding> {
     errors.iter().map(DiskError::to_finding).collect()
 }
 
-/// The files that making this image makes, as far as it can be made.
-pub fn files_to_create(spec: &ImageSpec, options: &CreateOptions) -> Vec<PathBuf> {
-    files_of(spec, options).unwrap_or_default()
-}
-
 /// Everything that forbids making one file at this path.
 pub fn check_new_file(path: &Path) -> Vec<Finding> {
     let free = refuse_device_folder(path).and_then(|()| check_folder(path)).and_then(|()| check_name(path));

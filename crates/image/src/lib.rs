@@ -14,7 +14,7 @@ pub mod vhdx;
 pub mod vmdk;
 
 pub use check::{Checked, check};
-pub use check_create::{check_create, check_new_file, files_to_create};
+pub use check_create::{check_create, check_new_file};
 pub use device::DeviceImage;
 pub use failback_blockio::Access;
 pub use failback_format::vmdk::descriptor::AdapterType;

@@ -4,7 +4,7 @@
 //! disk it runs from) is never opened for writing; what it uses in other ways is refused by the kernel (`O_EXCL`).
 
 mod guard;
-mod host;
+pub(crate) mod host;
 
 use crate::raw::{require_inside, require_length};
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};

@@ -6,12 +6,11 @@
 use crate::check_create::{not_made, refuse_device_folder};
 use crate::device::DeviceImage;
 use crate::raw::RawImage;
-use crate::{CreateOptions, FormatName, Image, ImageIdentity, ImageSpec, vhd, vhdx, vmdk};
+use crate::{CreateOptions, FormatName, Image, ImageSpec, vhd, vhdx, vmdk};
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation};
 use failback_format::vmdk::descriptor::Descriptor;
 use failback_model::Code;
 use rustix::fs::FileType;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,23 +64,6 @@ pub fn exists(spec: &ImageSpec) -> Result<bool, DiskError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(DiskError::io(Operation::Open, &spec.path, None, error)),
     }
-}
-
-/// Whether two images share a file or a device: one must not become the other's target.
-pub fn same_disk(a: &ImageIdentity, b: &ImageIdentity) -> bool {
-    let of = |path: &Path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        let is_device = FileType::from_raw_mode(metadata.mode()) == FileType::BlockDevice;
-        Some(if is_device { (0, metadata.rdev()) } else { (metadata.dev(), metadata.ino()) })
-    };
-    let files: Vec<_> = a.files.iter().filter_map(|file| of(file)).collect();
-    b.files.iter().filter_map(|file| of(file)).any(|file| files.contains(&file))
-}
-
-/// Whether a path leads to a file or device that the image is made of.
-pub fn is_file_of(image: &ImageIdentity, path: &Path) -> bool {
-    let named = ImageIdentity { files: vec![path.into()], ..image.clone() };
-    same_disk(image, &named)
 }
 
 /// The format that the name says, or that being a block device says.

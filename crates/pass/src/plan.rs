@@ -5,7 +5,7 @@ use crate::planned::{End, Plan};
 use crate::predict::{Data, data_of, seconds, ship_at_most, ship_estimate};
 use crate::wrong_disk::{Look, disk_id};
 use failback_blockio::{DiskError, Operation, UnitSource};
-use failback_image::Image;
+use failback_image::{Image, same_disk};
 use failback_model::limits::UNIT_MIN_BYTES;
 use failback_model::{ByteRange, Code, Finding, Layout, SectorSize, Severity, is_zero};
 use std::sync::Arc;
@@ -54,6 +54,10 @@ pub fn plan(
     };
     let Look { verdict, sample, source_id, target_id } = look;
     if let Some(image) = existing {
+        if same_disk(&source.identity(), &image.identity()) {
+            let evidence = format!("{} is, or holds, {}", source.name().display(), image.name().display());
+            findings.push(Finding::error(Code::SameImage, evidence).about(image.name()));
+        }
         findings.extend(planner.cannot_hold(image, layout)?);
     }
     findings.extend(existing.zip(verdict).map(|(image, evidence)| planner.wrong_disk(image, evidence)));

@@ -2,7 +2,7 @@
 
 use crate::lab::Lab;
 use failback_blockio::draft_of;
-use failback_testkit::LoopDevice;
+use failback_testkit::{LoopDevice, run};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -133,6 +133,28 @@ fn data_where_the_target_has_no_file_is_refused_in_the_plan() {
     lab.write("half.raw", &half);
     lab.run(&["sync", "--verify", "half.raw", "target.vmdk"]).text(0);
     assert!(lab.read("data.bin") == half[..512 << 10]);
+}
+
+#[test]
+fn a_disk_is_not_written_over_while_it_is_read_through_its_partition() {
+    let lab = Lab::new();
+    lab.noise("disk.raw", 48, 32 << 20);
+    lab.write("layout", b"size=16M\nsize=8M\n");
+    let layout = std::fs::File::open(lab.path("layout")).expect("opened");
+    let mut sfdisk = Command::new("sfdisk");
+    run(sfdisk.args(["--quiet", "--wipe=never", "--label", "gpt"]).arg(lab.path("disk.raw")).stdin(layout));
+    let disk = LoopDevice::attach_with_partitions(&lab.path("disk.raw"));
+    let (first, second) = (disk.partition(1), disk.partition(2));
+    let [disk, first, second] =
+        [disk.path(), &first, &second].map(|path| path.to_str().expect("names of devices are ASCII"));
+    let before = lab.read("disk.raw");
+    for (source, target) in [(first, disk), (disk, second), (disk, "disk.raw"), ("disk.raw", first)] {
+        let words = ["sync", "--accept-mismatch", "--grow", source, target];
+        let refused = lab.run(&words).text(3);
+        assert!(refused.stderr.contains("error[FB308]"), "{source} to {target}: {}", refused.stderr);
+    }
+    assert!(lab.read("disk.raw") == before);
+    lab.run(&["sync", "--accept-mismatch", "--verify", second, first]).text(0);
 }
 
 /// A disk of so many files of one sector each.

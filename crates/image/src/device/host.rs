@@ -34,6 +34,15 @@ impl fmt::Display for DeviceNumber {
     }
 }
 
+/// What a loop device is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LoopBacking {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// Whether it is all of the file, from its start.
+    pub(crate) is_whole: bool,
+}
+
 /// A mounted file system.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
@@ -110,6 +119,14 @@ impl Host {
 
     fn linked(&self, device: DeviceNumber, kind: &str) -> Vec<DeviceNumber> {
         read_names(&self.folder(device).join(kind)).iter().filter_map(|folder| read_number(folder)).collect()
+    }
+
+    /// The file that it is a loop device over.
+    pub(crate) fn loop_backing(&self, device: DeviceNumber) -> Option<LoopBacking> {
+        let folder = self.folder(device).join("loop");
+        let file = read_line(&folder.join("backing_file"))?.into();
+        let is_zero = |name| read_line(&folder.join(name)).as_deref() == Some("0");
+        Some(LoopBacking { file, is_whole: is_zero("offset") && is_zero("sizelimit") })
     }
 
     /// World-wide name, else serial number, of the disk; a partition's is its disk's with its own number.

@@ -52,6 +52,8 @@ pub(crate) struct Mount {
     pub(crate) source: Option<DeviceNumber>,
     /// Where it is mounted.
     pub(crate) point: PathBuf,
+    /// Whether it can be written through this mount.
+    pub(crate) is_writable: bool,
 }
 
 /// Where the host describes itself; elsewhere in tests.
@@ -153,8 +155,11 @@ impl Host {
         let mut fields = about.split(' ').skip(2);
         let number = fields.next().and_then(DeviceNumber::parse);
         let point = PathBuf::from(unescape(fields.nth(1)?));
+        let is_rw =
+            |options: Option<&str>| options.is_none_or(|list| list.split(',').any(|word| word == "rw"));
+        let is_writable = is_rw(fields.next()) && is_rw(rest.split(' ').nth(2));
         let source = rest.split(' ').nth(1).and_then(|source| self.device_at(source));
-        Some(Mount { number, source, point })
+        Some(Mount { number, source, point, is_writable })
     }
 
     /// Block devices in use as swap.

@@ -3,6 +3,7 @@
 //! **Invariant**: the kind is told by the file's first bytes, and a file that is neither a descriptor nor a hosted
 //! sparse file is refused, never guessed at.
 
+mod attributes;
 mod composite;
 mod content;
 mod create;

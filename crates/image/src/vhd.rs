@@ -8,7 +8,7 @@ mod fixed;
 
 use crate::provision::{IsCancelled, provision};
 use crate::raw::require_length;
-use crate::{CreateOptions, Image};
+use crate::{CreateOptions, DiskUuid, Image};
 use dynamic::DynamicVhd;
 use failback_blockio::{Access, Device, DiskError, FileDevice, NewFiles, Operation};
 use failback_format::FormatError;
@@ -54,7 +54,7 @@ pub(crate) fn create_unless(
 /// The footer of a new fixed VHD, or why there can be none like this.
 pub(crate) fn new_footer(path: &Path, options: &CreateOptions) -> Result<VhdFooter, DiskError> {
     require_vhd_length(path, Operation::Create, options.length_bytes)?;
-    VhdFooter::new_fixed(options.length_bytes, unique_id(path, options)?, seconds_since_2000())
+    VhdFooter::new_fixed(options.length_bytes, unique_id(options), seconds_since_2000())
         .map_err(|error| damaged(path, Operation::Create, options.length_bytes, error))
 }
 
@@ -110,15 +110,8 @@ fn require_vhd_length(path: &Path, operation: Operation, length_bytes: u64) -> R
     Err(DiskError::new(Code::ImageSizeUnsupported, operation, path, reason))
 }
 
-fn unique_id(path: &Path, options: &CreateOptions) -> Result<[u8; 16], DiskError> {
-    let Some(text) = &options.uuid else { return Ok(*uuid::Uuid::new_v4().as_bytes()) };
-    match uuid::Uuid::try_parse(text) {
-        Ok(uuid) => Ok(*uuid.as_bytes()),
-        Err(error) => {
-            let reason = format!("a VHD's unique id is a UUID, {text:?} is none: {error}");
-            Err(DiskError::new(Code::CreateFailed, Operation::Create, path, reason))
-        }
-    }
+fn unique_id(options: &CreateOptions) -> [u8; 16] {
+    options.uuid.map_or_else(|| *uuid::Uuid::new_v4().as_bytes(), DiskUuid::bytes)
 }
 
 /// A clock before 2000 or after 2136 gives the nearest that VHD can say.

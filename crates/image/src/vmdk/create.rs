@@ -16,6 +16,7 @@ use crate::{CreateOptions, ImageFormat, Provisioning, VmdkType};
 use failback_blockio::{Access, Device, DiskError, NewFiles, Operation};
 use failback_format::vmdk::descriptor::{
     CreateType, Descriptor, ExtentKind, NEVER_WRITTEN, NewDescriptor, NewExtent, SECTOR_BYTES, esxi_uuid,
+    uuid_text,
 };
 use failback_model::limits::{DISK_MAX_BYTES, EXTENTS_MAX};
 use failback_model::{ByteRange, Code};
@@ -153,13 +154,17 @@ pub(crate) fn new_descriptor(
 ) -> NewDescriptor {
     let mut long_content_id = [0; 12];
     long_content_id.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..12]);
+    let uuid = match options.uuid {
+        Some(given) => uuid_text(given.bytes()),
+        None => esxi_uuid(*uuid::Uuid::new_v4().as_bytes()),
+    };
     NewDescriptor {
         content_id: fresh_content_id(NEVER_WRITTEN),
         long_content_id,
         create_type,
         extents,
         adapter: options.adapter_type,
-        uuid: options.uuid.clone().unwrap_or_else(|| esxi_uuid(*uuid::Uuid::new_v4().as_bytes())),
+        uuid,
         thin,
     }
 }
@@ -208,12 +213,6 @@ pub(super) fn plan(path: &Path, stem: &str, options: &CreateOptions) -> Result<N
         VmdkType::MonolithicSparse => (CreateType::MonolithicSparse, inside()),
         VmdkType::StreamOptimized => (CreateType::StreamOptimized, inside()),
     };
-    let uuid_is_sound =
-        |uuid: &str| uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || b" -".contains(&byte));
-    if options.uuid.as_deref().is_some_and(|uuid| !uuid_is_sound(uuid)) {
-        let reason = "a VMDK's uuid holds hexadecimal digits, blanks and dashes only";
-        return Err(DiskError::new(Code::CreateFailed, Operation::Create, path, reason));
-    }
     let thin = options.vmdk_type == VmdkType::Vmfs && options.provisioning() == Provisioning::Thin;
     Ok(new_descriptor(create_type, extents, options, thin))
 }

@@ -6,6 +6,8 @@
 mod admission;
 mod check;
 mod groups;
+mod next;
+mod repair;
 mod requests;
 mod work;
 
@@ -19,9 +21,9 @@ use failback_model::limits::{BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, OFFER_MAX_B
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
 use failback_wire::{Class, Hello, Message, Role};
 use groups::Groups;
+use repair::Repair;
 use requests::Requests;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Instant;
 
 /// Whether the pass goes on.
@@ -47,10 +49,7 @@ pub struct Receiver {
     seal: Option<(Digest, u64)>,
     is_sealing: bool,
     is_sealed: bool,
-    has_offered_chunks: bool,
-    /// Chunks whose digests are still to be offered, and whether some of them are being looked up.
-    chunks: Range<u64>,
-    is_offering: bool,
+    repair: Repair,
     transmit: VecDeque<Message>,
     /// What keeps its order, and waits for everything else: digests are many, and all else is waited for.
     ordered: VecDeque<Message>,
@@ -83,9 +82,7 @@ impl Receiver {
             seal: None,
             is_sealing: false,
             is_sealed: false,
-            has_offered_chunks: false,
-            chunks: 0..0,
-            is_offering: false,
+            repair: Repair::default(),
             transmit: VecDeque::from([hello]),
             ordered: VecDeque::new(),
             to_apply: VecDeque::new(),
@@ -203,7 +200,7 @@ impl Receiver {
             self.send(Message::Sealed { root });
             self.work.push_back(ReceiverWork::Finish { root });
         } else if self.options.layout.chunk_count() > 0 {
-            self.chunks = 0..self.options.layout.chunk_count();
+            self.repair.start(self.options.layout.chunk_count());
         } else {
             let reason = "the roots of a disk without blocks differ".into();
             self.send(SessionError { code: Code::RootMismatch, reason }.to_message());
@@ -212,8 +209,7 @@ impl Receiver {
 
     /// Takes the digests of the chunks that were asked for, from `first`.
     pub fn handle_chunk_digests(&mut self, first: ChunkIndex, digests: &[Digest]) {
-        self.is_offering = false;
-        self.has_offered_chunks = self.chunks.is_empty();
+        self.repair.offer();
         self.send(Message::ChunkDigests { first, digests: pack_digests(digests) });
     }
 
@@ -306,46 +302,12 @@ impl Receiver {
     }
 
     fn handle_chunk_request(&mut self, chunks: Vec<ChunkIndex>) -> Result<(), SessionError> {
-        if !std::mem::take(&mut self.has_offered_chunks) {
-            return Err(SessionError::violation("a chunk request that follows no chunk digests"));
-        }
+        self.repair.answer()?;
         if chunks.last().is_some_and(|chunk| chunk.0 >= self.options.layout.chunk_count()) {
             return Err(SessionError::violation("a chunk past the disk's end"));
         }
         self.work.extend(chunks.into_iter().map(|chunk| ReceiverWork::ReadChunk { chunk }));
         Ok(())
-    }
-
-    fn next_commit(&mut self) -> Option<ReceiverWork> {
-        let is_last = self.course == Course::Stopping && self.admission.is_idle();
-        self.groups.close(self.admission.applied_below(), is_last).then_some(ReceiverWork::Commit)
-    }
-
-    fn next_to_apply(&mut self) -> Option<ReceiverWork> {
-        if self.groups.is_blocked() { None } else { self.to_apply.pop_front() }
-    }
-
-    fn next_seal(&mut self) -> Option<ReceiverWork> {
-        let is_due = self.course == Course::Running && self.admission.is_complete();
-        if self.is_sealing || self.groups.is_committing() || !is_due {
-            return None;
-        }
-        self.is_sealing = true;
-        self.groups.clear();
-        Some(ReceiverWork::Seal { verify: self.verify })
-    }
-
-    /// The next chunks to offer, once those before have gone out.
-    fn next_chunks(&mut self) -> Option<ReceiverWork> {
-        let may_offer = self.course == Course::Running && !self.is_offering && self.ordered.is_empty();
-        if !may_offer || self.chunks.is_empty() {
-            return None;
-        }
-        let end = self.chunks.end.min(self.chunks.start + BATCH_MAX_BLOCKS as u64);
-        let chunks = self.chunks.start..end;
-        self.chunks.start = end;
-        self.is_offering = true;
-        Some(ReceiverWork::ChunkDigests { chunks })
     }
 
     /// Says something, unless the pass was fenced off.

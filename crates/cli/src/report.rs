@@ -6,6 +6,11 @@ use failback_model::{Code, ExitClass, Finding, Severity};
 use failback_service::report::{FindingLine, paragraph};
 use serde::Serialize;
 use std::io::{self, ErrorKind, Write as _};
+use std::sync::OnceLock;
+use std::thread::ThreadId;
+
+/// Who ends the command: the command itself, or the thread that hears signals.
+static SPEAKER: OnceLock<ThreadId> = OnceLock::new();
 
 /// What a command found out.
 pub(crate) trait Summary: Serialize {
@@ -51,6 +56,11 @@ struct Envelope<'a, S> {
 }
 
 impl Voice {
+    /// Whether the calling thread is the one that says how the command ended; the first that asks is.
+    pub(crate) fn claim(self) -> bool {
+        *SPEAKER.get_or_init(|| std::thread::current().id()) == std::thread::current().id()
+    }
+
     /// Says how the command ended; `done` is the status of success. Gives the exit code's class.
     pub(crate) fn finish(
         self,
@@ -58,6 +68,10 @@ impl Voice {
         summary: &impl Summary,
         findings: &[Finding],
     ) -> ExitClass {
+        while !self.claim() {
+            // A signal ends the process at this very moment and says so.
+            std::thread::park();
+        }
         let exit = exit_class(findings, summary.has_written());
         let status = match exit {
             ExitClass::Success => done,
@@ -73,7 +87,9 @@ impl Voice {
             let loud = |finding: &&Finding| !self.quiet || finding.severity == Severity::Error;
             let shown: String = findings.into_iter().filter(loud).map(paragraph).collect();
             warn(&shown);
-            if self.quiet { Ok(()) } else { print(&summary.text()) }
+            let text = if self.quiet { String::new() } else { summary.text() };
+            // Where there is nothing to say, nobody waits for a reader.
+            if text.is_empty() { Ok(()) } else { print(&text) }
         };
         match said {
             Ok(()) => exit,
@@ -109,6 +125,11 @@ fn json(
     let mut text = serde_json::to_string(&envelope).expect("summaries have string keys and finite numbers");
     text.push('\n');
     text
+}
+
+/// Whether an error is among the findings.
+pub(crate) fn is_refused(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
 /// The exit code's class of the gravest error; success where there is none.

@@ -119,8 +119,9 @@ impl Reader {
                 // A loop that is gone needs no answer.
                 Err(error) => drop(self.packed.send(Err(error))),
                 Ok(buffer) => {
-                    Progress::add(&self.stage.progress.bytes_read_source, buffer.length_bytes());
-                    self.stage.progress.times.add(Stage::Refine, started.elapsed());
+                    Progress::add(&self.stage.progress.bytes_read_source, buffer.bytes_read());
+                    let stage = if target_pages.is_some() { Stage::Refine } else { Stage::Pack };
+                    self.stage.progress.times.add(stage, started.elapsed());
                     let (stage, packed) = (self.stage.clone(), self.packed.clone());
                     spawn_guarded(packed, move || Some(stage.pack_read(job, &buffer, target_pages.as_ref())));
                 }

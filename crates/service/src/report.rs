@@ -22,16 +22,16 @@ pub struct FindingLine {
     /// What to do.
     pub remedy: String,
     /// What was being done, such as `read`, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     pub operation: Option<String>,
     /// On which file or device.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     pub path: Option<String>,
     /// Where in it, bytes from its start.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     pub offset_bytes: Option<u64>,
     /// Why, in words.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     pub reason: Option<String>,
 }
 

@@ -17,10 +17,11 @@ use admission::{Admission, Charge};
 use bytes::{BufMut, Bytes, BytesMut};
 use failback_model::limits::{BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, OFFER_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
-use failback_wire::{Hello, Message, Role};
+use failback_wire::{Class, Hello, Message, Role};
 use groups::Groups;
 use requests::Requests;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Instant;
 
 /// Whether the pass goes on.
@@ -47,10 +48,14 @@ pub struct Receiver {
     is_sealing: bool,
     is_sealed: bool,
     has_offered_chunks: bool,
+    /// Chunks whose digests are still to be offered, and whether some of them are being looked up.
+    chunks: Range<u64>,
+    is_offering: bool,
     transmit: VecDeque<Message>,
+    /// What keeps its order, and waits for everything else: digests are many, and all else is waited for.
+    ordered: VecDeque<Message>,
     /// Numbered messages that were let in and wait to be applied.
     to_apply: VecDeque<ReceiverWork>,
-    /// All other work.
     work: VecDeque<ReceiverWork>,
 }
 
@@ -79,7 +84,10 @@ impl Receiver {
             is_sealing: false,
             is_sealed: false,
             has_offered_chunks: false,
+            chunks: 0..0,
+            is_offering: false,
             transmit: VecDeque::from([hello]),
+            ordered: VecDeque::new(),
             to_apply: VecDeque::new(),
             work: VecDeque::new(),
         }
@@ -124,11 +132,12 @@ impl Receiver {
         self.to_apply.clear();
         self.work.clear();
         self.transmit = VecDeque::from([stale().to_message()]);
+        self.ordered.clear();
     }
 
     /// Next message to send.
     pub fn poll_transmit(&mut self) -> Option<Message> {
-        self.transmit.pop_front()
+        self.transmit.pop_front().or_else(|| self.ordered.pop_front())
     }
 
     /// Next piece of work to start.
@@ -137,7 +146,8 @@ impl Receiver {
             return None;
         }
         let work = self.work.pop_front().or_else(|| self.next_commit());
-        work.or_else(|| self.next_to_apply()).or_else(|| self.next_seal())
+        let work = work.or_else(|| self.next_to_apply()).or_else(|| self.next_seal());
+        work.or_else(|| self.next_chunks())
     }
 
     /// Takes the next run of the target's digests in disk order, of at most 1024 blocks; `None` for zeros, of any number.
@@ -193,21 +203,18 @@ impl Receiver {
             self.send(Message::Sealed { root });
             self.work.push_back(ReceiverWork::Finish { root });
         } else if self.options.layout.chunk_count() > 0 {
-            self.work.push_back(ReceiverWork::ChunkDigests);
+            self.chunks = 0..self.options.layout.chunk_count();
         } else {
             let reason = "the roots of a disk without blocks differ".into();
             self.send(SessionError { code: Code::RootMismatch, reason }.to_message());
         }
     }
 
-    /// Takes all chunk digests, in order.
-    pub fn handle_chunk_digests(&mut self, digests: &[Digest]) {
-        self.has_offered_chunks = true;
-        let mut first = ChunkIndex(0);
-        for part in digests.chunks(BATCH_MAX_BLOCKS) {
-            self.send(Message::ChunkDigests { first, digests: pack_digests(part) });
-            first.0 += part.len() as u64;
-        }
+    /// Takes the digests of the chunks that were asked for, from `first`.
+    pub fn handle_chunk_digests(&mut self, first: ChunkIndex, digests: &[Digest]) {
+        self.is_offering = false;
+        self.has_offered_chunks = self.chunks.is_empty();
+        self.send(Message::ChunkDigests { first, digests: pack_digests(digests) });
     }
 
     /// Takes one chunk's digests as they are on the medium.
@@ -328,10 +335,25 @@ impl Receiver {
         Some(ReceiverWork::Seal { verify: self.verify })
     }
 
+    /// The next chunks to offer, once those before have gone out.
+    fn next_chunks(&mut self) -> Option<ReceiverWork> {
+        let may_offer = self.course == Course::Running && !self.is_offering && self.ordered.is_empty();
+        if !may_offer || self.chunks.is_empty() {
+            return None;
+        }
+        let end = self.chunks.end.min(self.chunks.start + BATCH_MAX_BLOCKS as u64);
+        let chunks = self.chunks.start..end;
+        self.chunks.start = end;
+        self.is_offering = true;
+        Some(ReceiverWork::ChunkDigests { chunks })
+    }
+
     /// Says something, unless the pass was fenced off.
     fn send(&mut self, message: Message) {
-        if self.course != Course::Fenced {
-            self.transmit.push_back(message);
+        match (self.course, message.class()) {
+            (Course::Fenced, _) => {}
+            (_, Class::Ordered) => self.ordered.push_back(message),
+            _ => self.transmit.push_back(message),
         }
     }
 }

@@ -91,10 +91,13 @@ fn offers_need_seeds_and_credit() {
     receiver_refuses(seedless, offers(0, 0..1));
     receiver_refuses(receiver(), offers(0, BLOCKS..BLOCKS + 1));
     receiver_refuses(receiver(), offers(0, 0..65));
-    let mut open = new_receiver_of(true, 64 << 20);
+    let mut full = receiver();
+    full.handle_message(offers(0, 0..64)).expect("as much as the window holds");
+    receiver_refuses(full, offers(1, 64..65));
+    let mut open = new_receiver_of(true, 1 << 30);
     open.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
     for part in 0..64 {
-        open.handle_message(offers(part, part * 64..(part + 1) * 64)).expect("within the window");
+        open.handle_message(offers(part, part * 64..(part + 1) * 64)).expect("a wide window");
     }
     receiver_refuses(open, offers(64, 4096..4097));
 }
@@ -179,12 +182,13 @@ fn chunks_are_asked_for_once_after_their_digests_and_nothing_follows_the_seal() 
         receiver.handle_message(Message::Seal { root: Digest::ZERO, messages: 0 }).expect("a seal");
         assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Seal { verify: false })));
         receiver.handle_root(root);
+        while receiver.poll_transmit().is_some() {}
         receiver
     };
     let offered = || {
         let mut receiver = answered(Digest([1; 32]));
-        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests)));
-        receiver.handle_chunk_digests(&[Digest::ZERO; 69]);
+        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests { .. })));
+        receiver.handle_chunk_digests(ChunkIndex(0), &[Digest::ZERO; 69]);
         receiver
     };
     receiver_refuses(receiver(), ask(0));

@@ -3,7 +3,7 @@
 use super::{World, root_of};
 use crate::disk::{Block, PAGES, digest, page_digest, part};
 use failback_model::limits::PAGE_BYTES;
-use failback_model::{BlockIndex, Digest};
+use failback_model::{BlockIndex, ChunkIndex, Digest};
 use failback_session::ReceiverWork;
 use failback_wire::{Data, Encoding};
 
@@ -56,9 +56,10 @@ impl World {
                 self.roots += 1;
                 self.receiver.handle_root(if is_wrong { Digest([9; 32]) } else { root_of(&self.entries) });
             }
-            ReceiverWork::ChunkDigests => {
+            ReceiverWork::ChunkDigests { chunks } => {
                 let digests = self.chunk_digests(&self.entries);
-                self.receiver.handle_chunk_digests(&digests);
+                let part = &digests[chunks.start as usize..chunks.end as usize];
+                self.receiver.handle_chunk_digests(ChunkIndex(chunks.start), part);
             }
             ReceiverWork::ReadChunk { chunk } => {
                 let blocks = self.layout.chunk_blocks(chunk);

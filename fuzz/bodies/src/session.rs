@@ -301,9 +301,9 @@ impl Pass {
             ReceiverWork::Seal { .. } => {
                 self.receiver.handle_root(if choice & 7 == 7 { Digest([2; 32]) } else { ROOT });
             }
-            ReceiverWork::ChunkDigests => {
-                let digests = vec![Digest::ZERO; self.layout.chunk_count() as usize];
-                self.receiver.handle_chunk_digests(&digests);
+            ReceiverWork::ChunkDigests { chunks } => {
+                let digests = vec![Digest::ZERO; chunks.clone().count()];
+                self.receiver.handle_chunk_digests(ChunkIndex(chunks.start), &digests);
             }
             ReceiverWork::ReadChunk { chunk } => {
                 let digests = vec![Digest::ZERO; self.layout.chunk_blocks(chunk).count() as usize];

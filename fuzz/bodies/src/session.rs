@@ -125,7 +125,6 @@ impl Pass {
             12 => self.now += Duration::from_millis(100 * u64::from(choice)),
             13 if choice == 1 => self.sender.stop(),
             14 if choice == 1 => self.receiver.stop(),
-            15 if choice == 1 => self.receiver.fence(),
             _ => {}
         }
         Ok(())

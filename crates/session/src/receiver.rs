@@ -1,7 +1,7 @@
 //! The receiving end: tells what the target holds, applies what arrives, closes commit groups, proves the root.
 //!
 //! **Invariant**: `Acknowledged` is sent only for messages that a finished commit made durable, `Sealed` only when the
-//! target's own root equals the source's; and once the pass was fenced off, it starts no work and takes no message.
+//! target's own root equals the source's; and once the pass was stopped, nothing that still comes has any effect.
 
 mod admission;
 mod check;
@@ -26,19 +26,11 @@ use requests::Requests;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Whether the pass goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
-    Running,
-    Stopping,
-    Fenced,
-}
-
 /// The receiving end of one pass.
 #[derive(Debug)]
 pub struct Receiver {
     options: ReceiverOptions,
-    course: Course,
+    is_stopping: bool,
     verify: bool,
     is_greeted: bool,
     scanned_below: u64,
@@ -71,7 +63,7 @@ impl Receiver {
         });
         Self {
             options,
-            course: Course::Running,
+            is_stopping: false,
             verify: false,
             is_greeted: false,
             scanned_below: 0,
@@ -92,7 +84,7 @@ impl Receiver {
 
     /// Whether the scan's next run may be handed over.
     pub fn wants_digests(&self) -> bool {
-        self.digest_credit > 0 && self.course == Course::Running
+        self.digest_credit > 0 && !self.is_stopping
     }
 
     /// Tells the time, best after every event: a group that is old enough is committed.
@@ -105,31 +97,19 @@ impl Receiver {
         self.groups.poll_timeout()
     }
 
-    /// Stops in good order: nothing more is taken in, what was taken in is written and committed. Go on until
-    /// [`Self::is_stopped`].
+    /// Stops in good order: nothing more is taken in, frames that were sent before or buffered included; what was taken in
+    /// is written and committed. Go on until [`Self::is_stopped`]. So a session that a newer one replaces, or whose other
+    /// end is gone, loses nothing that came.
     pub fn stop(&mut self) {
-        if self.course == Course::Running {
-            self.course = Course::Stopping;
+        if !std::mem::replace(&mut self.is_stopping, true) {
             self.work.clear();
         }
     }
 
     /// Whether all that was taken in is durable after [`Self::stop`].
     pub fn is_stopped(&self) -> bool {
-        self.course == Course::Stopping
-            && self.admission.is_idle()
-            && self.groups.is_clean()
-            && !self.is_sealing
-            && self.work.is_empty()
-    }
-
-    /// A newer session writes the disk from now on. Work that is under way may still answer; it has no effect.
-    pub fn fence(&mut self) {
-        self.course = Course::Fenced;
-        self.to_apply.clear();
-        self.work.clear();
-        self.transmit = VecDeque::from([stale().to_message()]);
-        self.ordered.clear();
+        let is_done = self.admission.is_idle() && self.groups.is_clean();
+        self.is_stopping && is_done && !self.is_sealing && self.work.is_empty()
     }
 
     /// Next message to send.
@@ -139,9 +119,6 @@ impl Receiver {
 
     /// Next piece of work to start.
     pub fn poll_work(&mut self) -> Option<ReceiverWork> {
-        if self.course == Course::Fenced {
-            return None;
-        }
         let work = self.work.pop_front().or_else(|| self.next_commit());
         let work = work.or_else(|| self.next_to_apply()).or_else(|| self.next_seal());
         work.or_else(|| self.next_chunks())
@@ -221,9 +198,8 @@ impl Receiver {
     /// Takes a message of the sending end.
     pub fn handle_message(&mut self, message: Message) -> Result<(), SessionError> {
         match message {
-            _ if self.course == Course::Fenced => return Err(stale()),
             Message::Error { code, message } => return Err(SessionError::peer_failed(&code, &message)),
-            _ if self.course == Course::Stopping => {}
+            _ if self.is_stopping => {}
             Message::Hello(hello) => return self.handle_hello(&hello),
             _ if !self.is_greeted || self.is_sealed => {
                 return Err(SessionError::violation("a message before the greeting or after the seal"));
@@ -310,19 +286,13 @@ impl Receiver {
         Ok(())
     }
 
-    /// Says something, unless the pass was fenced off.
+    /// Says something.
     fn send(&mut self, message: Message) {
-        match (self.course, message.class()) {
-            (Course::Fenced, _) => {}
-            (_, Class::Ordered) => self.ordered.push_back(message),
+        match message.class() {
+            Class::Ordered => self.ordered.push_back(message),
             _ => self.transmit.push_back(message),
         }
     }
-}
-
-fn stale() -> SessionError {
-    let reason = "a newer session writes this disk".into();
-    SessionError { code: Code::StaleSession, reason }
 }
 
 fn pack_digests(digests: &[Digest]) -> Bytes {

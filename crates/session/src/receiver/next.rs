@@ -1,11 +1,11 @@
 //! What the receiving end does next.
 
+use super::Receiver;
 use super::work::ReceiverWork;
-use super::{Course, Receiver};
 
 impl Receiver {
     pub(super) fn next_commit(&mut self) -> Option<ReceiverWork> {
-        let is_last = self.course == Course::Stopping && self.admission.is_idle();
+        let is_last = self.is_stopping && self.admission.is_idle();
         self.groups.close(self.admission.applied_below(), is_last).then_some(ReceiverWork::Commit)
     }
 
@@ -14,7 +14,7 @@ impl Receiver {
     }
 
     pub(super) fn next_seal(&mut self) -> Option<ReceiverWork> {
-        let is_due = self.course == Course::Running && self.admission.is_complete();
+        let is_due = !self.is_stopping && self.admission.is_complete();
         if self.is_sealing || self.groups.is_committing() || !is_due {
             return None;
         }
@@ -25,7 +25,7 @@ impl Receiver {
 
     /// The next chunks to offer, once those before have gone out.
     pub(super) fn next_chunks(&mut self) -> Option<ReceiverWork> {
-        let may_offer = self.course == Course::Running && self.ordered.is_empty();
+        let may_offer = !self.is_stopping && self.ordered.is_empty();
         let chunks = if may_offer { self.repair.next() } else { None };
         chunks.map(|chunks| ReceiverWork::ChunkDigests { chunks })
     }

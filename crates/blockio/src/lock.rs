@@ -3,7 +3,8 @@
 //! Three conventions are honoured at once: `flock` of the whole file; locks of byte ranges that belong to the open
 //! file (`F_OFD_SETLK`), of which qemu keeps one for every permission an image's user takes (from byte 100) or
 //! denies others (from byte 200); and the lock files of VMware products. Block devices have `O_EXCL` against mounts
-//! and claims instead of `flock`, which udev takes for a moment whenever it looks at one.
+//! and claims instead of `flock`, which udev takes for a moment whenever it looks at one. On NFS a `flock` is a lock of
+//! all bytes: a shared one there is another reader's, not the permissions that qemu's single bytes stand for.
 //!
 //! **Invariant**: a writer shares with nobody; readers share with readers. Locks end with the device, so nothing stale
 //! survives a crash.
@@ -11,6 +12,7 @@
 mod holder;
 mod vmware;
 
+use crate::draft;
 use crate::sys::{self, LockKind};
 use crate::{Access, Device, DiskError, FileDevice, Operation};
 use failback_model::{ByteRange, Code};
@@ -38,7 +40,12 @@ impl FileDevice {
             return in_use(format!("VMware's lock file {} says so", lock_file.display()));
         }
         match self.try_lock() {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if self.access() == Access::Write && self.link_count()? > 1 {
+                    draft::settle(self);
+                }
+                Ok(())
+            }
             Err(Errno::AGAIN | Errno::ACCESS) => {
                 let holder =
                     holder::holder_of(self.id(), self.as_fd()).unwrap_or_else(|| "another process".into());
@@ -66,10 +73,10 @@ impl FileDevice {
             sys::try_lock_bytes(self, LockKind::Shared, ByteRange::new(byte, byte + 1))?;
         }
         // Asked after our own are held: of two that start together at least one sees the other.
-        if sys::is_locked_by_others(self, LockKind::Exclusive, WRITER_BYTES)? {
-            return Err(Errno::AGAIN);
+        match sys::others_lock(self, LockKind::Exclusive, WRITER_BYTES)? {
+            Some(lock) if !lock.is_shared_whole() => Err(Errno::AGAIN),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Gives the locks back at once. Closing alone would leave them to a child process that was forked a moment ago and
@@ -80,5 +87,33 @@ impl FileDevice {
         if !self.is_block_device() {
             let _whole = rustix::fs::flock(self, FlockOperation::Unlock);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    /// NFS shows the `flock` of each reader to the others as a shared lock of all bytes.
+    #[test]
+    fn a_shared_lock_of_all_bytes_is_another_readers() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [0; 4096]).expect("written");
+        let other = File::options().read(true).write(true).open(&path).expect("opened");
+        let open = |access| FileDevice::open(&path, access).and_then(|device| device.lock().map(|()| device));
+        sys::try_lock_bytes(&other, LockKind::Shared, ALL_BYTES).expect("locked");
+        let first = open(Access::Read).expect("readers share");
+        open(Access::Read).expect("readers share");
+        assert_eq!(open(Access::Write).map(drop).unwrap_err().code, Code::InUse);
+        drop(first);
+        // A byte of qemu's permissions is no reader's, nor is an exclusive lock.
+        sys::try_lock_bytes(&other, LockKind::Released, ALL_BYTES).expect("unlocked");
+        sys::try_lock_bytes(&other, LockKind::Shared, ByteRange::new(101, 102)).expect("locked");
+        assert_eq!(open(Access::Read).map(drop).unwrap_err().code, Code::InUse);
+        sys::try_lock_bytes(&other, LockKind::Released, ALL_BYTES).expect("unlocked");
+        sys::try_lock_bytes(&other, LockKind::Exclusive, ALL_BYTES).expect("locked");
+        assert_eq!(open(Access::Read).map(drop).unwrap_err().code, Code::InUse);
     }
 }

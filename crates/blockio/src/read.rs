@@ -28,6 +28,14 @@ pub enum ReadMode {
     Direct,
 }
 
+impl ReadMode {
+    /// The mode that [`Self::Auto`] is for something that takes this many bytes. A disk of several files asks for all of
+    /// them together.
+    pub fn for_bytes(taken_bytes: u64) -> Self {
+        if taken_bytes > memory_bytes() / 2 { Self::Direct } else { Self::DropBehind }
+    }
+}
+
 /// The reading half of a file device.
 #[derive(Debug)]
 pub(crate) enum Reader {
@@ -37,12 +45,8 @@ pub(crate) enum Reader {
 
 impl Reader {
     pub(crate) fn new(file: &File, taken_bytes: u64, mode: ReadMode) -> Self {
-        let direct = match mode {
-            ReadMode::Auto => taken_bytes > memory_bytes() / 2,
-            ReadMode::DropBehind => false,
-            ReadMode::Direct => true,
-        };
-        match direct.then(|| open_direct(file)) {
+        let mode = if mode == ReadMode::Auto { ReadMode::for_bytes(taken_bytes) } else { mode };
+        match (mode == ReadMode::Direct).then(|| open_direct(file)) {
             Some(Ok(direct)) => Self::Direct(direct),
             // tmpfs and some network file systems know no O_DIRECT: what is read is the same.
             Some(Err(_)) | None => Self::Buffered(DropBehind::default()),

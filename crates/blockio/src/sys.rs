@@ -49,9 +49,33 @@ pub(crate) fn try_lock_bytes(file: impl AsFd, kind: LockKind, range: ByteRange) 
     lock_call(file, libc::F_OFD_SETLK, kind, range).map(|_| ())
 }
 
-/// Whether somebody else holds a lock on `range` that a lock of `kind` would conflict with (`F_OFD_GETLK`).
-pub(crate) fn is_locked_by_others(file: impl AsFd, kind: LockKind, range: ByteRange) -> Result<bool, Errno> {
-    lock_call(file, libc::F_OFD_GETLK, kind, range).map(|found| found != libc::F_UNLCK as libc::c_short)
+/// A lock of somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OthersLock {
+    /// Whether it shares with nobody.
+    pub(crate) is_exclusive: bool,
+    /// Whether it covers all of the file, however long it becomes.
+    pub(crate) is_whole: bool,
+}
+
+impl OthersLock {
+    /// Whether it is a reader's `flock`, which NFS turns into a shared lock of all bytes.
+    pub(crate) fn is_shared_whole(self) -> bool {
+        self.is_whole && !self.is_exclusive
+    }
+}
+
+/// The first lock of somebody else on `range` that a lock of `kind` would conflict with (`F_OFD_GETLK`).
+pub(crate) fn others_lock(
+    file: impl AsFd,
+    kind: LockKind,
+    range: ByteRange,
+) -> Result<Option<OthersLock>, Errno> {
+    let found = lock_call(file, libc::F_OFD_GETLK, kind, range)?;
+    Ok((found.l_type != libc::F_UNLCK as libc::c_short).then_some(OthersLock {
+        is_exclusive: found.l_type == libc::F_WRLCK as libc::c_short,
+        is_whole: found.l_start == 0 && found.l_len == 0,
+    }))
 }
 
 fn lock_call(
@@ -59,7 +83,7 @@ fn lock_call(
     command: libc::c_int,
     kind: LockKind,
     range: ByteRange,
-) -> Result<libc::c_short, Errno> {
+) -> Result<libc::flock, Errno> {
     let whole = range.end() >= i64::MAX as u64;
     let length = if whole { 0 } else { range.length_bytes() };
     let (Ok(start), Ok(length)) = (i64::try_from(range.start()), i64::try_from(length)) else {
@@ -74,7 +98,7 @@ fn lock_call(
     };
     // SAFETY: `lock` is a valid `struct flock` that outlives the call; l_pid is 0 as OFD locks require.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &raw mut lock) };
-    if result == -1 { Err(last_errno()) } else { Ok(lock.l_type) }
+    if result == -1 { Err(last_errno()) } else { Ok(lock) }
 }
 
 /// Pages of `range` in the page cache (`cachestat`, since Linux 6.5), which stays as it is.

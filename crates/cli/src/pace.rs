@@ -1,7 +1,7 @@
 //! Turns a pass's counters into rates, time left and the stage that limits. Time is passed in: no clock here.
 
-use crate::size::{grouped, human};
 use failback_pass::{Progress, Stage};
+use failback_service::size::{grouped, human};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,14 @@ const WINDOW: Duration = Duration::from_secs(1);
 const IDLE: f64 = 0.01;
 
 /// How much there is to do.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Totals {
     /// Length of the source's disk.
     pub(crate) source_bytes: u64,
     /// Length of the part of the target that is scanned; 0 for a new one.
     pub(crate) target_bytes: u64,
+    /// Bytes of the seeds that are read before anything else.
+    pub(crate) seeds_bytes: u64,
     /// Bytes that `--verify` re-reads.
     pub(crate) verify_bytes: u64,
     /// Reader threads at each end.
@@ -31,6 +33,7 @@ struct Sample {
     shipped_bytes: u64,
     written_bytes: u64,
     verified_bytes: u64,
+    seeds_bytes: u64,
     blocks_differing: u64,
     times: [Duration; Stage::ALL.len()],
 }
@@ -72,8 +75,9 @@ impl Pace {
             self.recent.pop_front();
         }
         let before = self.recent[0];
-        let total_bytes = self.totals.source_bytes + self.totals.target_bytes + self.totals.verify_bytes;
-        let done_bytes = (sample.scanned_bytes + sample.verified_bytes).min(total_bytes);
+        let Totals { source_bytes, target_bytes, seeds_bytes, verify_bytes, .. } = self.totals;
+        let total_bytes = source_bytes + target_bytes + seeds_bytes + verify_bytes;
+        let done_bytes = (sample.seeds_bytes + sample.scanned_bytes + sample.verified_bytes).min(total_bytes);
         View {
             done_bytes,
             total_bytes,
@@ -97,6 +101,9 @@ impl Pace {
             rated("shipped", |sample| sample.shipped_bytes),
             rated("written", |sample| sample.written_bytes),
         ];
+        if self.totals.seeds_bytes > 0 {
+            parts.insert(0, rated("seeds", |sample| sample.seeds_bytes));
+        }
         if self.totals.verify_bytes > 0 {
             parts.push(rated("verified", |sample| sample.verified_bytes));
         }
@@ -129,6 +136,7 @@ impl Sample {
             shipped_bytes: get(&progress.bytes_to_target),
             written_bytes: get(&progress.bytes_written),
             verified_bytes: get(&progress.verified_bytes),
+            seeds_bytes: get(&progress.bytes_read_seeds),
             blocks_differing: get(&progress.blocks_differing),
             times: Stage::ALL.map(|stage| progress.times.get(stage)),
         }
@@ -148,7 +156,7 @@ impl Sample {
 pub(crate) fn limiting(spent: impl Fn(Stage) -> Duration, wall: Duration, readers: usize) -> Option<Stage> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = |stage| match stage {
-        Stage::ScanSource | Stage::ScanTarget | Stage::Verify => readers,
+        Stage::ScanSource | Stage::ScanTarget | Stage::Seeds | Stage::Verify => readers,
         Stage::Refine | Stage::Pack | Stage::Unpack => processors,
         Stage::Write | Stage::Flush => 1,
     };
@@ -168,7 +176,7 @@ fn time_left(elapsed: Duration, done_bytes: u64, total_bytes: u64) -> Option<Dur
 }
 
 /// `00:12`, `1:02:03`.
-fn clock(time: Duration) -> String {
+pub(crate) fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 {
@@ -183,7 +191,7 @@ mod tests {
     use super::*;
 
     const TOTALS: Totals =
-        Totals { source_bytes: 3 << 30, target_bytes: 1 << 30, verify_bytes: 0, threads: 2 };
+        Totals { source_bytes: 3 << 30, target_bytes: 1 << 30, seeds_bytes: 0, verify_bytes: 0, threads: 2 };
 
     #[test]
     fn rates_time_left_and_the_limiting_stage_come_from_the_last_second() {
@@ -217,6 +225,15 @@ mod tests {
             assert!(view.line().contains("(100 MiB/s)"), "tick {tick}: {}", view.line());
         }
         assert!(pace.recent.len() <= 7, "samples are forgotten");
+    }
+
+    #[test]
+    fn seeds_count_like_every_other_reading() {
+        let (start, progress) = (Instant::now(), Progress::default());
+        let mut pace = Pace::new(Totals { seeds_bytes: 4 << 30, ..TOTALS }, start);
+        Progress::add(&progress.bytes_read_seeds, 4 << 30);
+        let line = pace.observe(start + Duration::from_secs(4), &progress).line();
+        assert!(line.starts_with("50 %: seeds 4 GiB (1 GiB/s), scanned 0 B"), "{line}");
     }
 
     #[test]

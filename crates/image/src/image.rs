@@ -96,8 +96,13 @@ pub trait Image: UnitSource {
     /// Who it is.
     fn identity(&self) -> ImageIdentity;
 
-    /// What whoever overwrites its contents should know first.
+    /// What whoever reads or, where it was opened for writing, overwrites its contents should know first.
     fn warnings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// Runs of the disk that read as zero and can hold nothing else, in order: writing data there would fail.
+    fn unwritable_ranges(&self) -> Vec<ByteRange> {
         Vec::new()
     }
 
@@ -133,6 +138,12 @@ pub trait Image: UnitSource {
     /// Ordered flush: data and extension, then metadata, each durable before the next. After one failure every
     /// further call on this image fails until it is opened anew.
     fn flush(&self) -> Result<(), DiskError>;
+
+    /// Why the disk cannot be extended to this length, asked before anything is written; by its kind, unless an image
+    /// knows more about itself.
+    fn check_grow(&self, length_bytes: u64) -> Result<(), DiskError> {
+        crate::check_grow::by_kind(self, length_bytes)
+    }
 
     /// Extends the disk; a device refuses and names the size to extend it to.
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError>;

@@ -1,6 +1,9 @@
 //! Findings: what is wrong or worth knowing, with a stable code, the evidence and the remedy.
 //!
-//! **Invariant**: a code keeps its meaning for ever; its text may improve.
+//! **Invariant**: a code keeps its meaning for ever; its text may improve. What a finding's fields say, its evidence
+//! says in words.
+
+use std::path::{Path, PathBuf};
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +42,7 @@ pub enum ExitClass {
     Interrupted,
     /// 5: contents are not what they must be.
     Mismatch,
-    /// 130: ended by Ctrl-C; a second run finishes the job.
+    /// 130: ended by a signal; a second run finishes the job.
     Signal,
 }
 
@@ -58,6 +61,19 @@ impl ExitClass {
     }
 }
 
+/// Where and why, as fields for whoever reads by machine; what is not known is not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// What was being done: `open`, `read`, …
+    pub operation: Option<&'static str>,
+    /// On which file or device.
+    pub path: Option<PathBuf>,
+    /// Where in it, bytes from its start.
+    pub offset_bytes: Option<u64>,
+    /// Why, in words, with what the operating system said.
+    pub reason: Option<String>,
+}
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -69,12 +85,15 @@ pub struct Finding {
     pub evidence: String,
     /// What to do; the code's own remedy unless a better one is known.
     pub remedy: String,
+    /// Operation, path, offset and reason. Boxed: most results that carry a finding are fine.
+    pub place: Box<Place>,
 }
 
 impl Finding {
     /// An error with the code's own remedy.
     pub fn error(code: Code, evidence: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Error, evidence: evidence.into(), remedy: code.remedy().into() }
+        let (evidence, remedy) = (evidence.into(), code.remedy().into());
+        Self { code, severity: Severity::Error, evidence, remedy, place: Box::default() }
     }
 
     /// A warning with the code's own remedy.
@@ -91,13 +110,24 @@ impl Finding {
     pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: remedy.into(), ..self }
     }
+
+    /// The same finding with what is known of where and why.
+    pub fn with_place(self, place: Place) -> Self {
+        Self { place: Box::new(place), ..self }
+    }
+
+    /// The same finding with the file or device it is about.
+    pub fn about(mut self, path: impl AsRef<Path>) -> Self {
+        self.place.path = Some(path.as_ref().into());
+        self
+    }
 }
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
         /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,
-        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire,
-        /// `FB6xx` the journal, `FB9xx` the command itself.
+        /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB6xx` the journal,
+        /// `FB7xx` the daemons, `FB8xx` certificates, `FB9xx` the command itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* #[doc = $title] $name,)* }
 
@@ -136,13 +166,13 @@ codes! {
     FlushFailed = "FB204", Interrupted, "flush to the medium failed", "nothing after the last flush is certain: check the medium, then run the same command again";
     NoSpace = "FB205", Interrupted, "no space left on the target's file system", "free some space, then run the same command again to finish";
     ChangedMeanwhile = "FB206", Interrupted, "source changed while it was read", "stop what writes to the source or take a snapshot of it, then run the same command again";
-    CreateFailed = "FB207", Failure, "cannot create", "check the folder, its free space and this user's rights";
+    CreateFailed = "FB207", Refused, "cannot create", "check the folder, its free space and this user's rights";
     InUse = "FB301", Refused, "image or device is in use", "close what uses it (virtual machine, other failback, mount), then try again";
     DeviceMounted = "FB302", Refused, "device is mounted or used as swap", "unmount it or swapoff, then try again";
     DeviceHeld = "FB303", Refused, "device is held by LVM, md, dm or a partition of it is in use", "deactivate the volume group or array, then try again";
     DeviceIsHosts = "FB304", Refused, "device is one of this host's own disks", "name the hot-added disk instead; see lsblk";
     WrongDisk = "FB305", Refused, "target looks like another disk", "compare the two disks; --accept-mismatch if the target may be overwritten";
-    TargetTooSmall = "FB306", Refused, "source is longer than the target", "--grow extends an image file; extend a device to the size named here first";
+    TargetTooSmall = "FB306", Refused, "source is longer than the target", "extend the target, or sync into a new image";
     SectorSizeDiffers = "FB307", Refused, "logical sector sizes differ", "use a target with the source's sector size";
     SameImage = "FB308", Refused, "source and target are the same file", "name two different images";
     ExcessTrimmed = "FB309", Refused, "source is longer than the target, its excess is zero", "nothing to do: the excess holds only zeros";
@@ -171,6 +201,22 @@ codes! {
     JournalFailed = "FB602", Interrupted, "journal cannot be written", "check the state folder's medium and its free space; the next session goes on from the last durable group";
     JournalInUse = "FB603", Refused, "journal is in use", "another process keeps this machine's state: stop it first";
     JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one, then open the machine again";
+    ConfigInvalid = "FB701", Refused, "configuration is invalid", "correct the file; 'failback-master-target --check-config' and 'failback-process-server --check-config' test it";
+    RequestInvalid = "FB702", Refused, "control request is invalid", "correct the request; docs/control.md lists them all";
+    UnknownMachine = "FB703", Refused, "machine or disk is not registered with this daemon", "see 'failback status' for what is, or register it";
+    AlreadyRunning = "FB704", Refused, "already running", "wait for it, or stop it first with 'failback stop'";
+    DaemonUnreachable = "FB705", Failure, "daemon cannot be reached", "check that it runs (systemctl status) and that --socket names its control socket";
+    Draining = "FB706", Interrupted, "daemon is stopping", "try again once it runs again";
+    StateFailed = "FB707", Failure, "daemon's state folder failed", "check the folder of state_dir: its rights, its medium and its free space";
+    Busy = "FB708", Interrupted, "daemon has too many control connections", "close some, then try again";
+    NotConfirmed = "FB709", Refused, "command was not confirmed", "run it on a terminal and confirm, or add --yes";
+    PkiExists = "FB801", Refused, "certificate authority exists already", "name a new folder, or use the authority that is there";
+    PkiMissing = "FB802", Refused, "no certificate authority here", "name the authority's folder, or make one with 'failback pki init'";
+    PkiDamaged = "FB803", Refused, "certificate authority is damaged", "restore its folder from a backup; its files belong together";
+    PkiIdentityInvalid = "FB804", Usage, "certificate cannot be made as asked", "correct the name, the addresses or the validity";
+    PkiUnknown = "FB805", Refused, "no such certificate", "list what was issued with 'failback pki show'";
+    PkiCertificateExists = "FB806", Refused, "identity has a valid certificate", "renew it with 'failback pki renew', or revoke it first if its key is lost";
+    PkiAuthorityExpires = "FB807", Refused, "certificate authority comes to its end", "ask for a shorter validity, or make a new authority and add its ca.pem to the old one on every daemon";
     Usage = "FB901", Usage, "command line is wrong", "see --help";
     Internal = "FB902", Failure, "internal error", "report this with the command line and this text";
 }

@@ -12,13 +12,14 @@ mod geometry;
 mod identity;
 pub mod limits;
 mod pages;
+mod peer;
 
 pub use difference::Difference;
 pub use digest::{
     Digest, PageDigest, TruncatedDigest, block_digest, block_digest_of_pages, is_zero, page_digest,
     page_digest_alone, page_digests, zero_page_digest,
 };
-pub use finding::{Code, ExitClass, Finding, Severity};
+pub use finding::{Code, ExitClass, Finding, Place, Severity};
 pub use geometry::{
     BlockIndex, BlockRange, BlockSize, ByteRange, ChunkIndex, DiskGeometry, GeometryError, Layout, SectorSize,
 };
@@ -26,3 +27,4 @@ pub use identity::{
     DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion, SessionNumber, SessionToken,
 };
 pub use pages::PageSet;
+pub use peer::{PeerIdentity, PeerIdentityError, PeerRole};

@@ -42,6 +42,8 @@ pub const DIGEST_WINDOW_BLOCKS: u64 = 64 << 10;
 pub const REFINE_WINDOW_BLOCKS: usize = 1024;
 /// Blocks with an open reference.
 pub const REFERENCE_WINDOW_BLOCKS: usize = 4096;
+/// Most bytes of blocks that one message offers, but for a single block: what is found goes on to be written at once.
+pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 /// A commit group closes when it holds this much.
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
 /// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
@@ -65,10 +67,13 @@ pub const STRAY_GRAINS_MAX: usize = 1 << 20;
 pub const IMAGE_FAULTS_MAX: usize = 64;
 /// Inflated grains of a streamOptimized VMDK kept for the next read.
 pub const INFLATED_GRAINS_MAX: usize = 16;
-/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out.
+/// Grain of a streamOptimized VMDK that is written.
+pub const STREAM_GRAIN_BYTES: u64 = 64 << 10;
+/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out, and each thread
+/// that writes waits for that with one grain in hand.
 pub const STREAM_WINDOW_BYTES: u64 = 96 << 20;
-/// Grains held by a streamOptimized VMDK's writer before a write has to wait.
-pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
+/// Space that is taken at once while an image is created; between two such steps it can be stopped.
+pub const PROVISION_STEP_BYTES: u64 = 64 << 20;
 /// Most extents in a VMDK descriptor.
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
@@ -99,9 +104,13 @@ const _: () = {
     assert!(GRAIN_MIN_BYTES.is_power_of_two() && GRAIN_MAX_BYTES.is_power_of_two());
     assert!(
         STREAM_WINDOW_BYTES >= WINDOW_DEFAULT_BYTES + (16 << 20),
-        "a block as late as a window is still in time"
+        "keeping the reach of a new target costs nothing where little is late"
     );
-    assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
+    assert!(OFFER_MAX_BYTES >= BLOCK_MAX_BYTES, "any block can be offered");
+    assert!(
+        OFFER_MAX_BYTES / BLOCK_MIN_BYTES <= BATCH_MAX_BLOCKS as u64,
+        "what one message may offer fits its list"
+    );
     assert!(REREAD_POOL_MAX_BYTES >= 4 * PACK_MAX_BYTES, "readers can work side by side");
     assert!(CHUNK_BLOCKS as usize <= BATCH_MAX_BLOCKS, "a trusted chunk's digests are one message");
     assert!(BATCH_MAX_BLOCKS * 40 <= FRAME_MAX_BYTES, "a batch of references fits one frame");
@@ -191,4 +200,123 @@ const _: () = {
     );
     assert!(JOURNAL_AHEAD_BYTES >= BLOCK_MAX_BYTES && JOURNAL_AHEAD_WINDOWS >= 1);
     assert!(JOURNAL_SEGMENT_MAX_BYTES + JOURNAL_RECORD_MAX_BYTES as u64 <= u32::MAX as u64);
+};
+
+/// Connections of a listener that are known: control and data, of all sessions.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Connections of a listener that are not yet known: above this the oldest of them is dropped.
+pub const UNKNOWN_CONNECTIONS_MAX: usize = 64;
+/// Connections that wait in the kernel to be accepted.
+pub const ACCEPT_BACKLOG: u32 = 1024;
+/// Piece in which the socket of an unknown peer is read.
+pub const UNKNOWN_READ_BYTES: usize = 16 << 10;
+/// Piece in which a socket is read.
+pub const SOCKET_READ_BYTES: usize = 64 << 10;
+/// Piece in which the head of frames is read.
+pub const FRAME_READ_BYTES: usize = 16 << 10;
+/// Frames that one connection takes from the queue at once.
+pub const WRITE_BATCH_BYTES: u64 = 256 << 10;
+/// The same under a throttle, at least.
+pub const WRITE_BATCH_MIN_BYTES: u64 = 16 << 10;
+/// Plain bytes that the TLS layer holds encrypted until the socket takes them.
+pub const TLS_BUFFER_BYTES: usize = 256 << 10;
+/// Bulk frames of a link that came and are still in use, beyond the session's window.
+pub const INPUT_SLACK_BYTES: usize = 32 << 20;
+/// Frames of control of a link that came and are still in use.
+pub const CONTROL_INPUT_MAX_BYTES: usize = 16 << 20;
+/// A frame that has begun brings at least this within [`IDLE_MAX`], until it is complete.
+pub const FRAME_PROGRESS_MIN_BYTES: usize = 4 << 10;
+/// Time between two of the kernel's questions to a silent peer.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The kernel's questions to a silent peer before it gives up.
+pub const KEEPALIVE_PROBES: u32 = 3;
+/// Largest buffer of a socket that is asked for.
+pub const SOCKET_BUFFER_MAX_BYTES: usize = 64 << 20;
+/// Most entries of a bandwidth schedule.
+pub const SCHEDULE_ENTRIES_MAX: usize = 32;
+/// How often the schedule is looked at.
+pub const RATE_CHECK: Duration = Duration::from_secs(1);
+/// What a throttle saves up while nothing is sent.
+pub const THROTTLE_BURST: Duration = Duration::from_millis(100);
+/// How often a link looks at its clock.
+pub const LINK_TICK: Duration = Duration::from_secs(1);
+/// Largest file of certificates, keys or revocation lists.
+pub const TLS_FILE_MAX_BYTES: u64 = 4 << 20;
+/// Certificates that one authority issues.
+pub const PKI_CERTIFICATES_MAX: usize = 16 << 10;
+/// Names and addresses in one certificate beside its identity.
+pub const PKI_NAMES_MAX: usize = 32;
+/// Largest file of a certificate authority.
+pub const PKI_FILE_MAX_BYTES: u64 = 256 << 20;
+/// Validity of a certificate authority when none is chosen.
+pub const AUTHORITY_VALIDITY_DEFAULT_DAYS: u32 = 3650;
+/// Validity of a certificate when none is chosen.
+pub const CERTIFICATE_VALIDITY_DEFAULT_DAYS: u32 = 730;
+
+const _: () = {
+    assert!(
+        UNKNOWN_READ_BYTES + 2 * SETUP_FRAME_MAX_BYTES <= UNKNOWN_PEER_MAX_BYTES,
+        "with a frame of setting up"
+    );
+    assert!(CONNECTIONS_MAX > 4 * (1 + DATA_CONNECTIONS_MAX), "several sessions fit, however wide");
+    assert!(CONTROL_INPUT_MAX_BYTES >= 4 * FRAME_MAX_BYTES && INPUT_SLACK_BYTES >= 4 * FRAME_MAX_BYTES);
+    assert!(FRAME_READ_BYTES <= SETUP_FRAME_MAX_BYTES && WRITE_BATCH_MIN_BYTES <= WRITE_BATCH_BYTES);
+    assert!(
+        PKI_CERTIFICATES_MAX as u64 * 40 <= TLS_FILE_MAX_BYTES,
+        "a list that revokes everything can be read"
+    );
+    assert!(PKI_CERTIFICATES_MAX as u64 * (PKI_NAMES_MAX as u64 * 300 + 512) <= PKI_FILE_MAX_BYTES);
+    assert!(AUTHORITY_VALIDITY_DEFAULT_DAYS > CERTIFICATE_VALIDITY_DEFAULT_DAYS);
+};
+
+/// Largest configuration file.
+pub const CONFIG_MAX_BYTES: u64 = 4 << 20;
+/// Largest file of a daemon's own state, journals aside.
+pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
+/// Machines that one daemon knows.
+pub const MACHINES_MAX: usize = 1024;
+/// Disks of one machine.
+pub const DISKS_PER_MACHINE_MAX: usize = 64;
+/// Longest request or reply on the control socket, its newline included.
+pub const CONTROL_LINE_MAX_BYTES: usize = 256 << 10;
+/// Control connections at once.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+/// Time for a request to arrive once it has begun, and for a reply to be taken.
+pub const CONTROL_LINE_MAX: Duration = Duration::from_secs(10);
+/// Silence after which a control connection that waits for requests is closed.
+pub const CONTROL_IDLE_MAX: Duration = Duration::from_secs(300);
+/// Jobs whose outcome a daemon remembers.
+pub const JOBS_KEPT: usize = 1024;
+/// Events kept for a subscriber that comes later, or lags behind.
+pub const EVENTS_KEPT: usize = 1024;
+/// Connections of the admin port at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// Largest head of a request to the admin port.
+pub const ADMIN_HEAD_MAX_BYTES: usize = 8 << 10;
+/// Time for a request to the admin port, head and answer.
+pub const ADMIN_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// The share of the memory budget that every running disk has at least.
+pub const BUDGET_UNIT_BYTES: u64 = 8 << 20;
+/// Memory budget of a daemon when none is chosen: contents under way, all disks together.
+pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
+/// First wait before a connection is tried again.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait before a connection is tried again.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Time for passes to close their commit groups when a daemon stops.
+pub const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Connections of all peers when no bound is chosen.
+pub const CONNECTIONS_DEFAULT: u32 = 256;
+/// Most connections that may be allowed.
+pub const CONNECTIONS_CONFIGURED_MAX: u32 = 16 << 10;
+/// Connections that have not proven who they are, when no bound is chosen.
+pub const HANDSHAKES_DEFAULT: u32 = 32;
+
+const _: () = {
+    assert!(CONTROL_LINE_MAX_BYTES * JOBS_KEPT <= STATE_FILE_MAX_BYTES as usize * 4, "jobs are small");
+    assert!(BUDGET_UNIT_BYTES >= 4 * PACK_MAX_BYTES as u64, "a unit keeps a pipeline full");
+    assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
+    assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
+    assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT && CONNECTIONS_DEFAULT <= CONNECTIONS_CONFIGURED_MAX);
+    assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
 };

@@ -8,7 +8,7 @@ use crate::receiving::{Answer, ReceivingEnd};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_blockio::{BufferPool, DiskError, UnitSource};
 use failback_engine::{Unpacked, Write, old_pages_of, read_digests, unpack};
-use failback_model::limits::PACK_MAX_BYTES;
+use failback_model::limits::{OFFER_MAX_BYTES, PACK_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, ByteRange, ChunkIndex, Digest, PageDigest};
 use failback_wire::{Data, Offer};
 use std::collections::{HashMap, HashSet};
@@ -60,6 +60,8 @@ struct WriteJob {
     applied: Applied,
     writes: Vec<Write>,
     zeros: Vec<ByteRange>,
+    /// How much of the writes came from seeds.
+    seed_bytes: u64,
 }
 
 enum FlushJob {
@@ -148,7 +150,7 @@ impl Applier {
     pub(crate) fn zero(&self, sequence: u64, ranges: Vec<BlockRange>) {
         let zeros = ranges.iter().map(|&range| self.stage.layout.bytes_of(range)).collect();
         let applied = Applied { sequence, zeroed: ranges, ..Applied::default() };
-        start(&self.stage.writes, WriteJob { applied, writes: Vec::new(), zeros });
+        start(&self.stage.writes, WriteJob { applied, writes: Vec::new(), zeros, seed_bytes: 0 });
     }
 
     /// Looks blocks up in the seeds and writes those found.
@@ -201,6 +203,7 @@ impl Stages {
             applied: Applied { sequence: data.sequence, digests, missing: failed, ..Applied::default() },
             writes,
             zeros,
+            seed_bytes: 0,
         }
     }
 }
@@ -219,7 +222,10 @@ impl Reader<'_> {
             let outcome = match job {
                 ReadJob::Pages(blocks) => self.hash_pages(blocks).map(Some),
                 ReadJob::Chunk(chunk) => self.read_chunk(chunk).map(Some),
-                ReadJob::Reference { sequence, offers } => self.reference(sequence, &offers).map(|()| None),
+                ReadJob::Reference { sequence, offers } => {
+                    self.reference(sequence, &offers);
+                    Ok(None)
+                }
                 ReadJob::OldPages(parcel) => self.complete(parcel).map(|()| None),
             };
             if let Some(answer) = outcome.transpose() {
@@ -231,7 +237,7 @@ impl Reader<'_> {
     fn read(&self, blocks: Vec<BlockIndex>) -> Result<BlockBuffer, DiskError> {
         let source: &dyn UnitSource = &*self.end.image;
         let buffer = BlockBuffer::read(source, self.stage.layout, blocks, &self.pool)?;
-        Progress::add(&self.stage.progress.bytes_read_target, buffer.length_bytes());
+        Progress::add(&self.stage.progress.bytes_read_target, buffer.bytes_read());
         Ok(buffer)
     }
 
@@ -246,11 +252,8 @@ impl Reader<'_> {
     fn read_chunk(&self, chunk: ChunkIndex) -> Result<Answer, DiskError> {
         self.end.image.drop_cached();
         let blocks = self.stage.layout.chunk_blocks(chunk);
-        let digests = read_digests(&*self.end.image, self.stage.layout, blocks)?;
-        Progress::add(
-            &self.stage.progress.bytes_read_target,
-            self.stage.layout.bytes_of(blocks).length_bytes(),
-        );
+        let (digests, bytes_read) = read_digests(&*self.end.image, self.stage.layout, blocks)?;
+        Progress::add(&self.stage.progress.bytes_read_target, bytes_read);
         Ok(Answer::Chunk { chunk, digests })
     }
 
@@ -267,24 +270,43 @@ impl Reader<'_> {
     }
 
     /// Copies offered blocks from seeds. The bytes written are the very bytes that were hashed, so a seed that changes
-    /// meanwhile costs a miss, never a wrong block.
-    fn reference(&self, sequence: u64, offers: &[Offer]) -> Result<(), DiskError> {
+    /// meanwhile costs a miss, never a wrong block. Those found lie one behind the other, so that neighbours are written
+    /// in one call.
+    fn reference(&self, sequence: u64, offers: &[Offer]) {
+        let started = Instant::now();
+        let layout = self.stage.layout;
         let mut applied = Applied { sequence, ..Applied::default() };
-        let mut writes = Vec::new();
+        let length: u64 = offers.iter().map(|offer| layout.block_bytes(offer.block).length_bytes()).sum();
+        let mut buffer = self.pool.acquire(length.max(OFFER_MAX_BYTES) as usize);
+        buffer.set_length(length as usize);
+        let mut found: Vec<ByteRange> = Vec::new();
+        let mut at = 0;
         for offer in offers {
-            let bytes = self.stage.layout.block_bytes(offer.block);
-            let length = bytes.length_bytes() as usize;
-            match self.end.seeds.as_ref().and_then(|seeds| seeds.find(offer.digest, length)) {
-                Some(found) => {
-                    Progress::add(&self.stage.progress.seed_bytes, found.len() as u64);
-                    writes.push(Write { offset_bytes: bytes.start(), bytes: found });
-                    applied.digests.push((offer.block, offer.digest));
+            let bytes = layout.block_bytes(offer.block);
+            let end = at + bytes.length_bytes() as usize;
+            let seeds = self.end.seeds.as_ref();
+            if !seeds.is_some_and(|seeds| seeds.find(offer.digest, &mut buffer[at..end])) {
+                applied.missing.push(offer.block);
+                continue;
+            }
+            at = end;
+            applied.digests.push((offer.block, offer.digest));
+            match found.last_mut() {
+                Some(last) if last.end() == bytes.start() => {
+                    *last = ByteRange::new(last.start(), bytes.end())
                 }
-                None => applied.missing.push(offer.block),
+                _ => found.push(bytes),
             }
         }
-        start(&self.stage.writes, WriteJob { applied, writes, zeros: Vec::new() });
-        Ok(())
+        buffer.set_length(at);
+        let mut rest = buffer.into_bytes();
+        let writes = found.into_iter().map(|range| Write {
+            offset_bytes: range.start(),
+            bytes: rest.split_to(range.length_bytes() as usize),
+        });
+        let job = WriteJob { applied, writes: writes.collect(), zeros: Vec::new(), seed_bytes: at as u64 };
+        self.stage.progress.times.add(Stage::Seeds, started.elapsed());
+        start(&self.stage.writes, job);
     }
 }
 
@@ -301,7 +323,7 @@ fn run_writer(
 
 fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
     let started = Instant::now();
-    let WriteJob { mut applied, writes, zeros } = job;
+    let WriteJob { mut applied, writes, zeros, seed_bytes } = job;
     end.sink.begin(&applied.blocks())?;
     for write in &writes {
         end.sink.write(write.offset_bytes, &write.bytes)?;
@@ -314,6 +336,7 @@ fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
     }
     end.sink.applied(&applied.digests, &applied.zeroed)?;
     Progress::add(&end.progress.bytes_written, applied.written_bytes);
+    Progress::add(&end.progress.seed_bytes, seed_bytes);
     end.progress.times.add(Stage::Write, started.elapsed());
     Ok(applied)
 }

@@ -13,6 +13,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+/// Rights of a new file, before the umask.
+const MODE: Mode = Mode::from_raw_mode(0o666);
+
 impl FileDevice {
     /// Opens an existing file or block device.
     pub fn open(path: &Path, access: Access) -> Result<Self, DiskError> {
@@ -40,23 +43,45 @@ impl FileDevice {
             }
         }
         let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(fail)?);
+        let opened = rustix::fs::fstat(&file).map_err(fail)?;
+        if FileType::from_raw_mode(opened.st_mode) != FileType::from_raw_mode(stat.st_mode) {
+            // What was said about a device, O_EXCL above all, was not said about a file, nor the other way round.
+            let reason = "it became something else while it was opened";
+            return Err(DiskError::new(Code::ChangedMeanwhile, Operation::Open, path, reason));
+        }
         Self::from_file(path, file, access, mode)
     }
 
-    /// Creates a regular file of zeros, all of it a hole; refuses where the path exists.
+    /// The same for a format that is a regular file: a block device under its name is refused.
+    pub fn open_file(path: &Path, access: Access) -> Result<Self, DiskError> {
+        let device = Self::open(path, access)?;
+        if device.is_block_device() {
+            let reason = "it is a block device where a file is named";
+            return Err(DiskError::new(Code::ImageFormatDisagrees, Operation::Open, path, reason));
+        }
+        Ok(device)
+    }
+
+    /// Creates a regular file of zeros, all of it a hole; refuses where the path exists. Who may read and write it is
+    /// the umask's to say, as for every file that a user makes.
     pub fn create_new(path: &Path, length_bytes: u64) -> Result<Self, DiskError> {
+        Self::create_as(path, path, length_bytes)
+    }
+
+    /// The same for a file that lies at `at` until it is whole and then at `path`, which messages name.
+    pub(crate) fn create_as(at: &Path, path: &Path, length_bytes: u64) -> Result<Self, DiskError> {
         let flags = OFlags::CLOEXEC | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| {
+        let file = rustix::fs::open(at, flags, MODE).map_err(|errno| {
             let error = DiskError::io(Operation::Create, path, None, errno.into());
             if errno == Errno::EXIST { DiskError { code: Code::ImageExists, ..error } } else { error }
         })?;
-        let device = Self::from_file(path, File::from(file), Access::Write, ReadMode::Auto)?;
-        if let Err(error) = device.set_length(length_bytes) {
-            // The length's error is the one to report; the file was ours alone and is empty.
-            let _removed = std::fs::remove_file(path);
-            return Err(DiskError { operation: Operation::Create, ..error });
-        }
-        Ok(device)
+        let made = Self::from_file(path, File::from(file), Access::Write, ReadMode::Auto)
+            .and_then(|device| device.set_length(length_bytes).map(|()| device));
+        made.map_err(|error| {
+            // This error is the one to report; the file was ours alone and is empty.
+            let _removed = std::fs::remove_file(at);
+            DiskError { operation: Operation::Create, ..error }
+        })
     }
 
     /// The same for a file that was opened by someone who knows more about where it may lie; `path` is for messages.

@@ -116,3 +116,39 @@ impl FileDevice {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use failback_model::limits::PAGE_BYTES;
+
+    /// As on a file system that can neither punch nor zero, which none is here to test on.
+    #[test]
+    fn a_medium_that_cannot_punch_has_zeros_written_over_its_data_only() {
+        const LENGTH: u64 = 1 << 20;
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let device = FileDevice::create_new(&folder.path().join("disk"), LENGTH).expect("created");
+        device.can_punch.store(false, Ordering::Relaxed);
+        device.can_zero.store(false, Ordering::Relaxed);
+        let island = ByteRange::new(8 * PAGE_BYTES, 40 * PAGE_BYTES);
+        device.write_at(island.start(), &vec![7; island.length_bytes() as usize]).expect("written");
+        device.sync().expect("synced");
+        let taken_bytes = device.allocated_bytes().expect("known");
+        let inside = ByteRange::new(island.start() + 100, island.end() - 100);
+        device.zero(inside, Zeroing::Punch).expect("zeroed");
+        device.zero(ByteRange::new(island.end(), LENGTH), Zeroing::Punch).expect("nothing to zero");
+        device.sync().expect("synced");
+        assert_eq!(
+            device.allocated_bytes().expect("known"),
+            taken_bytes,
+            "holes stay holes, data stays data"
+        );
+        let mut bytes = vec![1; LENGTH as usize];
+        device.read_at(0, &mut bytes).expect("read");
+        let is_in = |range: ByteRange, at: u64| range.start() <= at && at < range.end();
+        let expected = |at: u64| if is_in(inside, at) || !is_in(island, at) { 0 } else { 7 };
+        assert!((0..).zip(&bytes).all(|(at, &byte)| byte == expected(at)));
+        device.zero(ByteRange::new(0, LENGTH), Zeroing::KeepAllocation).expect("zeroed");
+        assert_eq!(device.allocated_bytes().expect("known"), LENGTH, "zeros were written");
+    }
+}

@@ -7,7 +7,7 @@
 //! whoever grows a disk compares what it holds anyway.
 
 use super::{damaged, identity, require_vhd_length};
-use crate::raw::{provision, provisioning_of, zero_flat};
+use crate::provision::{provision, provisioning_of, zero_flat};
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_blockio::{Device, DiskError, Operation, UnitSource, Zeroing};
 use failback_format::FormatError;
@@ -87,13 +87,29 @@ impl FixedVhd {
         Err(DiskError::new(code, operation, self.name(), reason).at(offset_bytes))
     }
 
+    /// The footer of a longer disk, or why there can be none.
+    fn longer_footer(&self, tail: &Tail, length_bytes: u64) -> Result<VhdFooter, DiskError> {
+        require_vhd_length(self.name(), Operation::Resize, length_bytes)?;
+        let refuse = |code, reason: String| Err(DiskError::new(code, Operation::Resize, self.name(), reason));
+        let old_bytes = tail.footer.length_bytes();
+        if length_bytes < old_bytes {
+            let reason = format!("it has {old_bytes} bytes and is never shortened to {length_bytes}");
+            return refuse(Code::WriteFailed, reason);
+        }
+        if tail.at_bytes != old_bytes || self.device.length_bytes() != old_bytes + FOOTER_BYTES {
+            return refuse(Code::ImageUnsupported, "its footer does not lie right behind the disk".into());
+        }
+        let footer = tail.footer.with_length(length_bytes);
+        footer.map_err(|error| damaged(self.name(), Operation::Resize, old_bytes, error))
+    }
+
     /// Puts the footer for a longer disk behind it. Fails without having changed the disk.
     fn append_footer(&self, footer: &VhdFooter, old_bytes: u64) -> Result<(), DiskError> {
         let new_bytes = footer.length_bytes();
         self.device.write_at(new_bytes, footer.as_bytes())?;
         self.device.sync()?;
         let added = ByteRange::new(old_bytes + FOOTER_BYTES, new_bytes);
-        provision(self.device.as_ref(), added, self.provisioning)
+        provision(self.device.as_ref(), added, self.provisioning, &|| false)
     }
 }
 
@@ -165,24 +181,18 @@ impl Image for FixedVhd {
         if self.was_written.load(Ordering::Relaxed) { self.device.sync() } else { Ok(()) }
     }
 
+    fn check_grow(&self, length_bytes: u64) -> Result<(), DiskError> {
+        self.longer_footer(&self.tail(), length_bytes).map(|_| ())
+    }
+
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError> {
-        require_vhd_length(self.name(), Operation::Resize, length_bytes)?;
-        let refuse = |code, reason: String| Err(DiskError::new(code, Operation::Resize, self.name(), reason));
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let old_bytes = tail.footer.length_bytes();
         if length_bytes == old_bytes {
             return Ok(());
         }
-        if length_bytes < old_bytes {
-            let reason = format!("it has {old_bytes} bytes and is never shortened to {length_bytes}");
-            return refuse(Code::WriteFailed, reason);
-        }
+        let footer = self.longer_footer(&tail, length_bytes)?;
         let file_bytes = self.device.length_bytes();
-        if tail.at_bytes != old_bytes || file_bytes != old_bytes + FOOTER_BYTES {
-            return refuse(Code::ImageUnsupported, "its footer does not lie right behind the disk".into());
-        }
-        let footer = tail.footer.with_length(length_bytes);
-        let footer = footer.map_err(|error| damaged(self.name(), Operation::Resize, old_bytes, error))?;
         self.was_written.store(true, Ordering::Relaxed);
         self.append_footer(&footer, old_bytes).inspect_err(|_| {
             // The old footer is where it was: shortened, the file is the old image again. The error returned says why.

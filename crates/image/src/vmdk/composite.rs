@@ -157,6 +157,11 @@ impl ExtentTable {
         self.slots.iter().try_fold(0, |sum: u64, slot| Ok(sum.saturating_add(slot.store.allocated_bytes()?)))
     }
 
+    /// What whoever uses any extent should know first.
+    pub(crate) fn warnings(&self) -> Vec<Finding> {
+        self.slots.iter().flat_map(|slot| slot.store.warnings()).collect()
+    }
+
     /// Faults of every extent.
     pub(crate) fn check(&self) -> Result<Vec<Finding>, DiskError> {
         let mut findings = Vec::new();

@@ -6,6 +6,7 @@
 
 use super::composite::ExtentTable;
 use super::content::DescriptorFile;
+use super::open::change_tracking;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_blockio::{Access, DiskError, Operation, UnitSource, Zeroing};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding, SectorSize};
@@ -83,12 +84,8 @@ impl UnitSource for VmdkDisk {
 
 impl Image for VmdkDisk {
     fn warnings(&self) -> Vec<Finding> {
-        let descriptor = self.descriptor.now();
-        let tracked = descriptor.change_track_path().map(|map| {
-            let evidence = format!("{} is tracked in {}", self.path.display(), String::from_utf8_lossy(map));
-            Finding::warning(Code::ChangeTracking, evidence)
-        });
-        tracked.into_iter().collect()
+        let tracked = change_tracking(&self.path, &self.descriptor.now());
+        tracked.into_iter().chain(self.table().warnings()).collect()
     }
 
     fn identity(&self) -> ImageIdentity {
@@ -107,6 +104,12 @@ impl Image for VmdkDisk {
             adapter_type: descriptor.adapter_type(),
             files,
         }
+    }
+
+    fn unwritable_ranges(&self) -> Vec<ByteRange> {
+        let table = self.table();
+        let without = table.slots().iter().filter(|slot| !slot.store.holds_data() && !slot.disk.is_empty());
+        without.map(|slot| slot.disk).collect()
     }
 
     fn provisioning(&self) -> Provisioning {
@@ -143,6 +146,10 @@ impl Image for VmdkDisk {
         self.refuse_failed(Operation::Flush)?;
         // The descriptor became durable before the first write; only the extents can hold anything new.
         self.latch(self.table().flush())
+    }
+
+    fn check_grow(&self, length_bytes: u64) -> Result<(), DiskError> {
+        super::grow::check(self, length_bytes)
     }
 
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError> {

@@ -44,6 +44,16 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
         Ok(None)
     }
 
+    /// What whoever uses it should know first.
+    fn warnings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// Whether it can hold anything but zeros.
+    fn holds_data(&self) -> bool {
+        true
+    }
+
     /// One finding for each fault of its own metadata.
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         Ok(Vec::new())

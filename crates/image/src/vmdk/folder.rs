@@ -4,7 +4,8 @@
 //! symbolic link, and is a regular file: a descriptor cannot lead out of its folder. A descriptor is replaced as a
 //! whole: after a crash it is the old or the new one.
 
-use failback_blockio::{DiskError, Operation};
+use super::attributes;
+use failback_blockio::{DRAFT_SUFFIX, DiskError, Operation};
 use failback_model::Code;
 use failback_model::limits::DESCRIPTOR_MAX_BYTES;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -15,9 +16,6 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-/// Suffix of the file that a descriptor is written to before it takes the descriptor's place.
-const DRAFT_SUFFIX: &str = ".failback-draft";
 
 /// An open folder.
 #[derive(Debug)]
@@ -84,6 +82,29 @@ impl Folder {
             return Err(escapes("it is not a regular file"));
         }
         Ok(file)
+    }
+
+    /// Opens a sibling to look at it, also where a link leads to it; `None` where nothing lies there any more. Else why it
+    /// cannot be looked at.
+    pub(crate) fn open_to_look(&self, name: &OsStr) -> Result<Option<File>, String> {
+        let no_file = || "it is not a regular file".to_owned();
+        // Looked at first: opening a FIFO or a device may already do something.
+        let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
+        match rustix::fs::statat(&self.fd, name, AtFlags::empty()) {
+            Ok(stat) if is_file(stat.st_mode) => {}
+            Ok(_) => return Err(no_file()),
+            // A link that leads nowhere now is still there: what it leads to may only be away.
+            Err(Errno::NOENT) if self.holds(name).is_ok_and(|is_there| !is_there) => return Ok(None),
+            Err(errno) => return Err(std::io::Error::from(errno).to_string()),
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) if self.holds(name).is_ok_and(|is_there| !is_there) => return Ok(None),
+            Err(errno) => return Err(std::io::Error::from(errno).to_string()),
+        };
+        let opened = rustix::fs::fstat(&file).map_err(|errno| std::io::Error::from(errno).to_string())?;
+        if is_file(opened.st_mode) { Ok(Some(file)) } else { Err(no_file()) }
     }
 
     /// What lies under a name, links not followed.
@@ -176,6 +197,7 @@ impl Folder {
             })?;
         }
         rustix::fs::fchmod(&draft, Mode::from_raw_mode(old.st_mode)).map_err(|errno| write(errno.into()))?;
+        attributes::copy(&self.open(name, false)?, &draft);
         draft.write_all(bytes).map_err(write)?;
         draft.sync_all().map_err(|error| DiskError::io(Operation::Flush, &path, None, error))?;
         rustix::fs::renameat(&self.fd, draft_name, &self.fd, name).map_err(|errno| write(errno.into()))?;

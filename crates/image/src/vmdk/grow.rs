@@ -1,14 +1,16 @@
 //! Making a flat disk longer.
 //!
 //! **Invariant**: the files are longer, durably, before the descriptor says so: after a crash the disk is as long as
-//! before or as long as asked, and a grow that failed can be asked again.
+//! before or as long as asked, and a grow that failed or was cut off can be asked again: new files are known by their
+//! drafts until the descriptor names them.
 
 use super::composite::{ExtentTable, Slot};
 use super::create::{TWO_GB_EXTENT_BYTES, checked_length, split_name, stem_of};
 use super::disk::VmdkDisk;
 use super::flat::FlatExtent;
 use crate::ImageFormat;
-use crate::raw::provision;
+use crate::check_grow::NEW_IMAGE;
+use crate::provision::provision;
 use failback_blockio::{DiskError, NewFiles, Operation};
 use failback_format::vmdk::descriptor::{Descriptor, ExtentKind, NewExtent};
 use failback_model::limits::EXTENTS_MAX;
@@ -17,6 +19,12 @@ use std::ffi::OsStr;
 use std::sync::{Arc, PoisonError};
 
 const NOT_FLAT: &str = "only a disk whose last extent is flat can grow; convert it into a larger image";
+
+/// Whether it could, by what is known without writing.
+pub(super) fn check(disk: &VmdkDisk, length_bytes: u64) -> Result<(), DiskError> {
+    checked_length(&disk.path, Operation::Resize, length_bytes)?;
+    refuse(disk, &disk.descriptor.now(), length_bytes)
+}
 
 /// Makes the disk `length_bytes` long; its new bytes read as zero.
 pub(super) fn grow(disk: &VmdkDisk, length_bytes: u64) -> Result<(), DiskError> {
@@ -44,6 +52,7 @@ pub(super) fn grow(disk: &VmdkDisk, length_bytes: u64) -> Result<(), DiskError> 
     let added = add_extents(disk, &descriptor, &mut slots, &mut files, length_bytes)?;
     let table = ExtentTable::new(slots);
     disk.latch(table.flush())?;
+    files.publish()?;
     disk.latch(disk.descriptor.folder().sync())?;
     let edited = disk.descriptor.edit(|now| now.grown(last_bytes, &added));
     // Where the descriptor still stands as it did, the new files are nobody's and go again.
@@ -56,7 +65,7 @@ pub(super) fn grow(disk: &VmdkDisk, length_bytes: u64) -> Result<(), DiskError> 
 }
 
 fn cannot(disk: &VmdkDisk, reason: &str) -> DiskError {
-    DiskError::new(Code::ImageUnsupported, Operation::Resize, &disk.path, reason)
+    DiskError::new(Code::ImageUnsupported, Operation::Resize, &disk.path, reason).with_remedy(NEW_IMAGE)
 }
 
 /// Refuses before anything is written.
@@ -98,7 +107,7 @@ fn add_extents(
         let name = split_name(stem, 'f', index);
         let range = ByteRange::new(0, extent_bytes);
         let device = files.create(&folder.path_of(OsStr::new(&name)), extent_bytes)?;
-        provision(&device, range, disk.provisioning)?;
+        provision(&device, range, disk.provisioning, &|| false)?;
         let store = Arc::new(FlatExtent::new(Arc::new(device), range, disk.provisioning)?);
         slots.push(Slot { disk: ByteRange::new(start, start + extent_bytes), store });
         added.push(NewExtent {

@@ -3,6 +3,7 @@
 //! **Invariant**: the kind is told by the file's first bytes, and a file that is neither a descriptor nor a hosted
 //! sparse file is refused, never guessed at.
 
+mod attributes;
 mod composite;
 mod content;
 mod create;
@@ -13,6 +14,7 @@ mod flat;
 mod folder;
 mod grow;
 mod guard;
+mod new_files;
 mod open;
 mod parts;
 mod sparse;
@@ -20,7 +22,9 @@ mod sparse_disk;
 mod stream;
 mod stream_disk;
 mod stream_writer;
+mod survey;
 
+use crate::provision::IsCancelled;
 use crate::{CreateOptions, Image, VmdkType};
 use failback_blockio::{Access, DiskError};
 use failback_model::Code;
@@ -34,7 +38,9 @@ pub use sparse::SparseExtent;
 pub use stream::StreamExtent;
 pub use stream_writer::StreamWriter;
 
+pub(crate) use new_files::new_files;
 pub(crate) use open::file_name;
+pub(crate) use survey::survey;
 
 /// First bytes of a hosted sparse file.
 const SPARSE_MAGIC: [u8; 4] = *b"KDMV";
@@ -65,11 +71,20 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
 
 /// Makes a new VMDK and opens it for writing.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
+    create_unless(path, options, &|| false)
+}
+
+/// The same, stopped between two steps where `is_cancelled` says so.
+pub(crate) fn create_unless(
+    path: &Path,
+    options: &CreateOptions,
+    is_cancelled: IsCancelled<'_>,
+) -> Result<Arc<dyn Image>, DiskError> {
     match options.vmdk_type {
         VmdkType::MonolithicSparse | VmdkType::StreamOptimized => embedded::create(path, options),
         VmdkType::Vmfs
         | VmdkType::MonolithicFlat
         | VmdkType::TwoGbMaxExtentFlat
-        | VmdkType::TwoGbMaxExtentSparse => Ok(Arc::new(create::create_text(path, options)?)),
+        | VmdkType::TwoGbMaxExtentSparse => Ok(Arc::new(create::create_text(path, options, is_cancelled)?)),
     }
 }

@@ -17,8 +17,8 @@ use failback_format::vmdk::descriptor::{
     CreateType, Descriptor, Extent, ExtentAccess, ExtentKind, NameForm, Support,
 };
 use failback_model::limits::DISK_MAX_BYTES;
-use failback_model::{ByteRange, Code};
-use std::collections::HashMap;
+use failback_model::{ByteRange, Code, Finding};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -83,7 +83,31 @@ fn judge(path: &Path, descriptor: &Descriptor, access: Access) -> Result<ImageFo
             return Err(DiskError::new(Code::ImageDamaged, Operation::Open, path, reason));
         }
     };
+    require_kinds(path, descriptor, format)?;
     Ok(format)
+}
+
+/// A disk of one kind has extents of that kind; `ZERO` goes with any.
+fn require_kinds(path: &Path, descriptor: &Descriptor, format: ImageFormat) -> Result<(), DiskError> {
+    let is_sparse = format == ImageFormat::VmdkTwoGbMaxExtentSparse;
+    let fits = |kind: &ExtentKind| match kind {
+        ExtentKind::Sparse => is_sparse,
+        ExtentKind::Flat { .. } => !is_sparse,
+        _ => true,
+    };
+    let Some(index) = descriptor.extents().iter().position(|extent| !fits(&extent.kind)) else {
+        return Ok(());
+    };
+    let (kind, other) = (format.as_str(), if is_sparse { "flat" } else { "sparse" });
+    let reason = format!("its kind is {kind}, but extent {index} is {other}");
+    Err(DiskError::new(Code::ImageDamaged, Operation::Open, path, reason))
+}
+
+/// What the descriptor of a disk that is about to be overwritten says to whoever does it.
+pub(super) fn change_tracking(path: &Path, descriptor: &Descriptor) -> Option<Finding> {
+    let map = String::from_utf8_lossy(descriptor.change_track_path()?);
+    let evidence = format!("{} is tracked in {map}", path.display());
+    Some(Finding::warning(Code::ChangeTracking, evidence).about(path))
 }
 
 /// Refuses what is no whole disk of its own, and what no disk may be.
@@ -132,6 +156,17 @@ fn judge_extent(path: &Path, index: usize, extent: &Extent, access: Access) -> R
         },
         ExtentKind::Zero => {}
     }
+    judge_access(path, index, extent, access)
+}
+
+/// Refuses what the descriptor itself forbids.
+pub(super) fn judge_access(
+    path: &Path,
+    index: usize,
+    extent: &Extent,
+    access: Access,
+) -> Result<(), DiskError> {
+    let what = |text: &str| format!("extent {index} ('{}') {text}", extent.display_name());
     match extent.access {
         ExtentAccess::NoAccess => Err(unsupported(path, &what("forbids all access"), HOT_ADD)),
         ExtentAccess::ReadOnly if access == Access::Write && extent.kind != ExtentKind::Zero => {
@@ -153,7 +188,8 @@ fn open_extents(
     descriptor: &Descriptor,
     access: Access,
 ) -> Result<(Vec<Slot>, Provisioning), DiskError> {
-    let mut files = ExtentFiles { file, access, by_name: HashMap::new(), by_id: HashMap::new() };
+    let mode = read_mode(file, descriptor)?;
+    let mut files = ExtentFiles { file, access, mode, by_name: HashMap::new(), by_id: HashMap::new() };
     let mut slots = Vec::with_capacity(descriptor.extents().len());
     let mut disk_provisioning = Provisioning::Thick;
     for extent in descriptor.extents() {
@@ -169,13 +205,31 @@ fn open_extents(
             }
             ExtentKind::Sparse => {
                 disk_provisioning = Provisioning::Thin;
-                Arc::new(open_sparse(files.device(extent)?, extent)?)
+                let sparse = open_sparse(files.device(extent)?, extent)?;
+                if access == Access::Write {
+                    sparse.require_writable(Operation::Open)?;
+                }
+                Arc::new(sparse)
             }
             _ => Arc::new(ZeroExtent { descriptor: file.path().into() }),
         };
         slots.push(Slot { disk: extent.disk, store });
     }
     Ok((slots, disk_provisioning))
+}
+
+/// How the disk is read: many files that each fit in memory can together be a disk that does not.
+fn read_mode(file: &DescriptorFile, descriptor: &Descriptor) -> Result<ReadMode, DiskError> {
+    let mut seen = HashSet::new();
+    let mut taken_bytes: u64 = 0;
+    for extent in descriptor.extents().iter().filter(|extent| extent.kind != ExtentKind::Zero) {
+        let name = file_name(extent);
+        if !seen.contains(&name) {
+            taken_bytes = taken_bytes.saturating_add(file.folder().stat(&name)?.st_blocks as u64 * 512);
+            seen.insert(name);
+        }
+    }
+    Ok(ReadMode::for_bytes(taken_bytes))
 }
 
 /// A sparse extent, which must be as long as the descriptor says.
@@ -193,6 +247,7 @@ fn open_sparse(device: Arc<FileDevice>, extent: &Extent) -> Result<SparseExtent,
 struct ExtentFiles<'a> {
     file: &'a DescriptorFile,
     access: Access,
+    mode: ReadMode,
     by_name: HashMap<OsString, Arc<FileDevice>>,
     by_id: HashMap<FileId, OsString>,
 }
@@ -210,11 +265,15 @@ impl ExtentFiles<'_> {
             return Err(damaged("the descriptor names itself as an extent".to_owned()));
         }
         let opened = folder.open(&name, self.access == Access::Write)?;
-        let device = FileDevice::from_file(&path, opened, self.access, ReadMode::Auto)?;
+        let device = FileDevice::from_file(&path, opened, self.access, self.mode)?;
         if let Some(other) = self.by_id.insert(device.id(), name.clone()) {
             return Err(damaged(format!("it is the same file as extent '{}'", other.to_string_lossy())));
         }
         device.lock()?;
+        if self.access == Access::Write && device.link_count()? > 1 {
+            let reason = "it has another name, and what is written here would be written there";
+            return Err(DiskError::new(Code::ImageExtentEscapes, Operation::Open, &path, reason));
+        }
         let device = Arc::new(device);
         self.by_name.insert(name, device.clone());
         Ok(device)
@@ -226,6 +285,6 @@ fn provisioning_of(descriptor: &Descriptor, device: &FileDevice) -> Result<Provi
     match descriptor.create_type() {
         CreateType::Vmfs if descriptor.is_thin() => Ok(Provisioning::Thin),
         CreateType::Vmfs => Ok(Provisioning::Thick),
-        _ => crate::raw::provisioning_of(device, device.length_bytes()),
+        _ => crate::provision::provisioning_of(device, device.length_bytes()),
     }
 }

@@ -207,11 +207,8 @@ impl SparseExtent {
         )
     }
 
-    /// What must be true on the medium before anything changes.
-    fn begin_writing(&self, operation: Operation) -> Result<(), DiskError> {
-        if self.is_marked.load(Ordering::Acquire) {
-            return Ok(());
-        }
+    /// Refuses an extent that can only be read. Whoever opens one for writing asks at once, not in the middle of a pass.
+    pub(crate) fn require_writable(&self, operation: Operation) -> Result<(), DiskError> {
         if self.header.version > 2 {
             let reason = "it tracks changed blocks (sparse version 3), which a write here would not";
             return Err(self.error(Code::ImageReadOnlyKind, operation, reason));
@@ -220,6 +217,15 @@ impl SparseExtent {
             let reason = format!("its grain directory has no table {table}");
             return Err(self.error(Code::ImageReadOnlyKind, operation, reason));
         }
+        Ok(())
+    }
+
+    /// What must be true on the medium before anything changes.
+    fn begin_writing(&self, operation: Operation) -> Result<(), DiskError> {
+        if self.is_marked.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.require_writable(operation)?;
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_marked.load(Ordering::Acquire) {
             return Ok(());

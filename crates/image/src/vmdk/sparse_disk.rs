@@ -6,6 +6,7 @@
 use super::content::fresh_content_id;
 use super::embedded;
 use super::extent::ExtentStore;
+use super::open::change_tracking;
 use super::sparse::SparseExtent;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_blockio::{Access, DiskError, Operation, UnitSource, Zeroing};
@@ -28,9 +29,12 @@ pub(crate) struct SparseDisk {
 impl SparseDisk {
     /// The disk in `extent`, whose descriptor must say the same as its header.
     pub(super) fn open(path: &Path, extent: SparseExtent, access: Access) -> Result<Self, DiskError> {
+        if access == Access::Write {
+            extent.require_writable(Operation::Open)?;
+        }
         let length_bytes = extent.geometry().length_bytes;
         let room = extent.read_descriptor()?;
-        let descriptor = embedded::judge(path, &room, &CreateType::MonolithicSparse, length_bytes)?;
+        let descriptor = embedded::judge(path, &room, &CreateType::MonolithicSparse, length_bytes, access)?;
         Ok(Self::new(path, extent, access, descriptor, false))
     }
 
@@ -103,6 +107,10 @@ impl UnitSource for SparseDisk {
 }
 
 impl Image for SparseDisk {
+    fn warnings(&self) -> Vec<Finding> {
+        change_tracking(&self.path, &self.lock()).into_iter().chain(self.extent.warnings()).collect()
+    }
+
     fn identity(&self) -> ImageIdentity {
         embedded::identity(ImageFormat::VmdkMonolithicSparse, &self.path, &self.lock())
     }

@@ -5,7 +5,7 @@
 use super::embedded;
 use super::stream::StreamExtent;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
-use failback_blockio::{DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{Access, DiskError, Operation, UnitSource, Zeroing};
 use failback_format::vmdk::descriptor::{CreateType, Descriptor};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,8 @@ impl StreamDisk {
     pub(super) fn open(path: &Path, extent: StreamExtent) -> Result<Self, DiskError> {
         let room = extent.read_descriptor()?;
         let length_bytes = extent.geometry().length_bytes;
-        let descriptor = embedded::judge(path, &room, &CreateType::StreamOptimized, length_bytes)?;
+        let descriptor =
+            embedded::judge(path, &room, &CreateType::StreamOptimized, length_bytes, Access::Read)?;
         Ok(Self { path: path.into(), extent, descriptor })
     }
 

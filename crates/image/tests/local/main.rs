@@ -2,6 +2,7 @@
 //!
 //! Needs root, losetup, partx, sfdisk, mkfs.ext4 and mount.
 
+mod check;
 mod device;
 mod open;
 mod raw;

@@ -2,6 +2,7 @@
 
 use crate::support::{ESXI_V3, alone, bytes_of, open, pattern, qemu_ok, text, together};
 use failback_image::{Access, ImageFormat, Provisioning};
+use failback_model::ByteRange;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -119,6 +120,19 @@ fn the_new_content_id_is_durable_before_the_data() {
 }
 
 #[test]
+fn a_replaced_descriptor_keeps_its_extended_attributes() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = lay(folder.path(), ESXI_V3.as_bytes());
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&path, "user.owner", b"team db", flags).expect("this file system keeps attributes");
+    write_once(&path);
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(&path, "user.owner", &mut value[..]).expect("kept");
+    assert_eq!(&value[..length], b"team db");
+}
+
+#[test]
 fn qemu_reads_an_esxi_disk_that_we_wrote_to() {
     let _guard = alone();
     let folder = tempfile::tempdir().expect("a folder");
@@ -145,6 +159,7 @@ fn one_file_may_hold_several_extents_and_zero_has_none() {
     assert_eq!(run.start(), 524_288 + 4096);
     image.write_at(524_288, &[0; 4096]).expect("zeros are there already");
     assert!(image.write_at(524_280, &[1; 4096]).is_err(), "there is no file to hold data");
+    assert_eq!(image.unwritable_ranges(), [ByteRange::new(524_288, 528_384)]);
 }
 
 #[test]

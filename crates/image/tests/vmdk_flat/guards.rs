@@ -4,7 +4,7 @@ use crate::support::{ESXI_V3, alone, open, pattern, qemu_ok, refusal, text, toge
 use failback_image::Access;
 use failback_model::Code;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 fn lay(folder: &Path) -> PathBuf {
@@ -102,13 +102,71 @@ fn a_parent_is_read_but_not_written() {
         delta("00abcdef", "renamed.vmdk"),
         delta("7f3ac1d9", "other.vmdk"),
         ESXI_V3.to_owned(),
-        "# Disk DescriptorFile\nnonsense".to_owned(),
+        "no descriptor at all".to_owned(),
         String::new(),
     ];
     for stranger in strangers {
         fs::write(&sibling, &stranger).expect("written");
         open(&path, Access::Write);
     }
+}
+
+#[test]
+fn a_sibling_that_cannot_be_judged_counts_as_a_delta() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let path = lay(folder.path());
+    let sibling = folder.path().join("db01-000001.vmdk");
+    let refused = |what: &str| {
+        let error = refusal(&path, Access::Write);
+        assert_eq!(error.code, Code::ImageHasChild, "{what}: {error}");
+        assert!(error.reason.contains("db01-000001.vmdk"), "{what}: {error}");
+        open(&path, Access::Read);
+    };
+    let hidden = elsewhere.path().join("hidden.vmdk");
+    symlink(&hidden, &sibling).expect("linked");
+    refused("a link to a place that is away");
+    fs::write(&hidden, delta("7f3ac1d9", "db01.vmdk")).expect("written");
+    refused("a link to a delta");
+    fs::write(&hidden, ESXI_V3).expect("written");
+    open(&path, Access::Write);
+    fs::remove_file(&sibling).expect("removed");
+    symlink("db01-000001.vmdk", &sibling).expect("linked");
+    refused("a link to itself");
+    fs::remove_file(&sibling).expect("removed");
+    fs::create_dir(&sibling).expect("made");
+    refused("a folder");
+    fs::remove_dir(&sibling).expect("removed");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &sibling, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+    refused("a FIFO");
+    fs::remove_file(&sibling).expect("removed");
+    for (what, bytes) in [
+        ("too long", [ESXI_V3.as_bytes(), &vec![b'#'; 2 << 20]].concat()),
+        ("damaged", b"# Disk DescriptorFile\nnonsense".to_vec()),
+        ("a sparse file cut short", b"KDMV\x01\0\0\0".to_vec()),
+        ("a damaged sparse file", [&b"KDMV"[..], &[0xff; 508]].concat()),
+    ] {
+        fs::write(&sibling, bytes).expect("written");
+        refused(what);
+    }
+    fs::remove_file(&sibling).expect("removed");
+    open(&path, Access::Write);
+}
+
+#[test]
+fn a_guest_cannot_lock_its_own_disk_whatever_its_extent_is_called() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = lay(folder.path());
+    let flat = "db01-data.vmdk";
+    fs::write(&path, ESXI_V3.replace("db01-flat.vmdk", flat)).expect("written");
+    let mut bytes = pattern(3, 1 << 20);
+    let text = delta("7f3ac1d9", "db01.vmdk");
+    bytes[..text.len()].copy_from_slice(text.as_bytes());
+    fs::write(folder.path().join(flat), bytes).expect("written");
+    open(&path, Access::Write);
 }
 
 #[test]

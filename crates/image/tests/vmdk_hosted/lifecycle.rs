@@ -252,8 +252,70 @@ fn a_disk_that_tracks_changes_is_only_read() {
     patch(&path, 4, &[3]);
     let before = std::fs::read(&path).expect("read");
     assert_same(&read_back(&path), &bytes, "version 3");
-    let image = open(&path, Access::Write).expect("opened");
-    assert_eq!(image.write_at(0, &[1]).expect_err("refused").code, Code::ImageReadOnlyKind);
+    assert_eq!(refusal(&path, Access::Write).code, Code::ImageReadOnlyKind);
     assert_same(&std::fs::read(&path).expect("read"), &before, "refused");
     fill(&*make(&folder.path().join("other.vmdk"), SPARSE, 3 * GRAIN), &bytes);
+}
+
+#[test]
+fn a_directory_without_a_table_is_only_read() {
+    let _guard = together();
+    for kind in [SPARSE, VmdkType::TwoGbMaxExtentSparse] {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Two tables: the second holds nothing, and loses its place in both directories.
+        let path =
+            made(folder.path(), kind, &[content(8, 3 * GRAIN), vec![0; 600 * GRAIN as usize]].concat());
+        let file = if kind == SPARSE { path.clone() } else { folder.path().join("disk-s001.vmdk") };
+        for field in [48, 56] {
+            patch(&file, u64::from(number_at(&file, field)) * 512 + 4, &[0; 4]);
+        }
+        let before = std::fs::read(&file).expect("read");
+        assert_same(&read_back(&path)[..3 * GRAIN as usize], &content(8, 3 * GRAIN), "read");
+        let error = refusal(&path, Access::Write);
+        assert_eq!(error.code, Code::ImageReadOnlyKind, "{error}");
+        assert!(error.reason.contains("no table 1"), "{error}");
+        assert_same(&std::fs::read(&file).expect("read"), &before, "refused");
+    }
+}
+
+#[test]
+fn what_a_descriptor_inside_forbids_or_says_holds() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes = content(8, 3 * GRAIN);
+    let path = made(folder.path(), SPARSE, &bytes);
+    let whole = std::fs::read(&path).expect("read");
+    let edited = |from: &str, to: &str| {
+        let at = whole.windows(from.len()).position(|word| word == from.as_bytes()).expect("it is there");
+        let mut file = whole.clone();
+        file.splice(at..at + from.len(), to.bytes());
+        // What the text gained is taken from the NULs behind it.
+        file.drain(21 * 512..21 * 512 + to.len() - from.len());
+        std::fs::write(&path, file).expect("written");
+    };
+    edited("\nRW ", "\nRDONLY ");
+    assert_same(&read_back(&path), &bytes, "RDONLY");
+    assert_eq!(refusal(&path, Access::Write).code, Code::ImageReadOnlyKind);
+    edited("\nRW ", "\nNOACCESS ");
+    assert_eq!(refusal(&path, Access::Read).code, Code::ImageUnsupported);
+    edited("\nCID=", "\nchangeTrackPath=\"disk-ctk.vmdk\"\nCID=");
+    let codes = || {
+        let image = open(&path, Access::Write).expect("opened");
+        image.warnings().iter().map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), [Code::ChangeTracking]);
+    patch(&path, UNCLEAN, &[1]);
+    assert_eq!(codes(), [Code::ChangeTracking, Code::ImageUnclean]);
+    std::fs::write(&path, &whole).expect("written");
+    assert_eq!(codes(), []);
+}
+
+#[test]
+fn an_extent_that_was_not_closed_is_a_warning_of_its_disk() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = made(folder.path(), VmdkType::TwoGbMaxExtentSparse, &content(8, 3 * GRAIN));
+    patch(&folder.path().join("disk-s001.vmdk"), UNCLEAN, &[1]);
+    let warnings = open(&path, Access::Write).expect("opened").warnings();
+    assert_eq!(warnings.iter().map(|finding| finding.code).collect::<Vec<_>>(), [Code::ImageUnclean]);
 }

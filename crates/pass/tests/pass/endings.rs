@@ -3,7 +3,7 @@
 use crate::memory_image::MemoryImage;
 use crate::{assert_same, options, pass, pass_ok};
 use failback_model::Code;
-use failback_pass::{Cancel, PassError, PassOptions, Progress, Target, run};
+use failback_pass::{Cancel, PassError, PassOptions, Progress, Refinement, Target, run};
 use failback_testkit::{MemoryDevice, Random};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,16 +71,18 @@ fn a_thread_that_panics_ends_the_pass() {
         let reads = counting(prefix);
         MemoryImage::hooked(bytes, move || assert!(reads() != 9, "this read panics, as the test wants"))
     };
+    // Every block is looked at twice at both ends.
+    let options = PassOptions { refinement: Refinement::On, ..options() };
     for (at_source, prefix) in [(true, "scan-"), (true, "reread-"), (false, "scan-"), (false, "target-")] {
         let (source, target) = if at_source {
             (panicking(&new, prefix), MemoryImage::new(&old, []))
         } else {
             (MemoryImage::new(&new, []), panicking(&old, prefix))
         };
-        let (ended, _) = pass(&source, &target, false, &options());
+        let (ended, _) = pass(&source, &target, false, &options);
         let error = ended.expect_err("a thread panicked");
         assert_eq!(code(&error), Code::Internal, "{error}");
-        pass_ok(&source, &target, &options());
+        pass_ok(&source, &target, &options);
     }
 }
 

@@ -149,6 +149,27 @@ fn a_sparse_disk_of_64_tib_takes_no_time_and_no_space() {
 }
 
 #[test]
+fn refinement_by_itself_soon_stops_asking_where_whole_blocks_change() {
+    // 5000 blocks of 16 KiB that differ in every page.
+    let (old, mut new) = (vec![1u8; 5000 << 14], vec![0; 5000 << 14]);
+    Random::new(9).fill(&mut new);
+    let source = MemoryImage::new(&new, []);
+    let [auto, on, off] = [Refinement::Auto, Refinement::On, Refinement::Off].map(|refinement| {
+        let block_size = BlockSize::new(16 << 10).unwrap();
+        let options = PassOptions { refinement, block_size, ..options() };
+        pass_ok(&source, &MemoryImage::new(&old, []), &options).1
+    });
+    let asked = |progress: &Arc<Progress>| Progress::get(&progress.bytes_to_source);
+    let shipped = |progress: &Arc<Progress>| Progress::get(&progress.bytes_to_target);
+    let page_traffic = |progress| asked(progress) - asked(&off);
+    // At first 1024 blocks are under way before the first of them is known; then 64 in a thousand are tried.
+    assert!(page_traffic(&auto) * 2 < page_traffic(&on), "{} of {}", page_traffic(&auto), page_traffic(&on));
+    assert!(shipped(&auto) < shipped(&on) && Progress::get(&auto.pages_shipped) == 20_000);
+    // Off asks nothing; what auto asked for is all that it sends more.
+    assert!(shipped(&auto) - shipped(&off) < 20_000, "{} and {}", shipped(&auto), shipped(&off));
+}
+
+#[test]
 fn refinement_by_itself_gives_up_where_whole_blocks_change() {
     let (old, mut new) = (vec![1u8; 16 << 20], vec![0; 16 << 20]);
     Random::new(9).fill(&mut new);

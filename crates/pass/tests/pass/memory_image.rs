@@ -8,6 +8,7 @@ use failback_testkit::{Fault, Faulty, MemoryDevice};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Called before each read.
 type ReadHook = Box<dyn Fn() + Send + Sync>;
@@ -16,6 +17,7 @@ pub(crate) struct MemoryImage {
     device: Faulty<MemoryDevice>,
     written_pages: Mutex<BTreeSet<u64>>,
     zeroed_bytes: Mutex<u64>,
+    write_calls: AtomicU64,
     on_read: Option<ReadHook>,
 }
 
@@ -39,7 +41,7 @@ impl MemoryImage {
 
     fn build(device: Faulty<MemoryDevice>, on_read: Option<ReadHook>) -> Self {
         let (written_pages, zeroed_bytes) = (Mutex::default(), Mutex::default());
-        Self { device, written_pages, zeroed_bytes, on_read }
+        Self { device, written_pages, zeroed_bytes, write_calls: AtomicU64::new(0), on_read }
     }
 
     /// What a fault leaves on the medium, seen without faults.
@@ -50,6 +52,10 @@ impl MemoryImage {
     /// Pages (of the disk, from 0) that were written with contents.
     pub(crate) fn written_pages(&self) -> BTreeSet<u64> {
         self.written_pages.lock().expect("no test panics with it").clone()
+    }
+
+    pub(crate) fn write_calls(&self) -> u64 {
+        self.write_calls.load(Ordering::Relaxed)
     }
 
     pub(crate) fn zeroed_bytes(&self) -> u64 {
@@ -104,6 +110,7 @@ impl Image for MemoryImage {
     fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let pages = offset_bytes / 4096..(offset_bytes + bytes.len() as u64).div_ceil(4096);
         self.written_pages.lock().expect("no test panics with it").extend(pages);
+        self.write_calls.fetch_add(1, Ordering::Relaxed);
         self.device.write_at(offset_bytes, bytes)
     }
 

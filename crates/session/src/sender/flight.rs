@@ -3,10 +3,11 @@
 //! **Invariant**: the credit in use is exactly that of the open jobs and the unwritten messages, and no message is
 //! numbered further than [`UNACKNOWLEDGED_MAX_MESSAGES`] beyond the oldest unwritten one.
 
+use super::reach::{Place, Reach};
 use super::work::Job;
-use crate::credit::{Credit, SMALL_MESSAGE_BYTES, charge_bytes};
+use crate::credit::{Credit, SMALL_MESSAGE_BYTES, charge_bytes, offer_charge_bytes};
 use crate::error::SessionError;
-use failback_model::limits::{REFERENCE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES};
+use failback_model::limits::{OFFER_MAX_BYTES, REFERENCE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES};
 use failback_model::{BlockIndex, BlockRange, Difference};
 use failback_wire::Data;
 use std::collections::{BTreeMap, HashMap};
@@ -14,9 +15,9 @@ use std::collections::{BTreeMap, HashMap};
 /// What a numbered message holds until it is written.
 #[derive(Debug)]
 enum Outstanding {
-    Pages { credit_bytes: u64, blocks: Vec<BlockIndex> },
+    Pages { credit_bytes: u64, blocks: Vec<BlockIndex>, is_refined: bool, place: Place },
     Zeros(Vec<BlockRange>),
-    Offers(Vec<Difference>),
+    Offers { credit_bytes: u64, offers: Vec<Difference> },
 }
 
 /// What a job has reserved.
@@ -24,6 +25,16 @@ enum Outstanding {
 struct Reservation {
     credit_bytes: u64,
     blocks: usize,
+    is_refined: bool,
+    place: Place,
+}
+
+/// What a job was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finished {
+    pub(super) blocks: usize,
+    is_refined: bool,
+    place: Place,
 }
 
 /// Blocks of a message that the other end did not write.
@@ -44,7 +55,11 @@ pub(super) struct Flight {
     next_job: u64,
     unwritten: BTreeMap<u64, Outstanding>,
     offered_blocks: usize,
+    /// Blocks that were refined, in jobs and in messages.
+    refined_blocks: usize,
     next_sequence: u64,
+    reach: Reach,
+    keeps_reach: bool,
 }
 
 impl Flight {
@@ -56,8 +71,16 @@ impl Flight {
             next_job: 0,
             unwritten: BTreeMap::new(),
             offered_blocks: 0,
+            refined_blocks: 0,
             next_sequence: 0,
+            reach: Reach::default(),
+            keeps_reach: false,
         }
+    }
+
+    /// From now on no job runs further ahead of the oldest than a target that is written once can bear.
+    pub(super) fn keep_reach(&mut self) {
+        self.keeps_reach = true;
     }
 
     /// Numbered messages so far.
@@ -71,33 +94,50 @@ impl Flight {
         is_empty
     }
 
+    /// Blocks whose page digests were used and whose pages are not written yet.
+    pub(super) fn refined_blocks(&self) -> usize {
+        self.refined_blocks
+    }
+
     /// Takes credit for the most that a job of so many blocks can pack.
-    pub(super) fn reserve(&mut self, blocks: usize, block_bytes: u64) -> Option<Job> {
+    pub(super) fn reserve(&mut self, blocks: usize, block_bytes: u64, is_refined: bool) -> Option<Job> {
         let credit_bytes = blocks as u64 * block_bytes;
         // In the worst case each block becomes a message of its own.
         if !self.credit.allows(credit_bytes) || !self.has_numbers(blocks) {
             return None;
         }
+        if self.keeps_reach && !self.reach.allows(blocks, block_bytes) {
+            return None;
+        }
         self.credit.take(credit_bytes);
+        let place = self.reach.advance(blocks, block_bytes);
         let job = Job(self.next_job);
         self.next_job += 1;
-        self.jobs.insert(job, Reservation { credit_bytes, blocks });
+        self.jobs.insert(job, Reservation { credit_bytes, blocks, is_refined, place });
         self.job_blocks += blocks;
+        self.refined_blocks += if is_refined { blocks } else { 0 };
         Some(job)
     }
 
     /// A job is done: its credit returns, for its messages to take.
-    pub(super) fn finish(&mut self, job: Job) {
-        let reservation = self.jobs.remove(&job).expect("a job answers once");
-        self.credit.give_back(reservation.credit_bytes);
-        self.job_blocks -= reservation.blocks;
+    pub(super) fn finish(&mut self, job: Job) -> Finished {
+        let Reservation { credit_bytes, blocks, is_refined, place } =
+            self.jobs.remove(&job).expect("a job answers once");
+        self.reach.release(place);
+        self.credit.give_back(credit_bytes);
+        self.job_blocks -= blocks;
+        self.refined_blocks -= if is_refined { blocks } else { 0 };
+        Finished { blocks, is_refined, place }
     }
 
     /// Numbers a message of pages, within what its job had reserved.
-    pub(super) fn number_pages(&mut self, data: &Data) -> u64 {
+    pub(super) fn number_pages(&mut self, data: &Data, of: Finished) -> u64 {
+        let Finished { is_refined, place, .. } = of;
         let credit_bytes = charge_bytes(data);
-        let blocks = data.patches.iter().map(|patch| patch.block).collect();
-        self.number(credit_bytes, Outstanding::Pages { credit_bytes, blocks })
+        let blocks: Vec<_> = data.patches.iter().map(|patch| patch.block).collect();
+        self.refined_blocks += if is_refined { blocks.len() } else { 0 };
+        self.reach.hold(place);
+        self.number(credit_bytes, Outstanding::Pages { credit_bytes, blocks, is_refined, place })
     }
 
     /// Whether a message without pages may go.
@@ -109,14 +149,17 @@ impl Flight {
         self.number(SMALL_MESSAGE_BYTES, Outstanding::Zeros(ranges))
     }
 
-    /// How many more blocks may be offered.
-    pub(super) fn offer_room(&self) -> usize {
-        REFERENCE_WINDOW_BLOCKS.saturating_sub(self.offered_blocks)
+    /// How many blocks the next message may offer.
+    pub(super) fn offer_room(&self, block_bytes: u64) -> usize {
+        let blocks = REFERENCE_WINDOW_BLOCKS.saturating_sub(self.offered_blocks);
+        let bytes = self.credit.room(block_bytes).min(OFFER_MAX_BYTES / block_bytes);
+        if self.has_numbers(1) { blocks.min(bytes as usize) } else { 0 }
     }
 
-    pub(super) fn number_offers(&mut self, offers: Vec<Difference>) -> u64 {
+    pub(super) fn number_offers(&mut self, offers: Vec<Difference>, block_bytes: u64) -> u64 {
         self.offered_blocks += offers.len();
-        self.number(SMALL_MESSAGE_BYTES, Outstanding::Offers(offers))
+        let credit_bytes = offer_charge_bytes(offers.len(), block_bytes);
+        self.number(credit_bytes, Outstanding::Offers { credit_bytes, offers })
     }
 
     /// The other end has dealt with a message, but for these blocks, which ascend.
@@ -132,8 +175,10 @@ impl Flight {
         let foreign =
             || SessionError::violation(format!("message {sequence} misses a block it does not hold"));
         match message {
-            Outstanding::Pages { credit_bytes, blocks } => {
+            Outstanding::Pages { credit_bytes, blocks, is_refined, place } => {
+                self.reach.release(place);
                 self.credit.give_back(credit_bytes);
+                self.refined_blocks -= if is_refined { blocks.len() } else { 0 };
                 let is_held = missing.iter().all(|block| blocks.binary_search(block).is_ok());
                 is_held.then_some(Missing::Failed(missing)).ok_or_else(foreign)
             }
@@ -145,8 +190,8 @@ impl Flight {
                 });
                 is_held.then_some(Missing::Failed(missing)).ok_or_else(foreign)
             }
-            Outstanding::Offers(mut offers) => {
-                self.credit.give_back(SMALL_MESSAGE_BYTES);
+            Outstanding::Offers { credit_bytes, mut offers } => {
+                self.credit.give_back(credit_bytes);
                 self.offered_blocks -= offers.len();
                 offers.retain(|offer| missing.binary_search(&offer.block).is_ok());
                 (offers.len() == missing.len()).then_some(Missing::NotInSeeds(offers)).ok_or_else(foreign)
@@ -173,6 +218,10 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use failback_model::limits::{STREAM_GRAIN_BYTES, STREAM_WINDOW_BYTES};
+    use failback_model::{Digest, PageSet};
+    use failback_wire::{BlockPatch, Encoding};
 
     #[test]
     fn one_slow_message_holds_the_numbers_back() {
@@ -185,13 +234,53 @@ mod tests {
             sent += 1;
         }
         assert_eq!(sent, UNACKNOWLEDGED_MAX_MESSAGES);
-        assert!(flight.reserve(1, 1).is_none());
+        assert!(flight.reserve(1, 1, false).is_none());
         flight.take_written(oldest, Vec::new()).expect("it was sent");
         assert!(flight.may_send_small() && flight.is_empty());
-        let job = flight.reserve(UNACKNOWLEDGED_MAX_MESSAGES, 1).expect("nothing is under way");
+        let job = flight.reserve(UNACKNOWLEDGED_MAX_MESSAGES, 1, false).expect("nothing is under way");
         assert!(!flight.may_send_small(), "a job's blocks may all become messages");
         flight.finish(job);
         assert!(flight.may_send_small());
+    }
+
+    #[test]
+    fn a_new_target_never_waits_for_a_block_that_is_far_behind() {
+        let data = |block: u64| {
+            let patch = BlockPatch {
+                block: BlockIndex(block),
+                digest: Digest::ZERO,
+                data: PageSet::EMPTY,
+                zero: PageSet::EMPTY,
+            };
+            Data { sequence: 0, patches: vec![patch], encoding: Encoding::Raw, payload: Bytes::new() }
+        };
+        for block_bytes in [16 << 10, 64 << 10, 1 << 20] {
+            for is_packed in [false, true] {
+                let mut flight = Flight::new(64 << 20);
+                flight.keep_reach();
+                let oldest = flight.reserve(1, block_bytes, false).expect("nothing is under way");
+                // The oldest is still being packed, or was sent and is not written.
+                let late = is_packed.then(|| {
+                    let of = flight.finish(oldest);
+                    flight.number_pages(&data(0), of)
+                });
+                let mut block = 1;
+                while let Some(job) = flight.reserve(1, block_bytes, false) {
+                    let of = flight.finish(job);
+                    let sequence = flight.number_pages(&data(block), of);
+                    flight.take_written(sequence, Vec::new()).expect("it was sent");
+                    block += 1;
+                    assert!(block < 1 << 20, "jobs run away from the oldest");
+                }
+                let held_bytes = block * block_bytes.max(STREAM_GRAIN_BYTES);
+                assert_eq!(held_bytes, STREAM_WINDOW_BYTES, "{block} blocks of {block_bytes}");
+                match late {
+                    Some(sequence) => _ = flight.take_written(sequence, Vec::new()).expect("it was sent"),
+                    None => _ = flight.finish(oldest),
+                }
+                assert!(flight.is_empty() && flight.reserve(1, block_bytes, false).is_some());
+            }
+        }
     }
 
     #[test]

@@ -45,9 +45,9 @@ impl Queues {
         self.waiting() == 0 && self.open_refinements.is_empty() && self.refined.is_empty()
     }
 
-    /// Refines a block or ships it whole, by the policy.
+    /// Where there is anything to narrow it to, a block waits for the policy.
     pub(super) fn push(&mut self, difference: Difference) {
-        if !difference.target_is_zero && self.policy.choose() {
+        if !difference.target_is_zero && !self.policy.is_off() {
             self.to_refine.push_back(difference.block);
         } else {
             self.whole.push_back(difference.block);
@@ -83,15 +83,17 @@ impl Queues {
 
     /// Offers for one message, at most `room`.
     pub(super) fn take_offers(&mut self, room: usize) -> Vec<Difference> {
-        let count = self.offers.len().min(room).min(BATCH_MAX_BLOCKS / 4);
+        let count = self.offers.len().min(room);
         self.offers.drain(..count).collect()
     }
 
-    /// Blocks to ask page digests of.
-    pub(super) fn take_page_request(&mut self) -> Vec<BlockIndex> {
-        let open = self.open_refinements.len() + self.refined_blocks;
+    /// Blocks to ask page digests of; so many more that were asked for are under way. A block counts until it is written:
+    /// a request may overtake its pages, and the other end remembers its page digests until those come.
+    pub(super) fn take_page_request(&mut self, under_way: usize) -> Vec<BlockIndex> {
+        let open = self.open_refinements.len() + self.refined_blocks + under_way;
         let room = REFINE_WINDOW_BLOCKS.saturating_sub(open).min(BATCH_MAX_BLOCKS / 4);
-        let blocks = take_ascending(&mut self.to_refine, room);
+        let blocks = take_ascending(&mut self.to_refine, room.min(self.policy.room()));
+        self.policy.refine(blocks.len());
         self.open_refinements.extend(&blocks);
         blocks
     }
@@ -133,9 +135,14 @@ impl Queues {
         Some((blocks, digests))
     }
 
-    /// Blocks that wait to be shipped whole.
-    pub(super) fn whole_blocks(&self) -> usize {
-        self.whole.len()
+    /// Blocks that wait to be shipped whole, at most `most`: where refining pauses, those that wait for it too.
+    pub(super) fn whole_blocks(&mut self, most: usize) -> usize {
+        while self.whole.len() < most && self.policy.room() == 0 {
+            let Some(block) = self.to_refine.pop_front() else { break };
+            self.policy.skip();
+            self.whole.push_back(block);
+        }
+        self.whole.len().min(most)
     }
 
     /// At most `count` blocks to ship whole.

@@ -3,7 +3,7 @@
 use crate::world::{Setup, World};
 use failback_session::{Job, ReceiverWork, SenderWork, SessionError};
 use failback_testkit::Random;
-use failback_wire::Message;
+use failback_wire::{Data, Encoding, Message};
 use std::collections::{BTreeSet, HashMap};
 
 /// Events after which a walk counts as endless.
@@ -11,7 +11,7 @@ const EVENTS_MAX: u64 = 200_000;
 
 /// Everything that can happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
+pub(crate) enum Event {
     ControlToTarget,
     OtherToTarget,
     ControlToSource,
@@ -22,7 +22,8 @@ enum Event {
     Scan,
 }
 
-const EVENTS: [Event; 8] = [
+/// All of it.
+pub(crate) const EVENTS: [Event; 8] = [
     Event::ControlToTarget,
     Event::OtherToTarget,
     Event::ControlToSource,
@@ -37,7 +38,7 @@ const EVENTS: [Event; 8] = [
 pub(crate) struct Walk {
     pub(crate) world: World,
     /// How eager each event is: some streams and stages lag far behind others.
-    eagerness: [u64; EVENTS.len()],
+    pub(crate) eagerness: [u64; EVENTS.len()],
     window_bytes: u64,
     largest_job_bytes: u64,
     open_job_bytes: HashMap<Job, u64>,
@@ -109,6 +110,7 @@ impl Walk {
                 }
                 _ => {}
             }
+            self.world.start_receiver_job(&work);
             self.world.receiver_jobs.push(work);
         }
         while let Some(message) = self.world.sender.poll_transmit() {
@@ -230,8 +232,13 @@ impl Walk {
 
     fn watch_sent(&mut self, message: &Message) {
         match message {
-            Message::Data(data) => _ = self.unwritten_bytes.insert(data.sequence, data.payload.len() as u64),
-            Message::Zero { .. } | Message::References { .. } => {}
+            Message::Data(data) => _ = self.unwritten_bytes.insert(data.sequence, content_bytes(data)),
+            Message::References { sequence, offers } => {
+                let bytes = offers.len() as u64 * self.world.layout.block_size().bytes();
+                self.largest_job_bytes = self.largest_job_bytes.max(self.world.layout.block_size().bytes());
+                self.unwritten_bytes.insert(*sequence, bytes);
+            }
+            Message::Zero { .. } => {}
             _ => return,
         }
         self.numbered += 1;
@@ -251,6 +258,14 @@ impl Walk {
         assert_eq!(world.source, world.target);
         assert_eq!(world.sender.acknowledged_below(), self.numbered);
         assert!(self.unwritten_bytes.is_empty() && self.open_job_bytes.is_empty());
+    }
+}
+
+/// What the other end holds of a message once it is unpacked.
+fn content_bytes(data: &Data) -> u64 {
+    match data.encoding {
+        Encoding::Raw => data.payload.len() as u64,
+        Encoding::Zstd { content_bytes } => u64::from(content_bytes),
     }
 }
 

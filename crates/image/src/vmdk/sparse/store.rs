@@ -8,7 +8,8 @@ use super::tables::{Tables, read_header};
 use crate::vmdk::extent::ExtentStore;
 use crate::vmdk::parts::Parts;
 use failback_blockio::{DiskError, Operation, UnitSource, Zeroing};
-use failback_model::{ByteRange, Code, DiskGeometry, Finding, SectorSize};
+use failback_format::vmdk::sparse::SparseError;
+use failback_model::{ByteRange, Code, DiskGeometry, Finding, Place, SectorSize};
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -119,6 +120,11 @@ impl ExtentStore for SparseExtent {
         self.device.allocated_bytes()
     }
 
+    fn warnings(&self) -> Vec<Finding> {
+        let is_ours = self.is_marked.load(Ordering::Acquire);
+        (self.header.unclean && !is_ours).then(|| unclean(self.device.path())).into_iter().collect()
+    }
+
     fn check(&self) -> Result<Vec<Finding>, DiskError> {
         ExtentStore::flush(self)?;
         let (_, header) = read_header(&*self.device, 0)?;
@@ -127,15 +133,31 @@ impl ExtentStore for SparseExtent {
         let path = self.device.path().display();
         let fault = |fault: &dyn std::fmt::Display| format!("{path}: {fault}");
         let mut findings: Vec<_> =
-            survey.faults.iter().map(|error| Finding::error(Code::ImageCheck, fault(error))).collect();
+            survey.faults.into_iter().map(|error| check_finding(self.device.path(), error)).collect();
         for table in survey.differing {
             let at = tables.entry_offset(table, 0);
             let text = fault(&format!("byte {at}: the two copies of grain table {table} differ"));
             findings.push(Finding::warning(Code::ImageCheck, text));
         }
         if header.unclean && !self.is_marked.load(Ordering::Acquire) {
-            findings.push(Finding::warning(Code::ImageUnclean, fault(&"it was not closed cleanly")));
+            findings.push(unclean(self.device.path()));
         }
         Ok(findings)
     }
+}
+
+/// Whoever wrote it last did not come to its end.
+fn unclean(path: &Path) -> Finding {
+    let evidence = format!("{}: it was not closed cleanly", path.display());
+    Finding::warning(Code::ImageUnclean, evidence).about(path)
+}
+
+fn check_finding(path: &Path, error: SparseError) -> Finding {
+    let evidence = format!("{}: {error}", path.display());
+    Finding::error(Code::ImageCheck, evidence).with_place(Place {
+        operation: None,
+        path: Some(path.into()),
+        offset_bytes: Some(error.offset_bytes),
+        reason: Some(error.reason),
+    })
 }

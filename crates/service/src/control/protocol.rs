@@ -1,0 +1,268 @@
+//! What may be asked and what is answered.
+
+use crate::report::FindingLine;
+use crate::status::DaemonStatus;
+use failback_model::{DiskId, JobId, MachineId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How a pass is to be carried out, where it differs from the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PassFlags {
+    /// Read the whole target back from its medium before it counts as sealed.
+    pub verify: bool,
+    /// Overwrite a target that looks like another disk.
+    pub accept_mismatch: bool,
+    /// Bring the target to a state that is older than what it has.
+    pub accept_older: bool,
+    /// Extend a target file that is too short.
+    pub grow: bool,
+}
+
+/// A request. Those with a job change something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Which daemon this is.
+    Version {},
+    /// Where everything stands.
+    Status {
+        /// Only this machine.
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        machine: Option<MachineId>,
+    },
+    /// How machines and disks are defined.
+    Registry {
+        /// Only this machine.
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        machine: Option<MachineId>,
+    },
+    /// Events, line by line, until the connection is closed.
+    Events {
+        /// First the kept ones with a larger number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+        /// Only this machine's.
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        machine: Option<MachineId>,
+    },
+    /// Process server: replicate the machine home, starting with a pass of each disk.
+    Reprotect {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// How.
+        #[serde(default)]
+        flags: PassFlags,
+    },
+    /// Stop the machine's passes at the next durable group, and start none until it is resumed.
+    Stop {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+    },
+    /// Go on with a stopped machine; try at once what waits for its next try; try again what failed.
+    Resume {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+    },
+    /// Prove a machine's target: the master target reads it back, the process server compares all of it once more.
+    Verify {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// Only this disk.
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        disk: Option<DiskId>,
+    },
+    /// Add a machine, or replace its definition.
+    RegisterMachine {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// The definition: the keys of `[[machine]]` in docs/config.md, disks under `disk`.
+        machine: Value,
+    },
+    /// Add a disk, or replace its definition.
+    RegisterDisk {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// The definition: the keys of `[[machine.disk]]` in docs/config.md.
+        disk: Value,
+    },
+    /// Forget a machine or a disk. Refused while a pass of it runs; no disk is touched.
+    Release {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// Only this disk.
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        disk: Option<DiskId>,
+    },
+    /// Change a machine's bandwidth, also while it is at work, until the daemon is started anew.
+    Bandwidth {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// As in the configuration; none: as the configuration says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schedule: Option<String>,
+    },
+    /// Read certificates and configuration again, as SIGHUP does.
+    Reload {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+    },
+}
+
+impl Request {
+    /// The word in the `request` field.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Version {} => "version",
+            Self::Status { .. } => "status",
+            Self::Registry { .. } => "registry",
+            Self::Events { .. } => "events",
+            Self::Reprotect { .. } => "reprotect",
+            Self::Stop { .. } => "stop",
+            Self::Resume { .. } => "resume",
+            Self::Verify { .. } => "verify",
+            Self::RegisterMachine { .. } => "register_machine",
+            Self::RegisterDisk { .. } => "register_disk",
+            Self::Release { .. } => "release",
+            Self::Bandwidth { .. } => "bandwidth",
+            Self::Reload { .. } => "reload",
+        }
+    }
+
+    /// The job of a request that changes something.
+    pub const fn job(&self) -> Option<&JobId> {
+        match self {
+            Self::Reprotect { job, .. }
+            | Self::Stop { job, .. }
+            | Self::Resume { job, .. }
+            | Self::Verify { job, .. }
+            | Self::RegisterMachine { job, .. }
+            | Self::RegisterDisk { job, .. }
+            | Self::Release { job, .. }
+            | Self::Bandwidth { job, .. }
+            | Self::Reload { job } => Some(job),
+            _ => None,
+        }
+    }
+
+    /// The machine it is about.
+    pub fn machine(&self) -> Option<&str> {
+        match self {
+            Self::Status { machine } | Self::Registry { machine } | Self::Events { machine, .. } => {
+                machine.as_ref().map(MachineId::as_str)
+            }
+            Self::Reprotect { machine, .. }
+            | Self::Stop { machine, .. }
+            | Self::Resume { machine, .. }
+            | Self::Verify { machine, .. }
+            | Self::RegisterDisk { machine, .. }
+            | Self::Release { machine, .. }
+            | Self::Bandwidth { machine, .. } => Some(machine.as_str()),
+            Self::RegisterMachine { machine, .. } => machine["id"].as_str(),
+            Self::Version {} | Self::Reload { .. } => None,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Which daemon this is.
+    Version {
+        /// `process-server` or `master-target`.
+        daemon: String,
+        /// Its version.
+        version: String,
+    },
+    /// Where everything stands.
+    Status {
+        /// All of it.
+        status: DaemonStatus,
+    },
+    /// How machines and disks are defined.
+    Registry {
+        /// Definitions as in the configuration.
+        machines: Vec<Value>,
+    },
+    /// Events follow, one a line.
+    Events {
+        /// When the daemon started: numbers of events begin anew with each start.
+        started_unix_ms: u64,
+    },
+    /// A job was carried out, or what it starts has begun.
+    Done {
+        /// Job.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Whether this is the outcome of an earlier request with the same job.
+        repeated: bool,
+        /// What was done, in words.
+        said: String,
+    },
+    /// Nothing was done.
+    Refused {
+        /// Job, where there is one.
+        #[serde(default, with = "crate::text::option")]
+        #[schemars(with = "Option<String>")]
+        job: Option<JobId>,
+        /// Whether this is the outcome of an earlier request with the same job.
+        repeated: bool,
+        /// Why.
+        findings: Vec<FindingLine>,
+    },
+}

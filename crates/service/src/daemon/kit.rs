@@ -1,0 +1,73 @@
+//! What the frame gives a daemon to work with.
+
+use crate::budget::MemoryBudget;
+use crate::clock::unix_ms;
+use crate::control::About;
+use crate::event::Events;
+use crate::saved::StateFolder;
+use crate::status::{Board, CertificateStatus, DaemonStatus, MachineStatus};
+use failback_model::Finding;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Clones share everything.
+#[derive(Clone)]
+pub struct Kit {
+    /// What the daemon says of itself.
+    pub about: About,
+    /// Where its configuration was read, to be read again.
+    pub config_path: PathBuf,
+    /// Its state folder.
+    pub state: Arc<StateFolder>,
+    /// Its events.
+    pub events: Arc<Events>,
+    /// Its disks' status.
+    pub board: Arc<Board>,
+    /// Its memory.
+    pub budget: MemoryBudget,
+    /// Cancelled when it shall drain.
+    pub stop: CancellationToken,
+}
+
+impl Kit {
+    /// A kit for a daemon of this name whose state lies there.
+    pub fn new(
+        about: About,
+        config_path: &Path,
+        state_dir: &Path,
+        memory_bytes: u64,
+    ) -> Result<Self, Finding> {
+        let events = Arc::new(Events::new());
+        Ok(Self {
+            about,
+            config_path: config_path.to_owned(),
+            state: Arc::new(StateFolder::open(state_dir)?),
+            board: Arc::new(Board::new(Arc::clone(&events))),
+            events,
+            budget: MemoryBudget::new(memory_bytes),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// A daemon's whole status around its machines.
+    pub fn status(
+        &self,
+        certificate: Option<CertificateStatus>,
+        sessions: u64,
+        machines: Vec<MachineStatus>,
+    ) -> DaemonStatus {
+        DaemonStatus {
+            daemon: self.about.daemon.into(),
+            version: self.about.version.into(),
+            started_unix_ms: self.about.started_unix_ms,
+            now_unix_ms: unix_ms(),
+            draining: self.stop.is_cancelled(),
+            memory: self.budget.status(),
+            certificate,
+            sessions,
+            errors: self.events.errors(),
+            machines,
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What happens, as it happens: the stream that the control socket gives, the log lines, the counts of errors.
+//!
+//! docs/control.md shows one example of each event. A field is never removed or renamed; new ones may come.
+//!
+//! **Invariant**: publishing never waits for a subscriber: one that lags is told how many events it missed.
+
+mod stream;
+
+pub use stream::{Events, Subscription};
+
+use crate::report::FindingLine;
+use crate::status::LinkStatus;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// An event with its number and time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Envelope {
+    /// Number within this run of the daemon, from 1.
+    pub seq: u64,
+    /// When, milliseconds since 1970.
+    pub time_unix_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Who asked for something on the control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Caller {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Process id, where the system knows it.
+    pub pid: Option<i32>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The daemon is ready.
+    DaemonStarted {
+        /// Which daemon.
+        daemon: String,
+        /// Its version.
+        version: String,
+    },
+    /// The daemon drains and stops.
+    DaemonStopping {
+        /// Why.
+        reason: String,
+    },
+    /// The configuration was read again.
+    ConfigReloaded {
+        /// What is worth knowing; errors: the old one stays.
+        findings: Vec<FindingLine>,
+    },
+    /// Certificates were read again.
+    CertificatesReloaded {
+        /// When the daemon's own expires.
+        expires_unix_ms: Option<u64>,
+        /// Errors: the old ones stay.
+        findings: Vec<FindingLine>,
+    },
+    /// A machine was registered, or its definition replaced.
+    MachineRegistered {
+        /// Machine.
+        machine: String,
+    },
+    /// A machine was released.
+    MachineReleased {
+        /// Machine.
+        machine: String,
+    },
+    /// A disk was registered, or its definition replaced.
+    DiskRegistered {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+    },
+    /// A disk was released.
+    DiskReleased {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+    },
+    /// A request that changes something was carried out, or refused: the audit line.
+    Job {
+        /// The request's job.
+        job: String,
+        /// Kind of request.
+        request: String,
+        /// Machine, where it is about one.
+        machine: Option<String>,
+        /// Who asked.
+        caller: Caller,
+        /// `done` or `refused`.
+        outcome: String,
+        /// Why it was refused.
+        findings: Vec<FindingLine>,
+    },
+    /// A session's connections stand.
+    Connected {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+        /// The connection.
+        link: LinkStatus,
+    },
+    /// A pass begins.
+    PassStarted {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+        /// Number of the session.
+        session: u64,
+        /// Number of the job.
+        epoch: u64,
+        /// `original-location` or `alternate-location`.
+        strategy: String,
+        /// Whether it goes on with an earlier pass's work.
+        resumed: bool,
+        /// Memory it may hold.
+        window_bytes: u64,
+    },
+    /// A pass ended well: the target is the source's state.
+    PassSealed {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+        /// Number of the state.
+        generation: u64,
+        /// Root of the state.
+        root: String,
+        /// Whether the target was read back from its medium.
+        verified: bool,
+        /// From the session's start.
+        elapsed_seconds: f64,
+        /// The pass's counters.
+        counters: BTreeMap<String, u64>,
+    },
+    /// A pass broke off and will be tried again.
+    PassInterrupted {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+        /// Why.
+        finding: FindingLine,
+        /// Tries that failed since the last one that got through.
+        failed_tries: u32,
+        /// When the next try comes.
+        next_try_unix_ms: u64,
+    },
+    /// A pass failed and needs an operator.
+    PassFailed {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+        /// Why.
+        finding: FindingLine,
+    },
+    /// A pass stopped on request.
+    PassStopped {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+    },
+    /// A target was read back from its medium.
+    Verified {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+        /// Root of what was read.
+        root: String,
+        /// Errors: it is not what was sealed.
+        findings: Vec<FindingLine>,
+    },
+    /// A peer was sent away.
+    PeerRefused {
+        /// Its address.
+        address: String,
+        /// Name that its certificate proves, where it got that far.
+        peer: Option<String>,
+        /// Why.
+        finding: FindingLine,
+    },
+    /// Events that this subscriber was too slow for.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+impl Event {
+    /// The word in the `event` field.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::DaemonStarted { .. } => "daemon_started",
+            Self::DaemonStopping { .. } => "daemon_stopping",
+            Self::ConfigReloaded { .. } => "config_reloaded",
+            Self::CertificatesReloaded { .. } => "certificates_reloaded",
+            Self::MachineRegistered { .. } => "machine_registered",
+            Self::MachineReleased { .. } => "machine_released",
+            Self::DiskRegistered { .. } => "disk_registered",
+            Self::DiskReleased { .. } => "disk_released",
+            Self::Job { .. } => "job",
+            Self::Connected { .. } => "connected",
+            Self::PassStarted { .. } => "pass_started",
+            Self::PassSealed { .. } => "pass_sealed",
+            Self::PassInterrupted { .. } => "pass_interrupted",
+            Self::PassFailed { .. } => "pass_failed",
+            Self::PassStopped { .. } => "pass_stopped",
+            Self::Verified { .. } => "verified",
+            Self::PeerRefused { .. } => "peer_refused",
+            Self::Missed { .. } => "missed",
+        }
+    }
+
+    /// What went wrong with it.
+    pub fn findings(&self) -> &[FindingLine] {
+        match self {
+            Self::ConfigReloaded { findings }
+            | Self::CertificatesReloaded { findings, .. }
+            | Self::Job { findings, .. }
+            | Self::Verified { findings, .. } => findings,
+            Self::PassInterrupted { finding, .. }
+            | Self::PassFailed { finding, .. }
+            | Self::PeerRefused { finding, .. } => std::slice::from_ref(finding),
+            _ => &[],
+        }
+    }
+
+    /// The machine it is about.
+    pub fn machine(&self) -> Option<&str> {
+        match self {
+            Self::MachineRegistered { machine }
+            | Self::MachineReleased { machine }
+            | Self::DiskRegistered { machine, .. }
+            | Self::DiskReleased { machine, .. }
+            | Self::Connected { machine, .. }
+            | Self::PassStarted { machine, .. }
+            | Self::PassSealed { machine, .. }
+            | Self::PassInterrupted { machine, .. }
+            | Self::PassFailed { machine, .. }
+            | Self::PassStopped { machine, .. }
+            | Self::Verified { machine, .. } => Some(machine),
+            Self::Job { machine, .. } => machine.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn disk(&self) -> Option<&str> {
+        match self {
+            Self::DiskRegistered { disk, .. }
+            | Self::DiskReleased { disk, .. }
+            | Self::Connected { disk, .. }
+            | Self::PassStarted { disk, .. }
+            | Self::PassSealed { disk, .. }
+            | Self::PassInterrupted { disk, .. }
+            | Self::PassFailed { disk, .. }
+            | Self::PassStopped { disk, .. }
+            | Self::Verified { disk, .. } => Some(disk),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    /// One line of the log: where, what, and what went wrong.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.machine(), self.disk()) {
+            (Some(machine), Some(disk)) => write!(f, "{machine}/{disk}: ")?,
+            (Some(machine), None) => write!(f, "{machine}: ")?,
+            _ => {}
+        }
+        f.write_str(&self.name().replace('_', " "))?;
+        match self {
+            Self::DaemonStarted { daemon, version } => write!(f, ": {daemon} {version}")?,
+            Self::DaemonStopping { reason } => write!(f, ": {reason}")?,
+            Self::Job { job, request, caller, outcome, .. } => {
+                write!(f, " {job}: {request} by uid {} {outcome}", caller.uid)?;
+            }
+            Self::Connected { link, .. } => write!(f, " with {} at {}", link.peer, link.address)?,
+            Self::PassStarted { session, epoch, strategy, resumed, .. } => {
+                let how = if *resumed { "resumed, " } else { "" };
+                write!(f, ": {how}{strategy}, session {session}, epoch {epoch}")?;
+            }
+            Self::PassSealed { generation, root, elapsed_seconds, .. } => {
+                write!(f, ": generation {generation}, root {root}, {elapsed_seconds:.1} s")?;
+            }
+            Self::PassInterrupted { failed_tries, .. } => write!(f, " (try {failed_tries})")?,
+            Self::PeerRefused { address, peer, .. } => {
+                write!(f, ": {} at {address}", peer.as_deref().unwrap_or("unknown"))?;
+            }
+            Self::Missed { count } => write!(f, ": {count}")?,
+            _ => {}
+        }
+        for finding in self.findings() {
+            write!(f, "; {}[{}] {}", finding.severity, finding.code, finding.title)?;
+            write!(f, ": {}; remedy: {}", finding.evidence.replace('\n', ", "), finding.remedy)?;
+        }
+        Ok(())
+    }
+}

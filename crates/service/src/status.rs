@@ -1,0 +1,202 @@
+//! What a daemon says of itself: the types behind `failback status --json`, the control socket and the metrics.
+//!
+//! Docs/control.md describes them for whoever reads the JSON. Times are milliseconds since 1970.
+//!
+//! **Invariant**: a status is a copy: nobody who reads it can hold up a pass.
+
+mod board;
+mod handle;
+
+pub use board::Board;
+pub use handle::{DiskHandle, PassFacts, Probe, Sealed};
+
+use crate::budget::BudgetStatus;
+use crate::registry::Wanted;
+use crate::report::FindingLine;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DaemonStatus {
+    /// `process-server` or `master-target`.
+    pub daemon: String,
+    /// Its version.
+    pub version: String,
+    /// When it started; also tells two runs apart.
+    pub started_unix_ms: u64,
+    /// When this was said.
+    pub now_unix_ms: u64,
+    /// Whether it is stopping.
+    pub draining: bool,
+    /// Its memory for contents under way.
+    pub memory: BudgetStatus,
+    /// Its own certificate.
+    pub certificate: Option<CertificateStatus>,
+    /// Sessions that are open.
+    pub sessions: u64,
+    /// Errors since the start, by code.
+    pub errors: BTreeMap<String, u64>,
+    /// Its machines.
+    pub machines: Vec<MachineStatus>,
+}
+
+/// The daemon's own certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CertificateStatus {
+    /// The name it proves.
+    pub identity: String,
+    /// When it expires.
+    pub expires_unix_ms: u64,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MachineStatus {
+    /// Its id.
+    pub id: String,
+    /// What was asked for.
+    pub wanted: Wanted,
+    /// The other end: where a process server connects to; who may write at a master target.
+    pub peer: String,
+    /// Its disks.
+    pub disks: Vec<DiskStatus>,
+}
+
+/// Where a disk stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskStage {
+    /// Nothing was asked for since the daemon started.
+    #[default]
+    Idle,
+    /// Stopped on request.
+    Stopped,
+    /// The last pass is sealed.
+    Sealed,
+    /// Waits for memory.
+    Queued,
+    /// Opens the connection to the other end.
+    Connecting,
+    /// Opens the disk, looks for what speaks against a pass.
+    Planning,
+    /// Compares, ships and writes.
+    Replicating,
+    /// Compares roots, makes the end durable.
+    Sealing,
+    /// Reads the target from its medium.
+    Verifying,
+    /// A try failed; the next one has a time.
+    Retrying,
+    /// Needs an operator.
+    Failed,
+}
+
+impl DiskStage {
+    /// The name in JSON and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Stopped => "stopped",
+            Self::Sealed => "sealed",
+            Self::Queued => "queued",
+            Self::Connecting => "connecting",
+            Self::Planning => "planning",
+            Self::Replicating => "replicating",
+            Self::Sealing => "sealing",
+            Self::Verifying => "verifying",
+            Self::Retrying => "retrying",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether a pass is at work or about to be.
+    pub const fn is_active(self) -> bool {
+        !matches!(self, Self::Idle | Self::Stopped | Self::Sealed | Self::Failed)
+    }
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DiskStatus {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub stage: DiskStage,
+    /// Since when.
+    pub stage_since_unix_ms: u64,
+    /// Why it failed, or why the last try did.
+    pub error: Option<FindingLine>,
+    /// Tries that failed since the last one that got through.
+    pub failed_tries: u32,
+    /// When the next try comes.
+    pub next_try_unix_ms: Option<u64>,
+    /// The connection, while there is one.
+    pub link: Option<LinkStatus>,
+    /// Number of the session that is open or was the last.
+    pub session: Option<u64>,
+    /// Number of the job.
+    pub epoch: Option<u64>,
+    /// The target's sealed state: its number, its root and when it was sealed.
+    pub generation: Option<u64>,
+    /// Root of the sealed state.
+    pub root: Option<String>,
+    /// When it was sealed.
+    pub sealed_unix_ms: Option<u64>,
+    /// `original-location` or `alternate-location`.
+    pub strategy: Option<String>,
+    /// Whether the pass goes on with an earlier one's work.
+    pub resumed: bool,
+    /// Memory that the pass may hold.
+    pub window_bytes: Option<u64>,
+    /// The pass that runs, or the last one.
+    pub pass: Option<Live>,
+}
+
+/// A connection as it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LinkStatus {
+    /// Name that the peer's certificate proves.
+    pub peer: String,
+    /// Address of the peer.
+    pub address: String,
+    /// Data connections beside the control connection.
+    pub data_connections: u32,
+    /// Socket options that were chosen, by name.
+    pub sockets: BTreeMap<String, String>,
+    /// The rate that is in force, bytes a second; none: no limit.
+    pub bandwidth_bytes_per_second: Option<u64>,
+}
+
+/// A pass in numbers.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Live {
+    /// Bytes scanned and verified so far.
+    pub done_bytes: u64,
+    /// Bytes to scan and verify.
+    pub total_bytes: u64,
+    /// Time left at the average rate so far.
+    pub left_seconds: Option<u64>,
+    /// What holds it up most.
+    pub limiting: Option<Limiting>,
+    /// Counters since the pass began.
+    pub counters: BTreeMap<String, u64>,
+    /// The same over the last seconds, per second; only those that count bytes.
+    pub rates: BTreeMap<String, u64>,
+    /// Thread time of each stage.
+    pub stage_seconds: BTreeMap<String, f64>,
+    /// Contents under way: sent and not yet written.
+    pub credit_used_bytes: u64,
+}
+
+/// What holds a pass up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limiting {
+    /// `source_read`, `target_read`, `cpu`, `link` or `target_write`.
+    pub cause: String,
+    /// The stage that is busiest.
+    pub stage: Option<String>,
+    /// Why this is said, in words.
+    pub why: String,
+}

@@ -1,0 +1,137 @@
+//! Every disk's live status, by machine and disk.
+
+use super::DiskHandle;
+use crate::event::Events;
+use crate::metrics::Totals;
+use failback_model::{DiskId, MachineId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+type Name = (MachineId, DiskId);
+
+/// The handles; one for each disk that was ever asked for and is still registered.
+pub struct Board {
+    events: Arc<Events>,
+    disks: Mutex<BTreeMap<Name, Arc<DiskHandle>>>,
+}
+
+impl Board {
+    /// An empty board whose disks tell their events there.
+    pub fn new(events: Arc<Events>) -> Self {
+        Self { events, disks: Mutex::default() }
+    }
+
+    /// A disk's status, made where it is new.
+    pub fn disk(&self, machine: &MachineId, disk: &DiskId) -> Arc<DiskHandle> {
+        let make = || Arc::new(DiskHandle::new(machine.clone(), disk.clone(), Arc::clone(&self.events)));
+        Arc::clone(self.disks().entry((machine.clone(), disk.clone())).or_insert_with(make))
+    }
+
+    /// Forgets disks that are registered no more.
+    pub fn retain(&self, is_registered: impl Fn(&MachineId, &DiskId) -> bool) {
+        self.disks().retain(|(machine, disk), _| is_registered(machine, disk));
+    }
+
+    /// Looks at the counters of every pass that runs. Called once a second.
+    pub fn observe(&self, now: Instant) {
+        let disks: Vec<_> = self.disks().values().cloned().collect();
+        for disk in disks {
+            disk.observe(now);
+        }
+    }
+
+    /// Counters of every disk since the daemon started.
+    pub fn totals(&self) -> Totals {
+        let disks = self.disks();
+        let totals = |((machine, disk), handle): (&Name, &Arc<DiskHandle>)| {
+            ((machine.to_string(), disk.to_string()), handle.totals())
+        };
+        disks.iter().map(totals).collect()
+    }
+
+    fn disks(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<DiskHandle>>> {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::event::{Event, Events};
+    use crate::status::{Board, DiskStage, LinkStatus, Live, PassFacts, Probe, Sealed};
+    use failback_model::{Code, Digest, Epoch, Finding, Generation, SessionNumber};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    /// Each look finds ten more bytes.
+    struct Counting(u64);
+
+    impl Probe for Counting {
+        fn observe(&mut self, _: Instant) -> Live {
+            self.0 += 10;
+            let counters = BTreeMap::from([("bytes_written".to_string(), self.0)]);
+            Live { rates: counters.clone(), left_seconds: Some(1), counters, ..Live::default() }
+        }
+    }
+
+    fn facts() -> PassFacts {
+        PassFacts {
+            session: SessionNumber(7),
+            epoch: Epoch(2),
+            strategy: "original-location",
+            resumed: true,
+            window_bytes: 1 << 20,
+        }
+    }
+
+    #[test]
+    fn a_disk_is_followed_through_a_failed_and_a_good_pass() {
+        let events = Arc::new(Events::new());
+        let mut told = events.subscribe(None);
+        let board = Board::new(Arc::clone(&events));
+        let (machine, disk) = ("web01".parse().expect("an id"), "disk0".parse().expect("an id"));
+        let handle = board.disk(&machine, &disk);
+        assert_eq!(handle.status().stage, DiskStage::Idle);
+        handle.connected(LinkStatus { peer: "failback://mt".into(), ..LinkStatus::default() });
+        handle.started(facts(), Box::new(Counting(0)));
+        board.observe(Instant::now());
+        let status = board.disk(&machine, &disk).status();
+        assert_eq!((status.stage, status.session, status.resumed), (DiskStage::Replicating, Some(7), true));
+        assert_eq!(status.pass.expect("it was looked at").rates["bytes_written"], 10);
+        assert_eq!(handle.totals()["bytes_written"], 10);
+
+        handle.retrying(&Finding::error(Code::ConnectionLost, "reset"), 3, Duration::from_secs(9));
+        let status = handle.status();
+        assert_eq!((status.stage, status.failed_tries, status.link), (DiskStage::Retrying, 3, None));
+        assert!(status.next_try_unix_ms > Some(status.stage_since_unix_ms));
+        assert_eq!(status.error.expect("a reason").code, "FB509");
+        let last = status.pass.expect("the last look");
+        assert_eq!((last.counters["bytes_written"], last.rates.len(), last.left_seconds), (20, 0, None));
+
+        handle.connected(LinkStatus::default());
+        handle.started(facts(), Box::new(Counting(100)));
+        let sealed = Sealed { generation: Generation(4), root: Digest::ZERO, verified: false };
+        handle.sealed(&sealed);
+        let status = handle.status();
+        assert_eq!((status.stage, status.generation, status.error), (DiskStage::Sealed, Some(4), None));
+        assert_eq!(handle.totals()["bytes_written"], 130, "of both passes");
+        handle.failed(&Finding::error(Code::RootMismatch, "two blocks"));
+        handle.stopped();
+        assert_eq!(events.errors(), BTreeMap::from([("FB402".to_string(), 1), ("FB509".to_string(), 1)]));
+        let names: Vec<_> = std::iter::from_fn(|| told.try_next()).map(|told| told.event.name()).collect();
+        let expected = [
+            "connected",
+            "pass_started",
+            "pass_interrupted",
+            "connected",
+            "pass_started",
+            "pass_sealed",
+            "pass_failed",
+        ];
+        assert_eq!(names, expected, "what has failed is not stopped as well");
+        assert!(matches!(Event::Missed { count: 1 }.name(), "missed"));
+        board.retain(|_, _| false);
+        assert_eq!(board.disk(&machine, &disk).status().stage, DiskStage::Idle);
+    }
+}

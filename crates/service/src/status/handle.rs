@@ -1,0 +1,263 @@
+//! One disk's live status, written by whoever carries its pass and read by everyone else.
+//!
+//! Each call tells the status, the event stream and the error counts at once, so that they cannot differ.
+
+use super::{DiskStage, DiskStatus, LinkStatus, Live};
+use crate::clock::{ms_of, unix_ms};
+use crate::event::{Event, Events};
+use crate::report::FindingLine;
+use failback_model::{Digest, DiskId, Epoch, Finding, Generation, MachineId, SessionNumber};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Reads a running pass's counters. Called about once a second, from one thread at a time.
+pub trait Probe: Send {
+    /// What the counters say now.
+    fn observe(&mut self, now: Instant) -> Live;
+}
+
+/// What is known of a pass when its session is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassFacts {
+    /// Number of the session.
+    pub session: SessionNumber,
+    /// Number of the job.
+    pub epoch: Epoch,
+    /// `original-location` or `alternate-location`.
+    pub strategy: &'static str,
+    /// Whether it goes on with an earlier pass's work.
+    pub resumed: bool,
+    /// Memory it may hold.
+    pub window_bytes: u64,
+}
+
+/// A sealed state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its number.
+    pub generation: Generation,
+    /// Its root.
+    pub root: Digest,
+    /// Whether the target was read back from its medium.
+    pub verified: bool,
+}
+
+/// A disk's status. Shared by reference; every call is short.
+pub struct DiskHandle {
+    machine: MachineId,
+    disk: DiskId,
+    events: Arc<Events>,
+    state: Mutex<State>,
+}
+
+struct State {
+    status: DiskStatus,
+    probe: Option<Box<dyn Probe>>,
+    started: Option<Instant>,
+    /// Counters of earlier passes: metrics only ever grow.
+    earlier: BTreeMap<String, u64>,
+}
+
+impl DiskHandle {
+    pub(super) fn new(machine: MachineId, disk: DiskId, events: Arc<Events>) -> Self {
+        let status =
+            DiskStatus { id: disk.to_string(), stage_since_unix_ms: unix_ms(), ..DiskStatus::default() };
+        let state = State { status, probe: None, started: None, earlier: BTreeMap::new() };
+        Self { machine, disk, events, state: Mutex::new(state) }
+    }
+
+    /// Says where the disk stands.
+    pub fn stage(&self, stage: DiskStage) {
+        self.state().enter(stage);
+    }
+
+    /// The state that the target has sealed, known from its journal or from the handshake.
+    pub fn known(&self, generation: Generation, root: Option<Digest>) {
+        let mut state = self.state();
+        state.status.generation = Some(generation.0);
+        state.status.root = root.map(|root| root.to_string());
+    }
+
+    /// A connection is made. Tries that failed before it are forgotten.
+    pub fn connected(&self, link: LinkStatus) {
+        let mut state = self.state();
+        state.status.failed_tries = 0;
+        state.status.next_try_unix_ms = None;
+        state.status.error = None;
+        state.status.link = Some(link.clone());
+        drop(state);
+        self.events.publish(Event::Connected { machine: self.machine(), disk: self.disk(), link });
+    }
+
+    /// The connection changed what it does, such as its rate.
+    pub fn link(&self, change: impl FnOnce(&mut LinkStatus)) {
+        if let Some(link) = &mut self.state().status.link {
+            change(link);
+        }
+    }
+
+    /// A pass begins; `probe` reads its counters until it ends.
+    pub fn started(&self, facts: PassFacts, probe: Box<dyn Probe>) {
+        let mut state = self.state();
+        state.end_probe();
+        state.status.session = Some(facts.session.0);
+        state.status.epoch = Some(facts.epoch.0);
+        state.status.strategy = Some(facts.strategy.into());
+        state.status.resumed = facts.resumed;
+        state.status.window_bytes = Some(facts.window_bytes);
+        state.status.pass = None;
+        state.status.error = None;
+        state.probe = Some(probe);
+        state.started = Some(Instant::now());
+        state.enter(DiskStage::Replicating);
+        drop(state);
+        self.events.publish(Event::PassStarted {
+            machine: self.machine(),
+            disk: self.disk(),
+            session: facts.session.0,
+            epoch: facts.epoch.0,
+            strategy: facts.strategy.into(),
+            resumed: facts.resumed,
+            window_bytes: facts.window_bytes,
+        });
+    }
+
+    /// The pass ended well.
+    pub fn sealed(&self, sealed: &Sealed) {
+        let mut state = self.state();
+        state.end(DiskStage::Sealed);
+        state.status.error = None;
+        state.status.generation = Some(sealed.generation.0);
+        state.status.root = Some(sealed.root.to_string());
+        state.status.sealed_unix_ms = Some(unix_ms());
+        let elapsed_seconds = state.elapsed_seconds();
+        let counters = state.status.pass.as_ref().map(|pass| pass.counters.clone()).unwrap_or_default();
+        drop(state);
+        self.events.publish(Event::PassSealed {
+            machine: self.machine(),
+            disk: self.disk(),
+            generation: sealed.generation.0,
+            root: sealed.root.to_string(),
+            verified: sealed.verified,
+            elapsed_seconds,
+            counters,
+        });
+    }
+
+    /// A try failed, and the next one comes after `wait`.
+    pub fn retrying(&self, why: &Finding, failed_tries: u32, wait: Duration) {
+        let next_try_unix_ms = ms_of(SystemTime::now() + wait);
+        let mut state = self.state();
+        state.end(DiskStage::Retrying);
+        state.status.error = Some(FindingLine::from(why));
+        state.status.failed_tries = failed_tries;
+        state.status.next_try_unix_ms = Some(next_try_unix_ms);
+        drop(state);
+        self.events.count(why.code);
+        self.events.publish(Event::PassInterrupted {
+            machine: self.machine(),
+            disk: self.disk(),
+            finding: FindingLine::from(why),
+            failed_tries,
+            next_try_unix_ms,
+        });
+    }
+
+    /// The pass failed for a reason that does not go away by itself.
+    pub fn failed(&self, why: &Finding) {
+        let mut state = self.state();
+        state.end(DiskStage::Failed);
+        state.status.error = Some(FindingLine::from(why));
+        drop(state);
+        self.events.count(why.code);
+        self.events.publish(Event::PassFailed {
+            machine: self.machine(),
+            disk: self.disk(),
+            finding: FindingLine::from(why),
+        });
+    }
+
+    /// The pass stopped on request, or its peer said goodbye: what was acknowledged is durable.
+    pub fn stopped(&self) {
+        let mut state = self.state();
+        let was_active = state.status.stage.is_active();
+        state.end(DiskStage::Stopped);
+        drop(state);
+        if was_active {
+            self.events.publish(Event::PassStopped { machine: self.machine(), disk: self.disk() });
+        }
+    }
+
+    /// Where it stands now.
+    pub fn status(&self) -> DiskStatus {
+        self.state().status.clone()
+    }
+
+    /// Counters of all passes since the daemon started.
+    pub fn totals(&self) -> BTreeMap<String, u64> {
+        let state = self.state();
+        let mut totals = state.earlier.clone();
+        if let (Some(pass), Some(_)) = (&state.status.pass, &state.probe) {
+            add(&mut totals, &pass.counters);
+        }
+        totals
+    }
+
+    /// Looks at the pass's counters.
+    pub(super) fn observe(&self, now: Instant) {
+        let mut state = self.state();
+        if let Some(probe) = &mut state.probe {
+            state.status.pass = Some(probe.observe(now));
+        }
+    }
+
+    fn machine(&self) -> String {
+        self.machine.to_string()
+    }
+
+    fn disk(&self) -> String {
+        self.disk.to_string()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, stage: DiskStage) {
+        if self.status.stage != stage {
+            self.status.stage = stage;
+            self.status.stage_since_unix_ms = unix_ms();
+        }
+    }
+
+    /// Takes leave of a pass, whatever became of it.
+    fn end(&mut self, stage: DiskStage) {
+        self.end_probe();
+        self.status.link = None;
+        self.status.next_try_unix_ms = None;
+        self.status.window_bytes = None;
+        self.enter(stage);
+    }
+
+    /// A last look at the counters; what is over has neither rates nor time left.
+    fn end_probe(&mut self) {
+        let Some(mut probe) = self.probe.take() else { return };
+        let last = probe.observe(Instant::now());
+        add(&mut self.earlier, &last.counters);
+        self.status.pass =
+            Some(Live { rates: BTreeMap::new(), left_seconds: None, credit_used_bytes: 0, ..last });
+    }
+
+    fn elapsed_seconds(&self) -> f64 {
+        self.started.map_or(0.0, |started| started.elapsed().as_secs_f64())
+    }
+}
+
+fn add(totals: &mut BTreeMap<String, u64>, counters: &BTreeMap<String, u64>) {
+    for (name, value) in counters {
+        *totals.entry(name.clone()).or_default() += value;
+    }
+}

@@ -1,0 +1,158 @@
+//! What waits to be sent. Pass threads put frames in and never wait; the connections' writers take them out.
+//!
+//! The control connection takes what is urgent, then what is ordered. All data connections take bulk from one queue, so
+//! a fast one carries more than a slow one; without data connections the control connection takes it last.
+//!
+//! **Invariant**: frames of one class leave the queue in the order in which they came; how many wait is bounded by the
+//! session's credit, not here.
+
+use failback_wire::{Class, Frame};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Which connection takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The control connection.
+    Control {
+        /// Bulk too: there are no data connections.
+        takes_bulk: bool,
+    },
+    /// A data connection.
+    Data,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    urgent: VecDeque<Frame>,
+    ordered: VecDeque<Frame>,
+    bulk: VecDeque<Frame>,
+    bytes: u64,
+    is_closed: bool,
+}
+
+/// The queues of a link.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: Mutex<Waiting>,
+    control: Notify,
+    bulk: Notify,
+}
+
+/// What a lane finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// Frames that must not wait for the throttle.
+    Control,
+    /// Bulk.
+    Bulk,
+    /// Nothing, and nothing will come.
+    Drained,
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing in here panics half-way.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a frame of the pass in; `false` once the link is closing.
+    pub(crate) fn push(&self, frame: Frame) -> bool {
+        let class = frame.class();
+        let mut waiting = self.lock();
+        if waiting.is_closed {
+            return false;
+        }
+        waiting.bytes += frame.encoded_bytes();
+        match class {
+            Some(Class::Bulk) => waiting.bulk.push_back(frame),
+            Some(Class::Ordered) => waiting.ordered.push_back(frame),
+            _ => waiting.urgent.push_back(frame),
+        }
+        drop(waiting);
+        match class {
+            Some(Class::Bulk) => self.bulk.notify_one(),
+            _ => self.control.notify_one(),
+        }
+        true
+    }
+
+    /// Nothing more comes in; what waits still goes out.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.control.notify_one();
+        self.bulk.notify_waiters();
+        self.bulk.notify_one();
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lock().bytes
+    }
+
+    /// Waits for something to send.
+    pub(crate) async fn ready(&self, lane: Lane) -> Ready {
+        loop {
+            // Registered before looking: a frame that comes in between is not missed.
+            let (control, bulk) = (self.control.notified(), self.bulk.notified());
+            if let Some(found) = self.look(lane) {
+                return found;
+            }
+            match lane {
+                Lane::Data => bulk.await,
+                Lane::Control { takes_bulk: false } => control.await,
+                Lane::Control { takes_bulk: true } => tokio::select! {
+                    () = control => (),
+                    () = bulk => (),
+                },
+            }
+        }
+    }
+
+    fn look(&self, lane: Lane) -> Option<Ready> {
+        let waiting = self.lock();
+        let has_control = !waiting.urgent.is_empty() || !waiting.ordered.is_empty();
+        let has_bulk = !waiting.bulk.is_empty();
+        match lane {
+            Lane::Control { .. } if has_control => Some(Ready::Control),
+            Lane::Control { takes_bulk: true } | Lane::Data if has_bulk => Some(Ready::Bulk),
+            _ if waiting.is_closed => Some(Ready::Drained),
+            _ => None,
+        }
+    }
+
+    /// Waits for a control frame while bulk may not be sent yet.
+    pub(crate) async fn control_ready(&self) {
+        loop {
+            let control = self.control.notified();
+            if self.look(Lane::Control { takes_bulk: false }) == Some(Ready::Control) {
+                return;
+            }
+            control.await;
+        }
+    }
+
+    /// Takes frames up to so many bytes, and one in any case if there is one.
+    pub(crate) fn take(&self, ready: Ready, most_bytes: u64, into: &mut Vec<Frame>) -> u64 {
+        let mut waiting = self.lock();
+        let mut bytes = 0;
+        while bytes == 0 || bytes < most_bytes {
+            let frame = match ready {
+                Ready::Control => waiting.urgent.pop_front().or_else(|| waiting.ordered.pop_front()),
+                Ready::Bulk => waiting.bulk.pop_front(),
+                Ready::Drained => None,
+            };
+            let Some(frame) = frame else { break };
+            bytes += frame.encoded_bytes();
+            into.push(frame);
+        }
+        waiting.bytes -= bytes;
+        let has_more_bulk = !waiting.bulk.is_empty();
+        drop(waiting);
+        if ready == Ready::Bulk && has_more_bulk {
+            self.bulk.notify_one();
+        }
+        bytes
+    }
+}

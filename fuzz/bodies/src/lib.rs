@@ -5,6 +5,7 @@
 
 mod disk;
 mod frames;
+mod journal;
 mod manifest;
 mod sketch;
 mod unpack;
@@ -13,6 +14,7 @@ mod vhdx;
 mod vmdk;
 
 pub use frames::frames;
+pub use journal::journal;
 pub use manifest::manifest;
 pub use sketch::{sketch_of, sketched};
 pub use unpack::{unpack, unpack_disk};
@@ -24,7 +26,7 @@ pub use vmdk::{vmdk_descriptor, vmdk_sparse, vmdk_stream};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in the corpus.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 9] = [
     ("vmdk_descriptor", vmdk_descriptor),
     ("vmdk_sparse", vmdk_sparse),
     ("vmdk_stream", vmdk_stream),
@@ -33,4 +35,5 @@ pub const TARGETS: [(&str, Body); 8] = [
     ("manifest", manifest),
     ("frames", frames),
     ("unpack", unpack),
+    ("journal", journal),
 ];

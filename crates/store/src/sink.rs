@@ -48,10 +48,10 @@ impl JournaledSink {
         DiskError::new(code, operation, self.image.name(), reason)
     }
 
-    /// Refuses after a commit that failed: what it was about is unknown until the next session.
+    /// Refuses after the journal failed, or a commit: what that was about is unknown until the next session.
     fn check(&self, operation: Operation) -> Result<(), DiskError> {
         match self.failed.get() {
-            None => Ok(()),
+            None => self.disk.journal.check(operation),
             Some(first) => {
                 let reason = format!("an earlier commit failed ({first})");
                 Err(self.refuse(Code::JournalLatched, operation, reason))
@@ -159,8 +159,9 @@ impl Sink for JournaledSink {
         self.check(Operation::Write)?;
         blocks.iter().try_for_each(|range| self.require_blocks(Operation::Write, *range))?;
         let mut groups = self.disk.groups();
-        blocks.iter().for_each(|range| groups.begin(*range));
         let group = groups.number();
+        // First, so that none of them is released with others.
+        blocks.iter().for_each(|range| groups.ahead.take(*range));
         let (end, is_logged) = self.disk.journal.update(self.disk.slot, |state| {
             let known = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
             let known = united(known);
@@ -173,6 +174,7 @@ impl Sink for JournaledSink {
             records.extend(trusted_again(&told.released));
             (records, true)
         })?;
+        blocks.iter().for_each(|range| groups.begin(*range));
         let durable_at = groups.begun_at(is_logged.then_some(end));
         drop(groups);
         durable_at.map_or(Ok(()), |position| self.disk.journal.wait_durable(position))

@@ -56,7 +56,7 @@ impl Counters {
                     epoch: Epoch(self.epoch),
                     number: SessionNumber(self.session),
                     layout: layout(b),
-                    trust: if c % 4 == 0 { Trust::Nothing } else { Trust::Kept },
+                    trust: if c.is_multiple_of(4) { Trust::Nothing } else { Trust::Kept },
                 }
             }
             (2, _) => Record::Scanned { blocks: range, digests: None },
@@ -69,7 +69,7 @@ impl Counters {
             }
             (7, _) => {
                 self.generation += u64::from(b % 3);
-                let trust = if c % 2 == 0 { Trust::Nothing } else { Trust::Everything };
+                let trust = if c.is_multiple_of(2) { Trust::Nothing } else { Trust::Everything };
                 let generation = Generation(self.generation);
                 Record::Seal { generation, root: digest, fingerprint: digest, trust }
             }
@@ -92,12 +92,12 @@ impl Counters {
         let checkpoint = DiskCheckpoint {
             id,
             generation: Generation(self.generation),
-            root: (a % 2 == 0).then_some(Digest([c.max(1); 32])),
+            root: a.is_multiple_of(2).then_some(Digest([c.max(1); 32])),
             epoch: Epoch(self.epoch),
             session: SessionNumber(self.session),
-            layout: (b % 5 != 0).then(|| layout(b)),
-            in_pass: c % 2 == 0,
-            fingerprint: (a % 3 == 0).then_some(Digest([a.max(1); 32])),
+            layout: (!b.is_multiple_of(5)).then(|| layout(b)),
+            in_pass: c.is_multiple_of(2),
+            fingerprint: a.is_multiple_of(3).then_some(Digest([a.max(1); 32])),
             group: u64::from(c),
         };
         (slot, Record::Checkpoint(checkpoint))

@@ -2,7 +2,6 @@
 
 use crate::args::HashArgs;
 use crate::draft::Draft;
-use crate::pace::{Totals, limiting};
 use crate::progress::show;
 use crate::report::{Summary, Voice, is_refused};
 use crate::summary::StageSeconds;
@@ -10,7 +9,7 @@ use crate::transfer::{block_size, collect, open_to_read};
 use failback_blockio::UnitSource;
 use failback_image::{Image, check_new_file};
 use failback_model::{BlockSize, Code, ExitClass, Finding};
-use failback_pass::{Cancel, Outcome, PassOptions, Progress, Stage};
+use failback_pass::{Cancel, Outcome, PassOptions, Progress, Stage, Totals, limiting};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

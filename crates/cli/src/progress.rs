@@ -3,9 +3,9 @@
 //! **Invariant**: nothing of it reaches standard output, and it never slows the pass: it only reads counters.
 
 use crate::args::ProgressArgs;
-use crate::pace::{Pace, Totals};
+use crate::pace::{counters, line, tail};
 use crate::report::warn;
-use failback_pass::Progress;
+use failback_pass::{Pace, Progress, Totals};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -38,21 +38,21 @@ pub(crate) fn show(args: &ProgressArgs, totals: Totals, progress: &Arc<Progress>
         while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
             let view = pace.observe(Instant::now(), &progress);
             let Some(bar) = &bar else {
-                warn(&format!("{}\n", view.line()));
+                warn(&format!("{}\n", line(&view)));
                 lines += 1;
                 continue;
             };
             let share = view.done_bytes as f64 / view.total_bytes.max(1) as f64;
             bar.set_position((share * BAR_STEPS as f64) as u64);
-            bar.set_prefix(view.tail().trim_start_matches("; ").to_string());
+            bar.set_prefix(tail(&view).trim_start_matches("; ").to_string());
             // Two counters a line fit a terminal of 80 columns.
-            let lines: Vec<_> = view.counters.chunks(2).map(|pair| pair.join(", ")).collect();
+            let lines: Vec<_> = counters(&view).chunks(2).map(|pair| pair.join(", ")).collect();
             bar.set_message(lines.join("\n"));
         }
         match bar {
             Some(bar) => bar.finish_and_clear(),
             // Who has read the beginning also reads how far it came.
-            None if lines > 0 => warn(&format!("{}\n", pace.observe(Instant::now(), &progress).line())),
+            None if lines > 0 => warn(&format!("{}\n", line(&pace.observe(Instant::now(), &progress)))),
             None => {}
         }
     });

@@ -1,8 +1,7 @@
 //! What a pass and a plan have to say: the fields of `--json`, and the same for people.
 
-use crate::pace::limiting;
 use crate::report::Summary;
-use failback_pass::{Outcome, Progress, Stage};
+use failback_pass::{Outcome, Progress, Stage, limiting};
 use failback_service::report::printable;
 use failback_service::size::{counted, grouped, human};
 use serde::{Serialize, Serializer};

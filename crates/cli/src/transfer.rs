@@ -5,12 +5,11 @@
 
 use crate::args::{NewImageArgs, ProgressArgs};
 use crate::job::Job;
-use crate::pace::Totals;
 use crate::progress::show;
 use crate::summary::{Facts, PassSummary};
 use failback_image::{Access, CreateOptions, Image, ImageFormat, ImageSpec};
 use failback_model::{BlockSize, Code, Finding};
-use failback_pass::{Cancel, PassOptions, Plan, Progress, Target};
+use failback_pass::{Cancel, PassOptions, Plan, Progress, Target, Totals};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -47,6 +46,8 @@ pub(crate) fn create_options(args: &NewImageArgs, length_bytes: u64) -> CreateOp
     CreateOptions {
         provisioning: args.provisioning,
         vmdk_type: args.vmdk_type.unwrap_or_default(),
+        adapter_type: args.adapter_type.unwrap_or_default(),
+        uuid: args.uuid,
         ..CreateOptions::new(length_bytes)
     }
 }

@@ -210,6 +210,7 @@ codes! {
     StateFailed = "FB707", Failure, "daemon's state folder failed", "check the folder of state_dir: its rights, its medium and its free space";
     Busy = "FB708", Interrupted, "daemon has too many control connections", "close some, then try again";
     NotConfirmed = "FB709", Refused, "command was not confirmed", "run it on a terminal and confirm, or add --yes";
+    MachineStopped = "FB710", Interrupted, "machine is stopped", "resume it with 'failback resume'";
     PkiExists = "FB801", Refused, "certificate authority exists already", "name a new folder, or use the authority that is there";
     PkiMissing = "FB802", Refused, "no certificate authority here", "name the authority's folder, or make one with 'failback pki init'";
     PkiDamaged = "FB803", Refused, "certificate authority is damaged", "restore its folder from a backup; its files belong together";

@@ -302,21 +302,14 @@ pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
 /// First wait before a connection is tried again.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait before a connection is tried again.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
-/// Connections of all peers when no bound is chosen.
-pub const CONNECTIONS_DEFAULT: u32 = 256;
-/// Most connections that may be allowed.
-pub const CONNECTIONS_CONFIGURED_MAX: u32 = 16 << 10;
-/// Connections that have not proven who they are, when no bound is chosen.
-pub const HANDSHAKES_DEFAULT: u32 = 32;
 
 const _: () = {
     assert!(CONTROL_LINE_MAX_BYTES * JOBS_KEPT <= STATE_FILE_MAX_BYTES as usize * 4, "jobs are small");
     assert!(BUDGET_UNIT_BYTES >= 4 * PACK_MAX_BYTES as u64, "a unit keeps a pipeline full");
     assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
     assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
-    assert!(HANDSHAKES_DEFAULT <= CONNECTIONS_DEFAULT && CONNECTIONS_DEFAULT <= CONNECTIONS_CONFIGURED_MAX);
     assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
 };

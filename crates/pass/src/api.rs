@@ -171,6 +171,13 @@ macro_rules! counters {
             /// Thread time of each stage.
             pub times: StageTimes,
         }
+
+        impl Progress {
+            /// Every counter with its name.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), Self::get(&self.$name)),)*].into_iter()
+            }
+        }
     };
 }
 

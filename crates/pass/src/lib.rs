@@ -12,6 +12,7 @@ mod image_sink;
 mod kept;
 mod level;
 mod link;
+mod pace;
 mod plan;
 mod planned;
 mod predict;
@@ -28,6 +29,7 @@ pub use api::{
 pub use facts::{content_end_bytes, disk_mark};
 pub use guarded::guarded_end;
 pub use link::Link;
+pub use pace::{Counter, Pace, Totals, View, limiting};
 pub use plan::plan;
 pub use planned::{ASSUMED_READ_BYTES_PER_SECOND, ASSUMED_WRITE_BYTES_PER_SECOND, End, Plan, ShipEstimate};
 pub use receiving::{ReceivingEnd, Sealed};

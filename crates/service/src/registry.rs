@@ -6,18 +6,21 @@
 //! **Invariant**: the definition of a disk does not change while a pass holds its [`Lease`]; two passes never hold the
 //! same disk.
 
+mod check;
+mod intent;
 mod lease;
 mod overlay;
 
+pub use check::faults_of;
+pub use intent::{Intent, Wanted};
 pub use lease::Lease;
 
 use crate::saved;
-use failback_model::limits::{DISKS_PER_MACHINE_MAX, MACHINES_MAX};
+use failback_model::limits::MACHINES_MAX;
 use failback_model::{Code, DiskId, Finding, MachineId};
 use overlay::{Overlay, Saved};
-use schemars::JsonSchema;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,19 +50,6 @@ pub trait MachineEntry: Clone + PartialEq + Serialize + DeserializeOwned + Send 
     }
 }
 
-/// What an operator wants of a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Wanted {
-    /// Nothing yet.
-    #[default]
-    Idle,
-    /// To replicate (process server), to be written (master target).
-    Running,
-    /// To stand still until it is resumed.
-    Stopped,
-}
-
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -85,7 +75,7 @@ struct State<M: MachineEntry> {
     machines: BTreeMap<MachineId, M>,
     configured: BTreeMap<MachineId, M>,
     overlays: BTreeMap<MachineId, Overlay<M>>,
-    wanted: BTreeMap<MachineId, Wanted>,
+    intents: BTreeMap<MachineId, Intent>,
     leased: BTreeSet<(MachineId, DiskId)>,
 }
 
@@ -104,7 +94,7 @@ impl<M: MachineEntry> Registry<M> {
             machines: BTreeMap::new(),
             configured: by_id(configured),
             overlays: saved.overlays.into_iter().map(|overlay| (overlay.id.clone(), overlay)).collect(),
-            wanted: saved.wanted.into_iter().map(|wanted| (wanted.id, wanted.wanted)).collect(),
+            intents: saved.intents.into_iter().map(|intent| (intent.id, intent.intent)).collect(),
             leased: BTreeSet::new(),
         };
         let findings = state.settle();
@@ -202,22 +192,34 @@ impl<M: MachineEntry> Registry<M> {
     }
 
     /// What is wanted of a machine; of one that nobody ever asked about, nothing.
-    pub fn wanted(&self, machine: &MachineId) -> Wanted {
-        self.state().wanted.get(machine).copied().unwrap_or_default()
+    pub fn intent(&self, machine: &MachineId) -> Intent {
+        self.state().intents.get(machine).cloned().unwrap_or_default()
     }
 
-    /// Remembers, durably, what is wanted of a machine.
-    pub fn set_wanted(&self, machine: &MachineId, wanted: Wanted) -> Result<Change, Finding> {
+    /// Changes, durably, what is wanted of a machine.
+    pub fn intend(&self, machine: &MachineId, change: impl FnOnce(&mut Intent)) -> Result<Change, Finding> {
         let mut state = self.state();
         if !state.machines.contains_key(machine) {
             return Err(unknown(machine, None));
         }
-        let before = state.wanted.insert(machine.clone(), wanted);
-        if before == Some(wanted) {
+        let before = state.intents.get(machine).cloned();
+        let mut intent = before.clone().unwrap_or_default();
+        change(&mut intent);
+        if before.as_ref() == Some(&intent) {
             return Ok(Change::None);
         }
-        self.save(&state)?;
+        state.intents.insert(machine.clone(), intent);
+        self.save(&state).inspect_err(|_| match before {
+            Some(before) => drop(state.intents.insert(machine.clone(), before)),
+            None => drop(state.intents.remove(machine)),
+        })?;
         Ok(Change::Replaced)
+    }
+
+    /// Passes that hold a disk of this machine.
+    pub fn leases(&self, machine: &MachineId) -> Vec<DiskId> {
+        let state = self.state();
+        state.leased.iter().filter(|(id, _)| id == machine).map(|(_, disk)| disk.clone()).collect()
     }
 
     /// Holds a disk for one pass.
@@ -247,7 +249,7 @@ impl<M: MachineEntry> Registry<M> {
             return Ok(change);
         }
         if let Some(entry) = &entry {
-            check(entry)?;
+            check::check(entry)?;
             if state.machines.len() >= MACHINES_MAX && !state.machines.contains_key(id) {
                 let evidence = format!("{MACHINES_MAX} machines are registered, and no more are possible");
                 return Err(Finding::error(Code::RequestInvalid, evidence));
@@ -273,7 +275,7 @@ impl<M: MachineEntry> Registry<M> {
     }
 
     fn save(&self, state: &State<M>) -> Result<(), Finding> {
-        saved::replace(&self.0.file, &Saved::new(&state.overlays, &state.wanted))
+        saved::replace(&self.0.file, &Saved::new(&state.overlays, &state.intents))
     }
 
     fn state(&self) -> MutexGuard<'_, State<M>> {
@@ -283,15 +285,6 @@ impl<M: MachineEntry> Registry<M> {
 
 fn by_id<M: MachineEntry>(machines: Vec<M>) -> BTreeMap<MachineId, M> {
     machines.into_iter().map(|machine| (machine.id().clone(), machine)).collect()
-}
-
-fn check<M: MachineEntry>(entry: &M) -> Result<(), Finding> {
-    let mut reasons: Vec<_> =
-        entry.faults().into_iter().map(|fault| format!("{}: {}", fault.key, fault.reason)).collect();
-    if entry.disks().len() > DISKS_PER_MACHINE_MAX {
-        reasons.push(format!("a machine has at most {DISKS_PER_MACHINE_MAX} disks"));
-    }
-    if reasons.is_empty() { Ok(()) } else { Err(Finding::error(Code::RequestInvalid, reasons.join("\n"))) }
 }
 
 fn unknown(machine: &MachineId, disk: Option<&DiskId>) -> Finding {

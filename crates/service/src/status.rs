@@ -6,9 +6,12 @@
 
 mod board;
 mod handle;
+mod link;
+mod probe;
 
 pub use board::Board;
 pub use handle::{DiskHandle, PassFacts, Probe, Sealed};
+pub use probe::{PassProbe, QueuedBytes};
 
 use crate::budget::BudgetStatus;
 use crate::registry::Wanted;

@@ -81,7 +81,9 @@ fn a_log_is_not_replayed_and_a_parent_not_looked_for() {
     for header in [0x1_0000, 0x2_0000] {
         forge(&mut bytes, header, 4096, 48, &[1; 16]);
     }
-    assert_eq!(code_of(&bytes), Code::ImageUnclean);
+    let finding = over(&bytes).err().expect("this image is refused").to_finding();
+    assert_eq!(finding.code, Code::ImageUnclean);
+    assert!(finding.remedy.contains("qemu-img check -r all"), "{}", finding.remedy);
     let (mut bytes, _) = sample();
     // The items lie 64 KiB behind the table of metadata; qemu's first is the block size, then the flags.
     let at = region(&bytes, METADATA).1;

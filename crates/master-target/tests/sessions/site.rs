@@ -5,7 +5,7 @@ use failback_master_target::{Reception, Registry, Session, TargetDisk};
 use failback_model::{BlockSize, Code, DiskId, Epoch, Finding, Generation, MachineId, PeerIdentity};
 use failback_pass::{Cancel, PassError, PassOptions, Progress, Sealed};
 use failback_pki::{Authority, Request, Validity};
-use failback_process_server::{Attempt, Sent};
+use failback_process_server::{Delivery, Sent};
 use failback_store::MachineStore;
 use failback_testkit::{GeneratedDisk, Mutation};
 use failback_transport::{
@@ -141,15 +141,15 @@ impl Site {
         file.set_len(length - by).expect("shortened");
     }
 
-    pub(crate) fn attempt(&self, epoch: u64) -> Attempt {
+    pub(crate) fn attempt(&self, epoch: u64) -> Delivery {
         self.attempt_as("sender", epoch)
     }
 
-    pub(crate) fn attempt_as(&self, name: &str, epoch: u64) -> Attempt {
+    pub(crate) fn attempt_as(&self, name: &str, epoch: u64) -> Delivery {
         let identity = format!("failback://process-server/{name}");
         let tls = tls(&mut self.clients.lock().expect("no test panics with it"), &identity);
         let source = failback_image::open(&ImageSpec::parse(self.source()), Access::Read).expect("opened");
-        Attempt {
+        Delivery {
             source,
             machine: "app01".parse().expect("an id"),
             disk: "disk0".parse().expect("an id"),
@@ -172,7 +172,7 @@ impl Site {
         }
     }
 
-    pub(crate) fn run(&self, attempt: &Attempt) -> Result<Sent, PassError> {
+    pub(crate) fn run(&self, attempt: &Delivery) -> Result<Sent, PassError> {
         attempt.run(self.runtime.handle(), |_, _| ())
     }
 

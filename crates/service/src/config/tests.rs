@@ -77,11 +77,12 @@ fn a_configuration_loads_with_its_defaults() {
 
 #[test]
 fn every_fault_has_its_line_reason_and_remedy() {
-    let all = "state_dir = '/s'\n[limits]\nhandshakes = 0\n[[machine]]\nid = 'a'\n[[machine]]\nid = 'a'\n";
+    let all =
+        "state_dir = '/s'\n[limits]\ndata_connections = 0\n[[machine]]\nid = 'a'\n[[machine]]\nid = 'a'\n";
     assert_eq!(
         told(all),
         [
-            "d.toml:3:14: limits.handshakes: 0 is not possible -> choose a number from 1 to 256",
+            "d.toml:3:20: limits.data_connections: 0 is not possible -> choose a number from 1 to 32",
             "d.toml:7:6: machine.1.id: it is named twice -> rename one"
         ]
     );
@@ -123,7 +124,7 @@ fn the_reference_says_names_types_defaults_and_meanings() {
         "| `memory` | size | `\"192M\"` | Bytes under way, over all disks. |\n",
         "| `log_level` | `error`, `warn`, `info`, `debug`, `trace` | `\"info\"` | How much is logged. |\n",
         "| `admin` | string | `\"127.0.0.1:9444\"` | Where the admin port listens",
-        "### `[limits]`\n\nBounds against a peer that asks for too much.\n\n",
+        "### `[limits]`\n\nBounds against peers that ask for too much.\n\n",
         "### `[tls]`\n\nCertificates, all PEM.",
         "| `crl` | string | none | Revocation list",
         "### `[[machine]]`\n\nA machine.\n\n",

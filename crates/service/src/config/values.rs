@@ -2,7 +2,7 @@
 
 use super::Fault;
 use crate::size;
-use failback_model::limits::{CONNECTIONS_CONFIGURED_MAX, CONNECTIONS_DEFAULT, HANDSHAKES_DEFAULT};
+use failback_model::limits::{CONNECTIONS_MAX, DATA_CONNECTIONS_MAX};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -173,32 +173,32 @@ impl TlsConfig {
     }
 }
 
-/// Bounds against a peer that asks for too much.
+/// Bounds against peers that ask for too much.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections open at once, of all peers.
-    pub connections: u32,
-    /// Connections that have not yet proven who they are.
-    pub handshakes: u32,
+    /// Connections of all peers at once, control and data.
+    pub connections: usize,
+    /// Data connections of one session; who asks for more gets these.
+    pub data_connections: u16,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: CONNECTIONS_DEFAULT, handshakes: HANDSHAKES_DEFAULT }
+        Self { connections: CONNECTIONS_MAX, data_connections: DATA_CONNECTIONS_MAX as u16 }
     }
 }
 
 impl Limits {
     /// What is wrong with them.
     pub fn faults(&self) -> Vec<Fault> {
-        let range = |key: &str, value: u32, most: u32| {
+        let range = |key: &str, value: usize, most: usize| {
             let remedy = format!("choose a number from 1 to {most}");
             (!(1..=most).contains(&value))
                 .then(|| Fault::new(key, format!("{value} is not possible"), remedy))
         };
-        let connections = range("connections", self.connections, CONNECTIONS_CONFIGURED_MAX);
-        let handshakes = range("handshakes", self.handshakes, self.connections.max(1));
-        connections.into_iter().chain(handshakes).collect()
+        let connections = range("connections", self.connections, CONNECTIONS_MAX);
+        let data = range("data_connections", self.data_connections.into(), DATA_CONNECTIONS_MAX);
+        connections.into_iter().chain(data).collect()
     }
 }

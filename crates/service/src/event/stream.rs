@@ -125,8 +125,7 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::FindingLine;
-    use failback_model::{Code, Finding};
+    use failback_model::Finding;
 
     fn released(machine: usize) -> Event {
         Event::MachineReleased { machine: format!("m{machine}") }
@@ -164,11 +163,10 @@ mod tests {
     #[test]
     fn a_line_of_the_log_says_where_what_and_why() {
         let finding = Finding::error(Code::ConnectionLost, "reset\nby peer").with_remedy("check the network");
-        let finding = FindingLine::from(&finding);
         let event = Event::PassInterrupted {
             machine: "web01".into(),
             disk: "disk0".into(),
-            finding,
+            finding: (&finding).into(),
             failed_tries: 2,
             next_try_unix_ms: 0,
         };

@@ -1,6 +1,6 @@
 //! What was changed at run time, as it is kept between runs.
 
-use super::{MachineEntry, State, Wanted};
+use super::{Intent, MachineEntry, State};
 use failback_model::{Code, Finding, MachineId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,11 +18,11 @@ pub(super) struct Overlay<M> {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SavedWanted {
+pub(super) struct SavedIntent {
     #[serde(with = "crate::text")]
     pub(super) id: MachineId,
-    pub(super) wanted: Wanted,
+    #[serde(flatten)]
+    pub(super) intent: Intent,
 }
 
 /// The file.
@@ -31,7 +31,7 @@ pub(super) struct SavedWanted {
 pub(super) struct Saved<M> {
     version: Version,
     pub(super) overlays: Vec<Overlay<M>>,
-    pub(super) wanted: Vec<SavedWanted>,
+    pub(super) intents: Vec<SavedIntent>,
 }
 
 /// Version of the file: another one is refused instead of being misread.
@@ -43,20 +43,21 @@ enum Version {
 
 impl<M> Default for Saved<M> {
     fn default() -> Self {
-        Self { version: Version::One, overlays: Vec::new(), wanted: Vec::new() }
+        Self { version: Version::One, overlays: Vec::new(), intents: Vec::new() }
     }
 }
 
 impl<M: Clone> Saved<M> {
     pub(super) fn new(
         overlays: &BTreeMap<MachineId, Overlay<M>>,
-        wanted: &BTreeMap<MachineId, Wanted>,
+        intents: &BTreeMap<MachineId, Intent>,
     ) -> Self {
-        let wanted = wanted.iter().map(|(id, wanted)| SavedWanted { id: id.clone(), wanted: *wanted });
+        let intents =
+            intents.iter().map(|(id, intent)| SavedIntent { id: id.clone(), intent: intent.clone() });
         Self {
             version: Version::One,
             overlays: overlays.values().cloned().collect(),
-            wanted: wanted.collect(),
+            intents: intents.collect(),
         }
     }
 }
@@ -84,7 +85,7 @@ impl<M: MachineEntry> State<M> {
             };
         }
         let machines = &self.machines;
-        self.wanted.retain(|id, _| machines.contains_key(id));
+        self.intents.retain(|id, _| machines.contains_key(id));
         findings
     }
 }

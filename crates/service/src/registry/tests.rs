@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::config::Fault;
+use crate::control::PassFlags;
+use failback_model::limits::DISKS_PER_MACHINE_MAX;
+use serde::Deserialize;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Machine {
@@ -93,14 +96,22 @@ fn changes_are_idempotent_and_outlive_the_daemon() {
     assert_eq!(registry.release(&id("a"), Some(&disk_id("d0"))), Ok(Change::Removed));
     assert_eq!(registry.release(&id("a"), Some(&disk_id("d0"))), Ok(Change::None));
     assert_eq!(registry.release(&id("nobody"), None), Ok(Change::None));
-    assert_eq!(registry.set_wanted(&id("b"), Wanted::Running), Ok(Change::Replaced));
-    assert_eq!(registry.set_wanted(&id("b"), Wanted::Running), Ok(Change::None));
+    let job: failback_model::JobId = "job-1".parse().expect("an id");
+    let begin = |intent: &mut Intent| intent.begin(job.clone(), PassFlags::default(), 5_000);
+    assert_eq!(registry.intend(&id("b"), begin), Ok(Change::Replaced));
+    assert_eq!(registry.intent(&id("b")).epoch, 5, "by the clock");
+    registry.intend(&id("b"), begin).expect("it is kept");
+    assert_eq!(registry.intend(&id("b"), |intent| intent.seal(&disk_id("d1"))), Ok(Change::Replaced));
+    assert_eq!(registry.intend(&id("b"), |intent| intent.seal(&disk_id("d1"))), Ok(Change::None));
     drop(registry);
     let again = lab.open(vec![machine("a", "red")]);
     assert_eq!(names(&again), pairs(&[("a", "red"), ("b", "green")]));
     let ids: Vec<_> = again.machine(&id("a")).expect("a").disks.into_iter().map(|disk| disk.id).collect();
     assert_eq!(ids, [disk_id("d1"), disk_id("d2")]);
-    assert_eq!((again.wanted(&id("b")), again.wanted(&id("a"))), (Wanted::Running, Wanted::Idle));
+    let intent = again.intent(&id("b"));
+    assert_eq!((intent.wanted, intent.epoch, intent.job), (Wanted::Running, 6, Some(job)));
+    assert_eq!(intent.sealed, ["d1"]);
+    assert_eq!(again.intent(&id("a")), Intent::default());
     assert_eq!(again.disk_count(), 4);
 }
 
@@ -129,6 +140,7 @@ fn a_running_pass_keeps_its_definition() {
     assert_eq!(refused(registry.register_disk(&id("a"), disk("d9"))), Code::AlreadyRunning);
     assert_eq!(registry.register(machine("a", "red")), Ok(Change::None), "what changes nothing is no change");
     assert!(registry.lease(&id("a"), &disk_id("d0")).is_err(), "one pass a disk");
+    assert_eq!(registry.leases(&id("a")), [disk_id("d0")]);
     registry.lease(&id("a"), &disk_id("d1")).expect("the other disk is free");
     let findings = registry.reload(vec![machine("a", "blue"), machine("b", "blue")]).expect("it is taken");
     assert!(findings.len() == 1 && findings[0].code == Code::AlreadyRunning, "{findings:?}");
@@ -144,10 +156,7 @@ fn what_is_unknown_or_wrong_is_refused() {
     let registry = Lab::new().open(vec![machine("a", "red")]);
     assert_eq!(registry.machine(&id("x")).expect_err("unknown").code, Code::UnknownMachine);
     assert_eq!(registry.disk(&id("a"), &disk_id("d7")).expect_err("unknown").code, Code::UnknownMachine);
-    assert_eq!(
-        registry.set_wanted(&id("x"), Wanted::Running).expect_err("unknown").code,
-        Code::UnknownMachine
-    );
+    assert_eq!(registry.intend(&id("x"), |_| ()).expect_err("unknown").code, Code::UnknownMachine);
     let wrong = registry.register(machine("b", "none")).expect_err("it has a fault");
     assert_eq!((wrong.code, wrong.evidence.as_str()), (Code::RequestInvalid, "color: a machine has a color"));
     let many = Machine {
@@ -155,6 +164,12 @@ fn what_is_unknown_or_wrong_is_refused() {
         ..machine("c", "red")
     };
     assert_eq!(registry.register(many).expect_err("too many").code, Code::RequestInvalid);
+    let mut twice = machine("d", "none");
+    twice.disks[1] = twice.disks[0].clone();
+    let keys: Vec<_> = faults_of(&[twice.clone(), twice]).into_iter().map(|fault| fault.key).collect();
+    let expected =
+        ["machine.0.color", "machine.0.disk.1.id", "machine.1.id", "machine.1.color", "machine.1.disk.1.id"];
+    assert_eq!(keys, expected);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! One try to bring one disk home: open a session, send the pass, say goodbye.
+//! One disk brought home once: open a session, send the pass, say goodbye.
 //!
-//! **Invariant**: an attempt leaves nothing behind but what helps the next one: the finished part of the source's scan.
+//! **Invariant**: a delivery that fails leaves nothing behind but what helps the next one: the finished part of the source's scan.
 //! Whatever ends it is told as a finding with the code of its cause, so that whoever decides about the next try need not
 //! know the layers below.
 
@@ -24,7 +24,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 
 /// What is sent, to whom, and how.
-pub struct Attempt {
+pub struct Delivery {
     /// The disk; it must not change while it is sent.
     pub source: Arc<dyn Image>,
     /// Whose disk.
@@ -53,7 +53,7 @@ pub struct Attempt {
     pub cancel: Cancel,
 }
 
-/// What a finished attempt brought.
+/// What a finished delivery brought.
 #[derive(Debug, Clone)]
 pub struct Sent {
     /// Root of both ends.
@@ -66,7 +66,7 @@ pub struct Sent {
     pub blocks_total: u64,
 }
 
-impl Attempt {
+impl Delivery {
     /// Carries it out on this thread; connections live on `runtime`. `opened` hears of the session once it stands.
     pub fn run(
         &self,

@@ -1,0 +1,201 @@
+//! A machine and its disks as the process server knows them.
+
+use failback_model::limits::{DATA_CONNECTIONS_DEFAULT, DATA_CONNECTIONS_MAX, THREADS_MAX};
+use failback_model::{BlockSize, DiskId, MachineId, PeerIdentity};
+use failback_pass::{Compression, PassOptions};
+use failback_service::config::{ByteSize, Fault};
+use failback_service::registry::{DiskEntry, MachineEntry};
+use failback_service::text;
+use failback_transport::{Schedule, SocketOptions};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A machine whose disks come home.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Its id, the same as at the master target: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`.
+    #[serde(with = "text")]
+    #[schemars(with = "String")]
+    pub id: MachineId,
+    /// Master target: `HOST:PORT`.
+    pub target: String,
+    /// Name that the master target's certificate must prove, such as `failback://master-target/site-1`.
+    #[serde(with = "text")]
+    #[schemars(with = "String")]
+    pub target_identity: PeerIdentity,
+    /// Data connections of each disk's session, 1 to 32: more fill a long or lossy link better.
+    #[serde(default = "data_connections")]
+    pub data_connections: u16,
+    /// Bytes a second for all disks of the machine together: a rate such as `20M`, or a schedule such as
+    /// `08:00-18:00=5M,18:00-08:00=100M`, by this host's local time; `unlimited`: as fast as it goes.
+    #[serde(default = "Schedule::unlimited", with = "text")]
+    #[schemars(with = "String")]
+    pub bandwidth: Schedule,
+    /// TCP congestion control, such as `bbr`; none: the system's own.
+    #[serde(default)]
+    pub congestion: Option<String>,
+    /// Speed of the link in bytes a second, to size socket buffers by, with `round_trip_ms`; none: the kernel sizes them.
+    #[serde(default)]
+    pub link_rate: Option<ByteSize>,
+    /// Round trip of the link in milliseconds, to size socket buffers by, with `link_rate`.
+    #[serde(default)]
+    pub round_trip_ms: Option<u32>,
+    /// A disk of the machine.
+    #[serde(default)]
+    pub disk: Vec<Disk>,
+}
+
+/// A disk to be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Its id, the same as at the master target.
+    #[serde(with = "text")]
+    #[schemars(with = "String")]
+    pub id: DiskId,
+    /// Image or device to read, as `failback sync` takes it: `/snapshots/web01.vhd`, `/dev/disk/by-id/...`, `raw:/x`.
+    pub source: String,
+    /// Unit of comparison: a power of two from 16K to 1M.
+    #[serde(default = "block_size")]
+    pub block_size: ByteSize,
+    /// Compression of what ships: `auto` (by the link), `off`, or a zstd level from 1 to 22.
+    #[serde(default, with = "text")]
+    #[schemars(with = "String")]
+    pub compression: CompressionWord,
+    /// Reader threads, 1 to 64; none: the number of processors.
+    #[serde(default)]
+    pub threads: Option<usize>,
+}
+
+fn data_connections() -> u16 {
+    DATA_CONNECTIONS_DEFAULT as u16
+}
+
+fn block_size() -> ByteSize {
+    ByteSize(BlockSize::DEFAULT.bytes())
+}
+
+impl Machine {
+    /// Options of its connections' sockets.
+    pub fn socket_options(&self) -> SocketOptions {
+        let options = SocketOptions { congestion: self.congestion.clone(), ..SocketOptions::default() };
+        match (self.link_rate, self.round_trip_ms) {
+            (Some(rate), Some(ms)) => {
+                let connections = usize::from(self.data_connections);
+                options.for_link(rate.0, Duration::from_millis(ms.into()), connections)
+            }
+            _ => options,
+        }
+    }
+}
+
+impl MachineEntry for Machine {
+    type Disk = Disk;
+
+    fn id(&self) -> &MachineId {
+        &self.id
+    }
+
+    fn disks(&self) -> &[Disk] {
+        &self.disk
+    }
+
+    fn disks_mut(&mut self) -> &mut Vec<Disk> {
+        &mut self.disk
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let address = self.target.rsplit_once(':');
+        if !address
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+        {
+            let reason = format!("{:?} is no HOST:PORT", self.target);
+            faults.push(Fault::new("target", reason, "name host and port, such as mt.example:9443"));
+        }
+        if !(1..=DATA_CONNECTIONS_MAX).contains(&self.data_connections.into()) {
+            let remedy = format!("choose a number from 1 to {DATA_CONNECTIONS_MAX}");
+            faults.push(Fault::new(
+                "data_connections",
+                format!("{} is not possible", self.data_connections),
+                remedy,
+            ));
+        }
+        if self.link_rate.is_some() != self.round_trip_ms.is_some() {
+            let reason = "socket buffers need link_rate and round_trip_ms both";
+            let key = if self.link_rate.is_some() { "link_rate" } else { "round_trip_ms" };
+            faults.push(Fault::new(key, reason, "give both, or none"));
+        }
+        for (at, disk) in self.disk.iter().enumerate() {
+            faults.extend(disk.faults().into_iter().map(|fault| fault.within(&format!("disk.{at}"))));
+        }
+        faults
+    }
+}
+
+impl Disk {
+    fn faults(&self) -> Vec<Fault> {
+        let block_size = BlockSize::new(self.block_size.0)
+            .err()
+            .map(|error| Fault::new("block_size", error.to_string(), "choose a power of two from 16K to 1M"));
+        let threads = self.threads.filter(|threads| !(1..=THREADS_MAX).contains(threads)).map(|threads| {
+            let remedy = format!("choose a number from 1 to {THREADS_MAX}");
+            Fault::new("threads", format!("{threads} is not possible"), remedy)
+        });
+        let source =
+            self.source.is_empty().then(|| Fault::new("source", "it is empty", "name an image or a device"));
+        block_size.into_iter().chain(threads).chain(source).collect()
+    }
+
+    /// Options of its passes.
+    pub fn options(&self, window_bytes: u64) -> PassOptions {
+        let options = PassOptions::default();
+        PassOptions {
+            // A disk whose block size is not possible is not registered.
+            block_size: BlockSize::new(self.block_size.0).unwrap_or(BlockSize::DEFAULT),
+            compression: self.compression.0,
+            threads: self.threads.unwrap_or(options.threads),
+            window_bytes,
+            ..options
+        }
+    }
+}
+
+impl DiskEntry for Disk {
+    fn id(&self) -> &DiskId {
+        &self.id
+    }
+}
+
+/// Compression as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CompressionWord(pub Compression);
+
+impl fmt::Display for CompressionWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Compression::Auto => f.write_str("auto"),
+            Compression::Off => f.write_str("off"),
+            Compression::Level(level) => level.fmt(f),
+        }
+    }
+}
+
+impl FromStr for CompressionWord {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self(Compression::Auto)),
+            "off" => Ok(Self(Compression::Off)),
+            level => match level.parse() {
+                Ok(level @ 1..=22) => Ok(Self(Compression::Level(level))),
+                _ => Err("compression is auto, off, or a level from 1 to 22"),
+            },
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What the control socket may ask of a process server.
+
+use crate::ProcessServer;
+use crate::config::{Disk, Machine};
+use failback_model::{Code, DiskId, Finding, JobId, MachineId, Severity};
+use failback_service::clock::unix_ms;
+use failback_service::control::{Orders, PassFlags, Request};
+use failback_service::event::Event;
+use failback_service::registry::{Change, Intent, Wanted};
+use failback_service::status::{DaemonStatus, MachineStatus};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+impl Orders for ProcessServer {
+    fn status(&self, machine: Option<&MachineId>) -> Result<DaemonStatus, Finding> {
+        let machines: Vec<_> =
+            self.asked_for(machine)?.iter().map(|machine| self.status_of(machine)).collect();
+        let disks = machines.iter().flat_map(|machine| &machine.disks);
+        let sessions = disks.filter(|disk| disk.link.is_some()).count() as u64;
+        Ok(self.kit.status(Some(self.certificate()), sessions, machines))
+    }
+
+    fn registry(&self, machine: Option<&MachineId>) -> Result<Vec<Value>, Finding> {
+        let as_json = |machine: &Machine| {
+            serde_json::to_value(machine).map_err(|error| Finding::error(Code::Internal, error.to_string()))
+        };
+        self.asked_for(machine)?.iter().map(as_json).collect()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.kit.stop.is_cancelled()
+    }
+
+    fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>> {
+        let alone = |finding| vec![finding];
+        match request {
+            Request::Reprotect { job, machine, flags } => {
+                self.begin(job, machine, None, *flags).map_err(alone)
+            }
+            Request::Verify { job, machine, disk } => {
+                let flags = PassFlags { verify: true, ..PassFlags::default() };
+                self.begin(job, machine, disk.as_ref(), flags).map_err(alone)
+            }
+            Request::Stop { machine, .. } => self.stop(machine).map_err(alone),
+            Request::Resume { machine, .. } => self.resume(machine).map_err(alone),
+            Request::RegisterMachine { machine, .. } => self.register(machine).map_err(alone),
+            Request::RegisterDisk { machine, disk, .. } => self.register_disk(machine, disk).map_err(alone),
+            Request::Release { machine, disk, .. } => self.release(machine, disk.as_ref()).map_err(alone),
+            Request::Bandwidth { machine, schedule, .. } => {
+                self.bandwidth(machine, schedule.as_deref()).map_err(alone)
+            }
+            Request::Reload { .. } => {
+                let findings = self.read_again();
+                let is_error = |finding: &Finding| finding.severity == Severity::Error;
+                if findings.iter().any(is_error) { Err(findings) } else { Ok("read again".into()) }
+            }
+            _ => Err(vec![Finding::error(Code::RequestInvalid, "it changes nothing and needs no job")]),
+        }
+    }
+}
+
+impl ProcessServer {
+    fn asked_for(&self, machine: Option<&MachineId>) -> Result<Vec<Machine>, Finding> {
+        machine
+            .map_or_else(|| Ok(self.registry.machines()), |machine| Ok(vec![self.registry.machine(machine)?]))
+    }
+
+    fn status_of(&self, machine: &Machine) -> MachineStatus {
+        let disks = machine.disk.iter().map(|disk| self.kit.board.disk(&machine.id, &disk.id).status());
+        MachineStatus {
+            id: machine.id.to_string(),
+            wanted: self.registry.intent(&machine.id).wanted,
+            peer: machine.target.clone(),
+            disks: disks.collect(),
+        }
+    }
+
+    /// Begins a job for all disks of a machine, or for one.
+    fn begin(
+        &self,
+        job: &JobId,
+        id: &MachineId,
+        only: Option<&DiskId>,
+        flags: PassFlags,
+    ) -> Result<String, Finding> {
+        let machine = self.registry.machine(id)?;
+        if let Some(disk) = only {
+            self.registry.disk(id, disk)?;
+        }
+        let others = machine.disk.iter().filter(|disk| only.is_some_and(|only| disk.id != *only));
+        let disks = machine.disk.len() - others.clone().count();
+        if disks == 0 {
+            return Err(Finding::error(Code::RequestInvalid, format!("machine {id} has no disk")));
+        }
+        if self.supervisor.is_running(id) {
+            return Err(Finding::error(
+                Code::AlreadyRunning,
+                format!("passes of {id} run or wait for their next try"),
+            ));
+        }
+        self.registry.intend(id, |intent| {
+            intent.begin(job.clone(), flags, unix_ms());
+            others.for_each(|disk| intent.seal(&disk.id));
+        })?;
+        self.supervisor.settle();
+        let epoch = self.registry.intent(id).epoch;
+        Ok(format!("{id}: {disks} of {} disks go to {}, epoch {epoch}", machine.disk.len(), machine.target))
+    }
+
+    fn stop(&self, id: &MachineId) -> Result<String, Finding> {
+        self.registry.intend(id, |intent| intent.wanted = Wanted::Stopped)?;
+        let stopping = self.supervisor.stop(id);
+        Ok(match stopping {
+            0 => format!("{id}: nothing was at work, and nothing starts until it is resumed"),
+            disks => format!("{id}: {disks} disks stop at their next durable group"),
+        })
+    }
+
+    fn resume(&self, id: &MachineId) -> Result<String, Finding> {
+        let machine = self.registry.machine(id)?;
+        let Intent { job: Some(_), .. } = self.registry.intent(id) else {
+            let finding = Finding::error(Code::RequestInvalid, format!("{id} never replicated"));
+            return Err(finding.with_remedy(format!("start it with 'failback reprotect {id}'")));
+        };
+        self.registry.intend(id, |intent| intent.wanted = Wanted::Running)?;
+        self.supervisor.hurry(id);
+        self.supervisor.settle();
+        let left = self.registry.intent(id);
+        let left = machine.disk.iter().filter(|disk| !left.is_sealed(&disk.id)).count();
+        Ok(format!("{id}: {left} of {} disks go on", machine.disk.len()))
+    }
+
+    fn register(&self, machine: &Value) -> Result<String, Finding> {
+        let machine: Machine = understood(machine)?;
+        let id = machine.id.clone();
+        let change = self.registry.register(machine)?;
+        if change != Change::None {
+            self.kit.events.publish(Event::MachineRegistered { machine: id.to_string() });
+            self.settle();
+        }
+        Ok(said(change, &id, None))
+    }
+
+    fn register_disk(&self, machine: &MachineId, disk: &Value) -> Result<String, Finding> {
+        let disk: Disk = understood(disk)?;
+        let id = disk.id.clone();
+        let change = self.registry.register_disk(machine, disk)?;
+        if change != Change::None {
+            self.kit
+                .events
+                .publish(Event::DiskRegistered { machine: machine.to_string(), disk: id.to_string() });
+            self.settle();
+        }
+        Ok(said(change, machine, Some(&id)))
+    }
+
+    fn release(&self, machine: &MachineId, disk: Option<&DiskId>) -> Result<String, Finding> {
+        if self.supervisor.is_running(machine) {
+            let evidence = format!("passes of {machine} run or wait for their next try");
+            return Err(Finding::error(Code::AlreadyRunning, evidence));
+        }
+        let change = self.registry.release(machine, disk)?;
+        if change != Change::None {
+            let machine = machine.to_string();
+            self.kit.events.publish(match disk {
+                Some(disk) => Event::DiskReleased { machine, disk: disk.to_string() },
+                None => Event::MachineReleased { machine },
+            });
+            self.settle();
+        }
+        Ok(said(change, machine, disk))
+    }
+
+    fn bandwidth(&self, id: &MachineId, schedule: Option<&str>) -> Result<String, Finding> {
+        let machine = self.registry.machine(id)?;
+        let parse = |text: &str| text.parse().map_err(|error| invalid(format!("schedule: {error}")));
+        let schedule = schedule.map(parse).transpose()?;
+        let said = match &schedule {
+            Some(schedule) => format!("{id}: {schedule} until the daemon starts anew"),
+            None => format!("{id}: {} as it is defined", machine.bandwidth),
+        };
+        self.supervisor.set_bandwidth(&machine, schedule);
+        Ok(said)
+    }
+}
+
+fn invalid(evidence: String) -> Finding {
+    Finding::error(Code::RequestInvalid, evidence)
+}
+
+fn understood<T: DeserializeOwned>(value: &Value) -> Result<T, Finding> {
+    T::deserialize(value).map_err(|error| invalid(error.to_string()))
+}
+
+fn said(change: Change, machine: &MachineId, disk: Option<&DiskId>) -> String {
+    let what = disk.map_or_else(|| machine.to_string(), |disk| format!("{machine}/{disk}"));
+    match change {
+        Change::Added => format!("{what} is registered"),
+        Change::Replaced => format!("{what} has a new definition"),
+        Change::Removed => format!("{what} is released; no disk was touched"),
+        Change::None => format!("{what} was so already"),
+    }
+}

@@ -1,0 +1,206 @@
+//! The supervisor with passes that end as they are told to.
+
+use super::*;
+use crate::config::Config;
+use crate::runner::Attempt;
+use failback_model::{Code, Digest, Finding, Generation, JobId};
+use failback_pki::{Authority, Request, Validity};
+use failback_service::control::{About, PassFlags};
+use failback_service::status::{DiskStage, Sealed};
+use failback_transport::TlsFiles;
+use std::path::Path;
+use std::sync::Condvar;
+use std::time::Duration;
+
+/// How each next pass ends; without an entry it runs until it is cancelled.
+#[derive(Default)]
+struct Script {
+    ends: Mutex<Vec<Result<(), Code>>>,
+    seen: Mutex<Vec<(u64, u64)>>,
+    woken: Condvar,
+}
+
+impl Runner for Script {
+    fn run(&self, attempt: &Attempt) -> Result<Sealed, Finding> {
+        self.seen.lock().expect("no panic").push((attempt.epoch.0, attempt.window_bytes));
+        self.woken.notify_all();
+        let end = self.ends.lock().expect("no panic").pop();
+        match end {
+            Some(Ok(())) => {
+                Ok(Sealed { generation: Generation(1), root: Digest::ZERO, verified: attempt.flags.verify })
+            }
+            Some(Err(Code::Internal)) => panic!("a pass that panics"),
+            Some(Err(code)) => Err(Finding::error(code, "as told")),
+            None => {
+                while !attempt.cancel.is_cancelled() {
+                    std::thread::yield_now();
+                }
+                Err(Finding::error(Code::Cancelled, "stopped"))
+            }
+        }
+    }
+}
+
+fn certificates(folder: &Path) -> Tls {
+    let mut authority =
+        Authority::init(&folder.join("pki"), "test", Validity::days(9)).expect("an authority");
+    let identity = "failback://process-server/ps".parse().expect("an identity");
+    let issued = authority.issue(&Request::new(identity, Validity::days(1))).expect("a certificate");
+    let ca = folder.join("pki/ca.pem");
+    Tls::load(&TlsFiles { cert: issued.files.cert, key: issued.files.key, ca, crl: None }).expect("they fit")
+}
+
+struct Lab {
+    _folder: tempfile::TempDir,
+    script: Arc<Script>,
+    registry: Registry<Machine>,
+    supervisor: Supervisor,
+    kit: Kit,
+}
+
+impl Lab {
+    /// A machine of two disks, and passes that end like this, the last first.
+    fn new(ends: &[Result<(), Code>]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "
+            tls = { certificate = 'c', key = 'k', ca = 'a' }
+            [[machine]]
+            id = 'web01'
+            target = 'mt:9443'
+            target_identity = 'failback://master-target/mt'
+            disk = [{ id = 'd0', source = '/s0' }, { id = 'd1', source = '/s1' }]";
+        let config: Config =
+            failback_service::config::parse(text, Path::new("ps.toml")).expect("it is right");
+        let about = About { daemon: "process-server", version: "1", started_unix_ms: 0 };
+        let kit =
+            Kit::new(about, Path::new("ps.toml"), &folder.path().join("state"), 64 << 20).expect("a kit");
+        let (registry, _) =
+            Registry::open(config.machine, kit.state.join("registry.json")).expect("it opens");
+        let script = Arc::new(Script { ends: Mutex::new(ends.to_vec()), ..Script::default() });
+        let tls = certificates(folder.path());
+        let supervisor = Supervisor::new(kit.clone(), registry.clone(), Arc::clone(&script) as _, tls);
+        Self { _folder: folder, script, registry, supervisor, kit }
+    }
+
+    fn begin(&self) {
+        let job: JobId = "job".parse().expect("an id");
+        let begin = |intent: &mut failback_service::registry::Intent| {
+            intent.begin(job.clone(), PassFlags::default(), 7_000);
+        };
+        self.registry.intend(&machine(), begin).expect("it is kept");
+        self.supervisor.settle();
+    }
+
+    fn stages(&self) -> Vec<DiskStage> {
+        let disk = |disk: &str| self.kit.board.disk(&machine(), &disk.parse().expect("an id")).status().stage;
+        vec![disk("d0"), disk("d1")]
+    }
+
+    /// Waits until this is so: passes end on threads of their own.
+    async fn until(&self, what: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !what(self) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it comes to that");
+    }
+}
+
+fn machine() -> MachineId {
+    "web01".parse().expect("an id")
+}
+
+#[tokio::test]
+async fn every_disk_is_brought_to_its_seal_once() {
+    let lab = Lab::new(&[Ok(()), Ok(())]);
+    lab.begin();
+    lab.until(|lab| lab.supervisor.count() == 0).await;
+    assert_eq!(lab.stages(), [DiskStage::Sealed; 2]);
+    let seen = lab.script.seen.lock().expect("no panic").clone();
+    let windows: u64 = seen.iter().map(|(_, window)| window).sum();
+    assert!(seen.iter().all(|(epoch, _)| *epoch == 7) && windows <= 64 << 20, "{seen:?}");
+    lab.supervisor.settle();
+    assert_eq!(lab.supervisor.count(), 0, "what is sealed is not sent again");
+}
+
+#[tokio::test]
+async fn what_may_heal_is_tried_again_and_the_rest_waits_for_an_operator() {
+    let lab = Lab::new(&[Ok(()), Err(Code::ConnectionLost), Err(Code::WrongDisk)]);
+    lab.begin();
+    lab.until(|lab| lab.stages().contains(&DiskStage::Retrying)).await;
+    lab.supervisor.hurry(&machine());
+    lab.until(|lab| lab.supervisor.count() == 0).await;
+    let mut stages = lab.stages();
+    stages.sort();
+    assert_eq!(stages, [DiskStage::Sealed, DiskStage::Failed]);
+    let errors = lab.kit.events.errors();
+    assert_eq!((errors.get("FB509"), errors.get("FB305")), (Some(&1), Some(&1)));
+}
+
+#[tokio::test]
+async fn a_stop_ends_passes_and_a_resume_goes_on() {
+    let lab = Lab::new(&[]);
+    lab.begin();
+    lab.until(|lab| lab.script.seen.lock().expect("no panic").len() == 2).await;
+    assert!(lab.supervisor.is_running(&machine()));
+    lab.registry.intend(&machine(), |intent| intent.wanted = Wanted::Stopped).expect("it is kept");
+    assert_eq!(lab.supervisor.stop(&machine()), 2);
+    lab.until(|lab| lab.supervisor.count() == 0).await;
+    assert_eq!(lab.stages(), [DiskStage::Stopped; 2]);
+    lab.script.ends.lock().expect("no panic").extend([Ok(()), Ok(())]);
+    lab.registry.intend(&machine(), |intent| intent.wanted = Wanted::Running).expect("it is kept");
+    lab.supervisor.settle();
+    lab.until(|lab| lab.supervisor.count() == 0).await;
+    assert_eq!(lab.stages(), [DiskStage::Sealed; 2]);
+}
+
+#[tokio::test]
+async fn stopped_and_resumed_in_one_breath_goes_on() {
+    let lab = Lab::new(&[]);
+    lab.begin();
+    lab.until(|lab| lab.script.seen.lock().expect("no panic").len() == 2).await;
+    lab.script.ends.lock().expect("no panic").extend([Ok(()), Ok(())]);
+    lab.supervisor.stop(&machine());
+    // Still wanted: the tasks that end see to their own successors.
+    lab.supervisor.settle();
+    lab.until(|lab| lab.supervisor.count() == 0).await;
+    assert_eq!(lab.stages(), [DiskStage::Sealed; 2]);
+}
+
+#[tokio::test]
+async fn a_daemon_that_stops_ends_its_passes_and_starts_none() {
+    let lab = Lab::new(&[]);
+    lab.begin();
+    lab.until(|lab| lab.script.seen.lock().expect("no panic").len() == 2).await;
+    lab.kit.stop.cancel();
+    lab.supervisor.drained().await;
+    assert_eq!(lab.stages(), [DiskStage::Stopped; 2]);
+    lab.supervisor.settle();
+    assert_eq!(lab.supervisor.count(), 0);
+}
+
+#[tokio::test]
+async fn a_pass_that_panics_is_a_failed_pass() {
+    let lab = Lab::new(&[Err(Code::Internal), Err(Code::Internal)]);
+    lab.begin();
+    lab.until(|lab| lab.supervisor.count() == 0).await;
+    assert_eq!(lab.stages(), [DiskStage::Failed; 2]);
+}
+
+#[tokio::test]
+async fn bandwidth_follows_the_definition_until_it_is_overridden() {
+    let lab = Lab::new(&[]);
+    let mut entry = lab.registry.machine(&machine()).expect("it is there");
+    let throttle = lab.supervisor.throttle(&entry);
+    let schedule = |text: &str| text.parse::<Schedule>().expect("a schedule");
+    entry.bandwidth = schedule("20M");
+    lab.registry.register(entry.clone()).expect("it is kept");
+    lab.supervisor.settle();
+    assert_eq!(throttle.schedule(), schedule("20M"));
+    lab.supervisor.set_bandwidth(&entry, Some(schedule("5M")));
+    lab.supervisor.settle();
+    assert_eq!(throttle.schedule(), schedule("5M"));
+    lab.supervisor.set_bandwidth(&entry, None);
+    assert_eq!(throttle.schedule(), schedule("20M"));
+}

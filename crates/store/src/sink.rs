@@ -130,6 +130,9 @@ impl JournaledSink {
 
     fn seal_state(&self, root: Digest) -> Result<u64, DiskError> {
         self.commit_group()?;
+        // What was announced ahead did not change.
+        let released = trusted_again(&self.disk.groups().ahead.release_all());
+        self.disk.journal.update(self.disk.slot, |_| (released, ()))?;
         let fingerprint = Fingerprint::of_image(&*self.image)?.digest();
         let (digests, is_known, generation) = self.disk.journal.read(self.disk.slot, |state| {
             (state.digests.clone(), state.trusted.is_full(), state.generation.next())
@@ -166,7 +169,7 @@ impl Sink for JournaledSink {
             let known = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
             let known = united(known);
             // What is unknown already needs no record, unless it is the first to say that the disk changes.
-            if known.is_empty() && state.in_pass {
+            if known.is_empty() && state.in_pass && state.fingerprint.is_none() {
                 return (Vec::new(), false);
             }
             let told = groups.ahead.announce(&known, &state.trusted);

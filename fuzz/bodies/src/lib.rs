@@ -6,6 +6,7 @@
 mod disk;
 mod frames;
 mod handshake;
+mod journal;
 mod manifest;
 mod session;
 mod sketch;
@@ -16,6 +17,7 @@ mod vmdk;
 
 pub use frames::frames;
 pub use handshake::{handshake, handshake_request};
+pub use journal::journal;
 pub use manifest::manifest;
 pub use session::{session, session_seals};
 pub use sketch::{sketch_of, sketched};
@@ -28,7 +30,7 @@ pub use vmdk::{vmdk_descriptor, vmdk_sparse, vmdk_stream};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in the corpus.
-pub const TARGETS: [(&str, Body); 10] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("vmdk_descriptor", vmdk_descriptor),
     ("vmdk_sparse", vmdk_sparse),
     ("vmdk_stream", vmdk_stream),
@@ -39,4 +41,5 @@ pub const TARGETS: [(&str, Body); 10] = [
     ("unpack", unpack),
     ("handshake", handshake),
     ("session", session),
+    ("journal", journal),
 ];

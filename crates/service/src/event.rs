@@ -190,8 +190,8 @@ pub enum Event {
     },
     /// A peer was sent away.
     PeerRefused {
-        /// Its address.
-        address: String,
+        /// Its address, where it is known.
+        address: Option<String>,
         /// Name that its certificate proves, where it got that far.
         peer: Option<String>,
         /// Why.
@@ -303,7 +303,8 @@ impl fmt::Display for Event {
             }
             Self::PassInterrupted { failed_tries, .. } => write!(f, " (try {failed_tries})")?,
             Self::PeerRefused { address, peer, .. } => {
-                write!(f, ": {} at {address}", peer.as_deref().unwrap_or("unknown"))?;
+                let (peer, address) = (peer.as_deref(), address.as_deref());
+                write!(f, ": {} at {}", peer.unwrap_or("unknown"), address.unwrap_or("unknown"))?;
             }
             Self::Missed { count } => write!(f, ": {count}")?,
             _ => {}

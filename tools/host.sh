@@ -61,14 +61,18 @@ need_packages() {
 # use_callers_rust: under sudo the calling user's toolchain serves. What cargo fetches then goes below target/, which is
 # given back at the end, so that nothing in that user's home comes to belong to root.
 use_callers_rust() {
-  local home theirs config
+  local home theirs cargo config
   if [ "$(id -u)" -ne 0 ] || [ "${SUDO_UID:-0}" -eq 0 ]; then return; fi
   home=$(getent passwd "$SUDO_UID" | cut -d: -f6)
   theirs=${CARGO_HOME:-$home/.cargo}
   export CARGO_HOME=$root/target/cargo
   mkdir -p "$CARGO_HOME"
-  if [ -x "$theirs/bin/cargo" ] && [ "$theirs" != "$CARGO_HOME" ]; then
-    export RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}"
+  # The toolchain itself, not rustup in front of it: that writes into its own folder, as root then.
+  if [ -x "$theirs/bin/rustup" ] && [ "$theirs" != "$CARGO_HOME" ]; then
+    cargo=$(cd "$root" && runuser -u "$(id -nu "$SUDO_UID")" -- env HOME="$home" "$theirs/bin/rustup" which cargo) ||
+      die "rustup of $(id -nu "$SUDO_UID") names no toolchain: rustup default stable"
+    PATH=$(dirname "$cargo"):$PATH
+  elif [ -x "$theirs/bin/cargo" ]; then
     PATH=$theirs/bin:$PATH
   fi
   # Mirrors and proxies of that user hold for root too.

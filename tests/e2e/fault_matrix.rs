@@ -6,238 +6,16 @@
 use crate::command::{Ended, failback, qemu_img};
 use crate::disks::folder;
 use crate::faulty_disk::{Fault, FaultyDisk};
+use crate::image_parts::{
+    BLOCK_BYTES, FOREIGN, Kind, Place, RAW, SPARSE, TWO_GB_FLAT, TWO_GB_SPARSE, UNDISTURBED, VHD, VMFS,
+};
 use failback_testkit::Random;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const LENGTH_BYTES: u64 = 8 << 20;
-const BLOCK_BYTES: usize = 64 << 10;
-
-/// A kind of image, and what is to be seen when a part of it fails.
-struct Kind {
-    /// What the image is called.
-    name: &'static str,
-    /// What qemu-img calls its format.
-    qemu: &'static str,
-    /// Options that create it.
-    options: &'static [&'static str],
-    /// The file that holds its data.
-    data: &'static str,
-    /// Its parts.
-    parts: &'static [Part],
-}
-
-/// A part of an image's files.
-struct Part {
-    /// The file it lies in.
-    file: &'static str,
-    /// Where.
-    place: Place,
-    /// What a run says that cannot read it, as source.
-    source: &'static str,
-    /// What a run says that cannot read it, as target.
-    read: &'static str,
-    /// What a run says that cannot write it.
-    write: &'static str,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    /// A byte of the file.
-    Byte(u64),
-    /// The grain directory that a sparse extent's header names at this byte.
-    Directory(u64),
-    /// The first grain table of that directory.
-    Table(u64),
-    /// The middle of the file, where a block and a grain begin.
-    Middle,
-    /// Its last sector.
-    Last,
-}
-
-impl Place {
-    fn offset_in(self, file: &Path) -> u64 {
-        let length = fs::metadata(file).expect("exists").len();
-        let sector_named_at = |at: u64| {
-            let mut field = [0; 4];
-            fs::File::open(file).expect("opens").read_exact_at(&mut field, at).expect("reads");
-            u64::from(u32::from_le_bytes(field)) * 512
-        };
-        match self {
-            Self::Byte(at) => at,
-            Self::Directory(field_at) => sector_named_at(field_at),
-            Self::Table(field_at) => sector_named_at(sector_named_at(field_at)),
-            Self::Middle => length / 2 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64,
-            Self::Last => length - 512,
-        }
-    }
-}
-
-/// What a run says that nothing disturbed.
-const UNDISTURBED: &str = "";
-
-/// A descriptor is replaced by renaming, which a file that is served elsewhere does not allow. Refusals that follow may
-/// overtake the error itself; they name it.
-const DESCRIPTOR_NOT_REPLACED: &str = "FB203|FB204";
-
-const fn part(
-    file: &'static str,
-    place: Place,
-    source: &'static str,
-    read: &'static str,
-    write: &'static str,
-) -> Part {
-    Part { file, place, source, read, write }
-}
-
-const RAW: Kind = Kind {
-    name: "t.raw",
-    qemu: "raw",
-    options: &[],
-    data: "t.raw",
-    parts: &[
-        part("t.raw", Place::Byte(0), "FB202", "FB202", "FB203"),
-        part("t.raw", Place::Middle, "FB202", "FB202", "FB203"),
-        part("t.raw", Place::Last, "FB202", "FB202", "FB203"),
-    ],
-};
-
-const VHD: Kind = Kind {
-    name: "t.vhd",
-    qemu: "vpc",
-    options: &[],
-    data: "t.vhd",
-    parts: &[
-        part("t.vhd", Place::Byte(0), "FB202", "FB202", "FB203"),
-        part("t.vhd", Place::Middle, "FB202", "FB202", "FB203"),
-        // The footer.
-        part("t.vhd", Place::Last, "FB202", "FB202", UNDISTURBED),
-    ],
-};
-
-const VMFS: Kind = Kind {
-    name: "t.vmdk",
-    qemu: "vmdk",
-    options: &["--vmdk-type", "vmfs"],
-    data: "t-flat.vmdk",
-    parts: &[
-        part("t.vmdk", Place::Byte(0), "FB202", "FB202", DESCRIPTOR_NOT_REPLACED),
-        part("t-flat.vmdk", Place::Byte(0), "FB202", "FB202", "FB203"),
-        part("t-flat.vmdk", Place::Middle, "FB202", "FB202", "FB203"),
-        part("t-flat.vmdk", Place::Last, "FB202", "FB202", "FB203"),
-    ],
-};
-
-const TWO_GB_FLAT: Kind = Kind {
-    name: "t.vmdk",
-    qemu: "vmdk",
-    options: &["--vmdk-type", "twoGbMaxExtentFlat"],
-    data: "t-f001.vmdk",
-    parts: &[
-        part("t.vmdk", Place::Byte(0), "FB202", "FB202", DESCRIPTOR_NOT_REPLACED),
-        part("t-f001.vmdk", Place::Byte(0), "FB202", "FB202", "FB203"),
-        part("t-f001.vmdk", Place::Middle, "FB202", "FB202", "FB203"),
-        part("t-f001.vmdk", Place::Last, "FB202", "FB202", "FB203"),
-    ],
-};
-
-/// Where a sparse extent's header names its redundant directory and its directory.
-const REDUNDANT: u64 = 48;
-const DIRECTORY: u64 = 56;
-
-const SPARSE: Kind = Kind {
-    name: "t.vmdk",
-    qemu: "vmdk",
-    options: &["--vmdk-type", "monolithicSparse"],
-    data: "t.vmdk",
-    parts: &[
-        part("t.vmdk", Place::Byte(0), "FB202", "FB202", "FB203"),
-        // The descriptor.
-        part("t.vmdk", Place::Byte(512), "FB202", "FB202", "FB203"),
-        // The directories never change once they are made; the tables do.
-        part("t.vmdk", Place::Directory(REDUNDANT), "FB202", "FB202", UNDISTURBED),
-        part("t.vmdk", Place::Directory(DIRECTORY), "FB202", "FB202", UNDISTURBED),
-        part("t.vmdk", Place::Table(REDUNDANT), "FB202", "FB202", "FB203"),
-        part("t.vmdk", Place::Table(DIRECTORY), "FB202", "FB202", "FB203"),
-        part("t.vmdk", Place::Middle, "FB202", "FB202", "FB203"),
-        part("t.vmdk", Place::Last, "FB202", "FB202", "FB203"),
-    ],
-};
-
-const TWO_GB_SPARSE: Kind = Kind {
-    name: "t.vmdk",
-    qemu: "vmdk",
-    options: &["--vmdk-type", "twoGbMaxExtentSparse"],
-    data: "t-s001.vmdk",
-    parts: &[
-        part("t.vmdk", Place::Byte(0), "FB202", "FB202", DESCRIPTOR_NOT_REPLACED),
-        part("t-s001.vmdk", Place::Byte(0), "FB202", "FB202", "FB203"),
-        // The directories never change once they are made; the tables do.
-        part("t-s001.vmdk", Place::Directory(REDUNDANT), "FB202", "FB202", UNDISTURBED),
-        part("t-s001.vmdk", Place::Directory(DIRECTORY), "FB202", "FB202", UNDISTURBED),
-        part("t-s001.vmdk", Place::Table(REDUNDANT), "FB202", "FB202", "FB203"),
-        part("t-s001.vmdk", Place::Table(DIRECTORY), "FB202", "FB202", "FB203"),
-        part("t-s001.vmdk", Place::Middle, "FB202", "FB202", "FB203"),
-        part("t-s001.vmdk", Place::Last, "FB202", "FB202", "FB203"),
-    ],
-};
-
-/// An image that is only read: what qemu-img makes it with, and its parts with what a run says that cannot read them.
-struct Foreign {
-    name: &'static str,
-    qemu: &'static str,
-    options: &'static str,
-    parts: &'static [(Place, &'static str)],
-}
-
-const FOREIGN: [Foreign; 3] = [
-    Foreign {
-        name: "t.vhdx",
-        qemu: "vhdx",
-        options: "subformat=dynamic,block_size=1M",
-        parts: &[
-            (Place::Byte(0), "FB202"),
-            // Both headers, both region tables: a second one helps against a torn write, not against a bad medium.
-            (Place::Byte(64 << 10), "FB202"),
-            (Place::Byte(128 << 10), "FB202"),
-            (Place::Byte(192 << 10), "FB202"),
-            (Place::Byte(256 << 10), "FB202"),
-            // Metadata, block allocation table, data.
-            (Place::Byte(2 << 20), "FB202"),
-            (Place::Byte(3 << 20), "FB202"),
-            (Place::Middle, "FB202"),
-            (Place::Last, "FB202"),
-        ],
-    },
-    Foreign {
-        name: "t.vhd",
-        qemu: "vpc",
-        options: "subformat=dynamic,force_size=on",
-        parts: &[
-            // The copy of the footer, the dynamic header, the block allocation table, data, the footer.
-            (Place::Byte(0), "FB202"),
-            (Place::Byte(512), "FB202"),
-            (Place::Byte(1536), "FB202"),
-            (Place::Middle, "FB202"),
-            (Place::Last, "FB202"),
-        ],
-    },
-    Foreign {
-        name: "t.vmdk",
-        qemu: "vmdk",
-        options: "subformat=streamOptimized",
-        parts: &[
-            // Header, descriptor, data, the marker at the end.
-            (Place::Byte(0), "FB202"),
-            (Place::Byte(512), "FB202"),
-            (Place::Middle, "FB202"),
-            (Place::Last, "FB202"),
-        ],
-    },
-];
 
 /// An image of a kind that holds the older state, and the raw file that comes home into it.
 struct Home {
@@ -270,6 +48,18 @@ impl Home {
         fs::write(&after, &bytes).expect("writes");
         let home = Self { image: folder.path().join(kind.name), folder, after };
         sync(&before, &home.image, kind.options).success();
+        home
+    }
+
+    /// The same, with an image that was just created: all holes.
+    fn empty(kind: &Kind) -> Self {
+        let home = Self::new(kind);
+        for part in kind.parts {
+            let _there_may_be_several_in_a_file = fs::remove_file(home.file(part.file));
+        }
+        let length = LENGTH_BYTES.to_string();
+        let create = ["image".as_ref(), "create".as_ref(), home.image.as_os_str(), length.as_ref()];
+        failback(create.into_iter().chain(kind.options.iter().map(OsStr::new))).success();
         home
     }
 
@@ -346,15 +136,33 @@ fn walk(kind: &Kind) {
             }
         }
     }
-    let home = Home::new(kind);
-    let failing = FaultyDisk::in_place(&home.file(kind.data), Fault::Flush, 0);
-    let said = said(&sync(&home.after, &home.image, &[]));
-    drop(failing);
-    if !is_expected(&said, "FB204") {
-        wrong.push(format!("{} cannot be flushed: said {said:?}", kind.data));
+    // Where grains are found through tables, a disk of holes has none of its own to fail.
+    let grows = kind.options.iter().any(|option| option.contains("Sparse"));
+    for part in kind.parts.iter().filter(|part| !grows || !matches!(part.place, Place::Middle | Place::Last))
+    {
+        let home = Home::empty(kind);
+        let file = home.file(part.file);
+        let failing = FaultyDisk::in_place(&file, Fault::Write, part.place.offset_in(&file));
+        let said = said(&sync(&home.after, &home.image, &[]));
+        drop(failing);
+        let what = format!("new image, {} at {:?}", part.file, part.place);
+        if !is_expected(&said, part.write) {
+            wrong.push(format!("{what}: said {said:?}, not {:?}", part.write));
+        }
+        if let Err(left) = home.comes_home(kind) {
+            wrong.push(format!("{what}: {left}"));
+        }
     }
-    if let Err(left) = home.comes_home(kind) {
-        wrong.push(format!("{} could not be flushed: {left}", kind.data));
+    for (what, home) in [("old image", Home::new(kind)), ("new image", Home::empty(kind))] {
+        let failing = FaultyDisk::in_place(&home.file(kind.data), Fault::Flush, 0);
+        let said = said(&sync(&home.after, &home.image, &[]));
+        drop(failing);
+        if !is_expected(&said, "FB204") {
+            wrong.push(format!("{what}, {} cannot be flushed: said {said:?}", kind.data));
+        }
+        if let Err(left) = home.comes_home(kind) {
+            wrong.push(format!("{what}, {} could not be flushed: {left}", kind.data));
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -48,10 +48,6 @@ fn second_run(source: &Path, target: &Path) -> Ended {
     failback(arguments(source, target).into_iter().chain(["--verify".as_ref()]))
 }
 
-fn assert_equal_image(source: &Path, target: &Path) {
-    qemu_img(&["compare", "-f", "raw", "-F", "vmdk"], &[source, target]);
-}
-
 #[test]
 fn interrupted_run_ends_cleanly_and_a_second_one_finishes() {
     let (disks, source, target) = source_and_target("target.vmdk", &[]);
@@ -68,26 +64,53 @@ fn interrupted_sparse_image_is_sound() {
     finish(strike(&source, &target, &target, interrupt)).failure(130, "FB403");
     qemu_img(&["check"], &[&target]);
     second_run(&source, &target).success();
-    assert_equal_image(&source, &target);
+    qemu_img(&["compare", "-f", "raw", "-F", "vmdk"], &[&source, &target]);
+}
+
+/// Kills a run that fills a new image of this kind, in its middle, and lets a second one finish.
+fn killed_and_finished(name: &str, options: &[&str], written: &str, qemu: &str) {
+    let (disks, source, target) = source_and_target(name, options);
+    let mut child =
+        strike(&source, &target, &disks.path(written), |child| child.kill().expect("may kill its own child"));
+    assert_eq!(child.wait().expect("ends").code(), None, "it was killed, not finished");
+    second_run(&source, &target).success();
+    if options.iter().any(|option| option.contains("Sparse")) {
+        qemu_img(&["check"], &[&target]);
+    }
+    qemu_img(&["compare", "-f", "raw", "-F", qemu], &[&source, &target]);
+    failback(["image".as_ref(), "check".as_ref(), target.as_os_str()]).success();
 }
 
 #[test]
-fn killed_run_is_finished_by_a_second_one() {
-    let (_disks, source, target) = source_and_target("target.raw", &[]);
-    let mut child = strike(&source, &target, &target, |child| child.kill().expect("may kill its own child"));
-    assert_eq!(child.wait().expect("ends").code(), None, "it was killed, not finished");
-    second_run(&source, &target).success();
-    assert_same_bytes(&source, &target, LENGTH_BYTES);
+fn killed_raw_image_is_finished_by_a_second_run() {
+    killed_and_finished("target.raw", &[], "target.raw", "raw");
+}
+
+#[test]
+fn killed_vhd_is_finished_by_a_second_run() {
+    killed_and_finished("target.vhd", &[], "target.vhd", "vpc");
+}
+
+#[test]
+fn killed_vmfs_image_is_finished_by_a_second_run() {
+    killed_and_finished("target.vmdk", &["--vmdk-type", "vmfs"], "target-flat.vmdk", "vmdk");
+}
+
+#[test]
+fn killed_two_gb_flat_image_is_finished_by_a_second_run() {
+    let options = ["--vmdk-type", "twoGbMaxExtentFlat"];
+    killed_and_finished("target.vmdk", &options, "target-f001.vmdk", "vmdk");
 }
 
 #[test]
 fn killed_sparse_image_is_finished_by_a_second_run() {
-    let (_disks, source, target) = source_and_target("target.vmdk", &["--vmdk-type", "monolithicSparse"]);
-    let mut child = strike(&source, &target, &target, |child| child.kill().expect("may kill its own child"));
-    assert_eq!(child.wait().expect("ends").code(), None, "it was killed, not finished");
-    second_run(&source, &target).success();
-    qemu_img(&["check"], &[&target]);
-    assert_equal_image(&source, &target);
+    killed_and_finished("target.vmdk", &["--vmdk-type", "monolithicSparse"], "target.vmdk", "vmdk");
+}
+
+#[test]
+fn killed_two_gb_sparse_image_is_finished_by_a_second_run() {
+    let options = ["--vmdk-type", "twoGbMaxExtentSparse"];
+    killed_and_finished("target.vmdk", &options, "target-s001.vmdk", "vmdk");
 }
 
 #[test]

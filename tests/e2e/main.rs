@@ -12,5 +12,6 @@ mod faulty_disk;
 mod formats;
 mod full_target;
 mod host;
+mod image_parts;
 mod interruptions;
 mod watch;

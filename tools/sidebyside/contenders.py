@@ -42,6 +42,7 @@ class Contender:
     programs: tuple
     prepare: typing.Callable  # (bench, source, target, cost) -> context manager of a function
     writes: bool = True  # whether the target equals the source afterwards, and must be made anew
+    only_if_named: bool = False  # takes part only when --peers names it
 
     def is_installed(self):
         """Whether its programs are there."""
@@ -118,6 +119,69 @@ def bare(mode):
     return prepare
 
 
+def through_a_store(make, bring_home):
+    """A backup program: what the source makes goes into a store of chunks, and the target is made from that. Before the
+    timer the store holds the state that both ends last had in common; for a new disk it is empty.
+    """
+
+    @contextlib.contextmanager
+    def prepare(bench, source, target, cost):
+        folder = bench.work / "store"
+        folder.mkdir()
+        try:
+            make(folder, bench.base if target.stat().st_blocks else None, None)
+
+            def job():
+                make(folder, source, cost)
+                bring_home(folder, source, target, cost)
+                return None, None
+
+            yield job
+        finally:
+            shutil.rmtree(folder)
+
+    return prepare
+
+
+def casync_make(folder, source, cost):
+    """Chunks of a disk into the store, and their index."""
+    if source is not None:
+        command = ["casync", "make", f"--store={folder}/s.castr", folder / "disk.caibx", source]
+        process.run(command, cost or process.Cost())
+
+
+def casync_bring_home(folder, _source, target, cost):
+    """The disk from the store; what the old target holds is taken from there. A new file takes the old one's place."""
+    new = target.with_suffix(".new")
+    seed = [f"--seed={target}", f"--store={folder}/s.castr"]
+    process.run(["casync", "extract", *seed, folder / "disk.caibx", new], cost)
+    os.replace(new, target)
+
+
+def restic_environment(folder):
+    """Where the repository and its cache are; it is always encrypted."""
+    return {"RESTIC_REPOSITORY": f"{folder}/repo", "RESTIC_PASSWORD": "versus", "RESTIC_CACHE_DIR": f"{folder}/cache"}
+
+
+def restic_make(folder, source, cost):
+    """A snapshot of a disk, under one name whatever the file's is: a link would be kept as a link."""
+    if not (folder / "repo").exists():
+        process.run(["restic", "-q", "init"], process.Cost(), restic_environment(folder))
+    if source is not None:
+        name = folder / "disk.raw"
+        name.unlink(missing_ok=True)
+        os.link(source, name)
+        process.run(["restic", "-q", "backup", name], cost or process.Cost(), restic_environment(folder))
+
+
+def restic_bring_home(folder, _source, target, cost):
+    """The whole disk from the last snapshot: this version knows no restoring in place."""
+    out = folder / "out"
+    process.run(["restic", "-q", "restore", "latest", "--target", out], cost, restic_environment(folder))
+    (restored,) = out.rglob("disk.raw")
+    os.replace(restored, target)
+
+
 @contextlib.contextmanager
 def copy(_bench, source, target, cost):
     """cp, which knows holes and nothing of networks."""
@@ -143,5 +207,21 @@ ALL = (
     Contender("qemu-convert", "qemu-img convert to nbdkit", "abcd", ("qemu-img", "nbdkit"), over_nbd(*CONVERT)),
     Contender(
         "qemu-compare", "qemu-img compare with nbdkit", "a", ("qemu-img", "nbdkit"), over_nbd(*COMPARE), writes=False
+    ),
+    Contender(
+        "casync",
+        "make into a local store, extract with the target as seed",
+        "bcd",
+        ("casync",),
+        through_a_store(casync_make, casync_bring_home),
+        only_if_named=True,
+    ),
+    Contender(
+        "restic",
+        "backup to a local repository, restore of the whole disk",
+        "bcd",
+        ("restic",),
+        through_a_store(restic_make, restic_bring_home),
+        only_if_named=True,
     ),
 )

@@ -38,7 +38,7 @@ def run(command, cost, environment=None):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise Failed(f"{command[0]} ended with {process.returncode}: {' '.join(map(str, command))}")
+        raise Failed(f"{os.path.basename(command[0])} ended with {process.returncode}")
     cost.add(usage)
     return text.decode(errors="replace")
 

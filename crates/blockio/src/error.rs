@@ -89,16 +89,9 @@ impl DiskError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::NoSpace,
             _ => operation.code(),
         };
-        let reason = match Errno::from_io_error(&source) {
-            Some(Errno::MFILE) => {
-                "more files than this process may have open: raise the hard limit (ulimit -Hn)"
-            }
-            Some(Errno::NFILE) => "more files than this host may have open: raise fs.file-max",
-            _ => "",
-        };
         let offset_bytes = offset_bytes.into();
         let source = Some(source);
-        Self { code, operation, path: path.into(), offset_bytes, reason: reason.into(), source, remedy: None }
+        Self { code, operation, path: path.into(), offset_bytes, reason: String::new(), source, remedy: None }
     }
 
     /// A failure that is not the operating system's.
@@ -133,7 +126,13 @@ impl DiskError {
 
     /// What to do where the operating system named a cause that has a remedy of its own.
     fn remedy_by_cause(&self) -> Option<&'static str> {
-        match (self.code, self.source.as_ref()?.kind()) {
+        let source = self.source.as_ref()?;
+        match Errno::from_io_error(source) {
+            Some(Errno::MFILE) => return Some("raise the hard limit of open files (ulimit -Hn)"),
+            Some(Errno::NFILE) => return Some("raise this host's limit of open files (fs.file-max)"),
+            _ => {}
+        }
+        match (self.code, source.kind()) {
             (Code::CreateFailed, io::ErrorKind::NotFound) => Some("make the folder first, or choose another"),
             (Code::CreateFailed, io::ErrorKind::PermissionDenied) => {
                 Some("choose a folder that this user may write to, or run as one who may")
@@ -190,6 +189,6 @@ mod tests {
             assert_eq!(of(errno).code, Code::NoSpace, "{errno}");
         }
         assert_eq!(of(Errno::IO).code, Code::WriteFailed);
-        assert!(of(Errno::MFILE).to_string().contains("ulimit -Hn"));
+        assert!(of(Errno::MFILE).to_finding().remedy.contains("ulimit -Hn"));
     }
 }

@@ -71,6 +71,16 @@ impl FileDevice {
         self.access
     }
 
+    /// Names that it has on its file system; 1 of a block device.
+    pub fn link_count(&self) -> Result<u64, DiskError> {
+        if self.is_block_device() {
+            return Ok(1);
+        }
+        let stat = rustix::fs::fstat(&self.file).map_err(|errno| self.fail(Operation::Open, None, errno))?;
+        #[expect(clippy::useless_conversion, reason = "the field is narrower on some architectures")]
+        Ok(stat.st_nlink.into())
+    }
+
     /// Whether it is a block device.
     pub fn is_block_device(&self) -> bool {
         matches!(self.id, FileId::Device(_))

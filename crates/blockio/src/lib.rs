@@ -7,6 +7,7 @@
 
 mod buffer;
 mod device;
+mod draft;
 mod error;
 mod file;
 mod latch;
@@ -14,16 +15,19 @@ mod limit;
 mod lock;
 mod map;
 mod new_files;
+mod publish;
 mod read;
 mod recording;
 mod sys;
 
 pub use buffer::{AlignedBuffer, BufferPool};
 pub use device::{ChangeFeed, Device, UnitSource, Zeroing};
+pub use draft::{DRAFT_SUFFIX, draft_of, is_left_over};
 pub use error::{DiskError, Operation};
 pub use file::{Access, FileDevice, FileId};
 pub use limit::raise_open_files_limit;
-pub use map::{MappedFile, MappedView};
+pub use map::{MappedFile, MappedView, temp_folder};
 pub use new_files::{NewFiles, folder_of, sync_folder};
+pub use publish::publish;
 pub use read::ReadMode;
 pub use recording::{Action, AfterCut, Event, Recording, RecordingDevice, after_cut};

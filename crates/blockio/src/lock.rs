@@ -12,6 +12,7 @@
 mod holder;
 mod vmware;
 
+use crate::draft;
 use crate::sys::{self, LockKind};
 use crate::{Access, Device, DiskError, FileDevice, Operation};
 use failback_model::{ByteRange, Code};
@@ -39,7 +40,12 @@ impl FileDevice {
             return in_use(format!("VMware's lock file {} says so", lock_file.display()));
         }
         match self.try_lock() {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if self.access() == Access::Write && self.link_count()? > 1 {
+                    draft::settle(self);
+                }
+                Ok(())
+            }
             Err(Errno::AGAIN | Errno::ACCESS) => {
                 let holder =
                     holder::holder_of(self.id(), self.as_fd()).unwrap_or_else(|| "another process".into());

@@ -23,8 +23,18 @@ pub struct MappedFile {
     map: MmapMut,
 }
 
+/// Where mapped files without a name lie: `TMPDIR` where that is set, else `/var/tmp`, else `/tmp`, which is memory on many
+/// hosts: what is mapped so as not to take memory shall not lie there.
+pub fn temp_folder() -> PathBuf {
+    let disk = Path::new("/var/tmp");
+    if std::env::var_os("TMPDIR").is_none_or(|folder| folder.is_empty()) && disk.is_dir() {
+        return disk.into();
+    }
+    std::env::temp_dir()
+}
+
 impl MappedFile {
-    /// A sparse file of zeros in `folder` that has no name and vanishes with this value.
+    /// A sparse file of zeros in `folder` ([`temp_folder`] is made for it) that has no name and vanishes with this value.
     pub fn create_temp(folder: &Path, length_bytes: u64) -> Result<Self, DiskError> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {

@@ -1,11 +1,13 @@
 //! The command line as a type. Everything that can be wrong about one value alone is found here; what depends on
 //! disks is found by the commands.
 
-use crate::{size, values};
+use crate::report::Voice;
+use crate::values;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use failback_image::{Provisioning, VmdkType};
 use failback_pass::{Compression, Refinement};
+use failback_service::size;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -22,10 +24,12 @@ Examples:
   failback image convert web01.vhd web01.vmdk
 
 Images are named by path. The extension tells the format (.vmdk, .vhd, .vhdx, .raw, .img); a prefix
-overrides it: vmdk:PATH, vhd:PATH, vhdx:PATH, raw:PATH. Sizes take K, M, G or T (powers of 1024).
+overrides it: vmdk:PATH, vhd:PATH, vhdx:PATH, raw:PATH, dev:PATH. A block device such as /dev/sdb
+needs neither; dev: insists that it is one. VHDX and dynamic VHD are only read. New images get the
+rights that the umask leaves. Sizes take K, M, G or T (powers of 1024).
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused before anything was written,
-4 failed on the way (run it again), 5 contents are wrong, 130 stopped by Ctrl-C (run it again)."
+4 failed on the way (run it again), 5 contents are wrong, 130 stopped by a signal (run it again)."
 )]
 pub(crate) struct Cli {
     /// What to do.
@@ -42,6 +46,12 @@ pub(crate) enum Command {
     Hash(HashArgs),
     /// Look at, make and convert disk images
     #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  failback image info web01.vmdk
+  failback image create web01.vmdk 20G
+  failback image convert web01.vhd web01.vmdk
+  failback image check --json web01.vmdk")]
     Image(ImageCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
@@ -50,6 +60,33 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// How it speaks.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice { command: self.name(), json: self.json(), quiet: false }
+    }
+
+    /// Its name as it is typed.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Sync(_) => "sync",
+            Self::Hash(_) => "hash",
+            Self::Image(ImageCommand::Info(_)) => "image info",
+            Self::Image(ImageCommand::Create(_)) => "image create",
+            Self::Image(ImageCommand::Convert(_)) => "image convert",
+            Self::Image(ImageCommand::Check(_)) => "image check",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
+        }
+    }
+
+    /// Whether it comes to a clean end by itself when it is asked to stop.
+    pub(crate) const fn ends_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Sync(_) | Self::Hash(_) | Self::Image(ImageCommand::Create(_) | ImageCommand::Convert(_))
+        )
+    }
+
     /// Whether it was asked to speak JSON.
     pub(crate) fn json(&self) -> bool {
         match self {
@@ -96,10 +133,10 @@ pub(crate) struct SyncArgs {
     /// Where it comes home to: an image, a device, or an image that will be created
     #[arg(value_name = "DST", value_hint = ValueHint::AnyPath)]
     pub(crate) target: OsString,
-    /// Print what would be done and write nothing
+    /// Print what would be done, as far as hole maps and a sample of at most 128 blocks of each disk tell; write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Extend DST if it is an image file shorter than SRC
+    /// Extend DST if it is a raw file, a fixed VHD or a flat VMDK shorter than SRC
     #[arg(long)]
     pub(crate) grow: bool,
     /// Overwrite DST although it looks like another disk
@@ -126,7 +163,7 @@ pub(crate) struct HashArgs {
     /// Image or device to hash
     #[arg(value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
     pub(crate) image: OsString,
-    /// Also write every block's digest into this file
+    /// Also write every block's digest into this file, which must not exist
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
@@ -305,13 +342,9 @@ mod tests {
     #[test]
     fn the_command_line_is_sound_and_every_command_has_examples() {
         fn look(command: &clap::Command) {
-            let mut leaves = 0;
-            for sub in command.get_subcommands() {
-                look(sub);
-                leaves += 1;
-            }
+            command.get_subcommands().for_each(look);
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(leaves > 0 || help.contains("Examples:\n  failback "), "{}", command.get_name());
+            assert!(help.contains("Examples:\n  failback "), "{}", command.get_name());
         }
         Cli::command().debug_assert();
         look(&Cli::command());

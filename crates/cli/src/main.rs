@@ -4,14 +4,16 @@
 
 mod args;
 mod completions;
+mod draft;
 mod hash;
 mod image;
+mod job;
 mod man;
 mod pace;
+mod plan_summary;
 mod progress;
 mod report;
 mod signals;
-mod size;
 mod summary;
 mod sync;
 mod transfer;
@@ -21,27 +23,36 @@ mod values;
 use args::{Cli, Command, ImageCommand};
 use clap::Parser;
 use failback_model::{Code, ExitClass, Finding};
+use failback_pass::Cancel;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    failback_blockio::raise_open_files_limit();
     let exit = match Cli::try_parse() {
         // A panic is our bug: its text is on standard error already, the exit code must still be one of ours.
-        Ok(cli) => std::panic::catch_unwind(|| run(&cli.command)).unwrap_or_else(|_| {
+        Ok(cli) => std::panic::catch_unwind(|| start(&cli.command)).unwrap_or_else(|_| {
             let finding = Finding::error(Code::Internal, "the command broke off; see the text above");
-            report::Voice { command: "failback", json: cli.command.json(), quiet: false }.fail(&[finding])
+            cli.command.voice().fail(&[finding])
         }),
         Err(error) => usage::explain(&error),
     };
     ExitCode::from(exit.code())
 }
 
-fn run(command: &Command) -> ExitClass {
+fn start(command: &Command) -> ExitClass {
+    match signals::listen(command.voice(), command.ends_itself()) {
+        Ok(cancel) => run(command, &cancel),
+        Err(finding) => command.voice().fail(&[finding]),
+    }
+}
+
+fn run(command: &Command, cancel: &Cancel) -> ExitClass {
     match command {
-        Command::Sync(args) => sync::run(args),
-        Command::Hash(args) => hash::run(args),
+        Command::Sync(args) => sync::run(args, cancel),
+        Command::Hash(args) => hash::run(args, cancel),
         Command::Image(ImageCommand::Info(args)) => image::info::run(args),
-        Command::Image(ImageCommand::Create(args)) => image::create::run(args),
-        Command::Image(ImageCommand::Convert(args)) => image::convert::run(args),
+        Command::Image(ImageCommand::Create(args)) => image::create::run(args, cancel),
+        Command::Image(ImageCommand::Convert(args)) => image::convert::run(args, cancel),
         Command::Image(ImageCommand::Check(args)) => image::check::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

@@ -17,7 +17,36 @@ const EXITS: [(ExitClass, &str); 7] = [
     (ExitClass::Refused, "Refused before anything was written. All reasons are printed at once."),
     (ExitClass::Interrupted, "Failed on the way. Run the same command again once the cause is gone."),
     (ExitClass::Mismatch, "Contents are not what they must be."),
-    (ExitClass::Signal, "Stopped by SIGINT or SIGTERM. Run the same command again to finish."),
+    (ExitClass::Signal, "Stopped by SIGINT, SIGTERM or SIGHUP. Run the same command again to finish."),
+];
+
+/// What `--json` says beyond what all commands say.
+const FIELDS: [(&str, &str); 4] = [
+    (
+        "sync, image convert",
+        "source, target, strategy (original-location, alternate-location), virtual_size_bytes (what is compared: the \
+         source's length, less an excess of zeros that stays away), block_size_bytes, blocks_total, blocks_differing, \
+         blocks_repaired, bytes_read_source, bytes_read_target, bytes_read_seeds, bytes_to_target and bytes_to_source \
+         (encoded frames, as they would cross a wire), bytes_written, pages_shipped, zero_bytes, seed_bytes, \
+         verified_bytes, full_copy_bytes, egress_saved_bytes, root, verified, elapsed_seconds, seconds_per_stage, \
+         limiting_stage. All are there however the pass ended; root is null unless it finished.",
+    ),
+    (
+        "sync --dry-run",
+        "source, target, strategy, virtual_size_bytes, target_size_bytes (after the pass), block_size_bytes, \
+         blocks_total; source_disk and target_disk with format, uuid, content_id, disk_id, virtual_size_bytes, \
+         sector_size_bytes, provisioning, generation and root (null: found by scanning); create with format, \
+         provisioning and adapter_type of a new target; read_source_bytes, read_target_bytes, read_seeds_bytes, \
+         read_verify_bytes, ship_at_most_bytes (a bound, frames included), ship_estimate_bytes and sampled_blocks, \
+         seconds_estimate with assumed_read_bytes_per_second and assumed_write_bytes_per_second.",
+    ),
+    (
+        "hash",
+        "image, format, root, block_size_bytes, virtual_size_bytes, blocks_total, bytes_read_source, manifest, \
+         elapsed_seconds, seconds_per_stage, limiting_stage; length_bytes and bytes_read repeat two of them under the \
+         names of the text.",
+    ),
+    ("image check", "image, format (null where it does not open), faults, warnings."),
 ];
 
 /// Prints the main page, or writes all pages.
@@ -86,8 +115,11 @@ fn main_page() -> io::Result<String> {
         "Results go to standard output, progress and findings to standard error. With --json, exactly one JSON \
          object on one line goes to standard output when the command ends, however it ends, with at least \
          command, status (done, planned, refused, interrupted, failed), exit_code, version and findings (code, \
-         severity, title, evidence, remedy).",
+         severity, title, evidence, remedy; operation, path, offset_bytes and reason where they are known).",
     )]);
+    for (what, fields) in FIELDS {
+        item(&mut roff, what, fields);
+    }
     exit_status(&mut roff);
     codes(&mut roff);
     page.extend(roff.to_roff().into_bytes());

@@ -3,9 +3,9 @@
 //! **Invariant**: nothing of it reaches standard output, and it never slows the pass: it only reads counters.
 
 use crate::args::ProgressArgs;
-use crate::pace::{Pace, Totals};
+use crate::pace::{counters, line, tail};
 use crate::report::warn;
-use failback_pass::Progress;
+use failback_pass::{Pace, Progress, Totals};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Milliseconds between two looks, in place of both; for tests.
+const EVERY_VARIABLE: &str = "FAILBACK_PROGRESS_MS";
 /// Positions of the bar; bytes of a big disk would do as well, but a fixed scale also serves an empty one.
 const BAR_STEPS: u64 = 1000;
 
@@ -31,26 +33,36 @@ pub(crate) fn show(args: &ProgressArgs, totals: Totals, progress: &Arc<Progress>
     let mut pace = Pace::new(totals, Instant::now());
     let spawned = std::thread::Builder::new().name("progress".into()).spawn(move || {
         let bar = std::io::stderr().is_terminal().then(bar);
-        let every = if bar.is_some() { BAR_EVERY } else { LINE_EVERY };
+        let every = interval(bar.is_some());
+        let mut lines = 0;
         while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
             let view = pace.observe(Instant::now(), &progress);
             let Some(bar) = &bar else {
-                warn(&format!("{}\n", view.line()));
+                warn(&format!("{}\n", line(&view)));
+                lines += 1;
                 continue;
             };
             let share = view.done_bytes as f64 / view.total_bytes.max(1) as f64;
             bar.set_position((share * BAR_STEPS as f64) as u64);
-            bar.set_prefix(view.tail().trim_start_matches("; ").to_string());
+            bar.set_prefix(tail(&view).trim_start_matches("; ").to_string());
             // Two counters a line fit a terminal of 80 columns.
-            let lines: Vec<_> = view.counters.chunks(2).map(|pair| pair.join(", ")).collect();
+            let lines: Vec<_> = counters(&view).chunks(2).map(|pair| pair.join(", ")).collect();
             bar.set_message(lines.join("\n"));
         }
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
+        match bar {
+            Some(bar) => bar.finish_and_clear(),
+            // Who has read the beginning also reads how far it came.
+            None if lines > 0 => warn(&format!("{}\n", line(&pace.observe(Instant::now(), &progress)))),
+            None => {}
         }
     });
     // A pass without its bar is still a pass.
     Shown(spawned.ok().map(|thread| (end, thread)))
+}
+
+fn interval(is_bar: bool) -> Duration {
+    let asked = std::env::var(EVERY_VARIABLE).ok().and_then(|text| text.parse().ok());
+    asked.map_or(if is_bar { BAR_EVERY } else { LINE_EVERY }, Duration::from_millis)
 }
 
 fn bar() -> ProgressBar {

@@ -3,9 +3,14 @@
 //! **Invariant**: with `--json` exactly one line goes to standard output, however the command ends.
 
 use failback_model::{Code, ExitClass, Finding, Severity};
+use failback_service::report::{FindingLine, paragraph};
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
+use std::sync::OnceLock;
+use std::thread::ThreadId;
+
+/// Who ends the command: the command itself, or the thread that hears signals.
+static SPEAKER: OnceLock<ThreadId> = OnceLock::new();
 
 /// What a command found out.
 pub(crate) trait Summary: Serialize {
@@ -45,33 +50,17 @@ struct Envelope<'a, S> {
     status: &'static str,
     exit_code: u8,
     version: &'static str,
-    findings: Vec<FindingLine<'a>>,
+    findings: Vec<FindingLine>,
     #[serde(flatten)]
     summary: &'a S,
 }
 
-#[derive(Serialize)]
-struct FindingLine<'a> {
-    code: &'static str,
-    severity: &'static str,
-    title: &'static str,
-    evidence: &'a str,
-    remedy: &'a str,
-}
-
-impl<'a> FindingLine<'a> {
-    fn of(finding: &'a Finding) -> Self {
-        Self {
-            code: finding.code.as_str(),
-            severity: finding.severity.as_str(),
-            title: finding.code.title(),
-            evidence: &finding.evidence,
-            remedy: &finding.remedy,
-        }
-    }
-}
-
 impl Voice {
+    /// Whether the calling thread is the one that says how the command ended; the first that asks is.
+    pub(crate) fn claim(self) -> bool {
+        *SPEAKER.get_or_init(|| std::thread::current().id()) == std::thread::current().id()
+    }
+
     /// Says how the command ended; `done` is the status of success. Gives the exit code's class.
     pub(crate) fn finish(
         self,
@@ -79,6 +68,10 @@ impl Voice {
         summary: &impl Summary,
         findings: &[Finding],
     ) -> ExitClass {
+        while !self.claim() {
+            // A signal ends the process at this very moment and says so.
+            std::thread::park();
+        }
         let exit = exit_class(findings, summary.has_written());
         let status = match exit {
             ExitClass::Success => done,
@@ -94,7 +87,9 @@ impl Voice {
             let loud = |finding: &&Finding| !self.quiet || finding.severity == Severity::Error;
             let shown: String = findings.into_iter().filter(loud).map(paragraph).collect();
             warn(&shown);
-            if self.quiet { Ok(()) } else { print(&summary.text()) }
+            let text = if self.quiet { String::new() } else { summary.text() };
+            // Where there is nothing to say, nobody waits for a reader.
+            if text.is_empty() { Ok(()) } else { print(&text) }
         };
         match said {
             Ok(()) => exit,
@@ -124,7 +119,7 @@ fn json(
         status,
         exit_code: exit.code(),
         version: env!("CARGO_PKG_VERSION"),
-        findings: findings.iter().map(|finding| FindingLine::of(finding)).collect(),
+        findings: findings.iter().map(|&finding| FindingLine::from(finding)).collect(),
         summary,
     };
     let mut text = serde_json::to_string(&envelope).expect("summaries have string keys and finite numbers");
@@ -132,20 +127,9 @@ fn json(
     text
 }
 
-/// `error[FB305]: title`, the evidence, the remedy.
-fn paragraph(finding: &Finding) -> String {
-    let mut text =
-        format!("{}[{}]: {}\n", finding.severity.as_str(), finding.code.as_str(), finding.code.title());
-    for line in finding.evidence.lines().filter(|line| !line.is_empty()) {
-        let _ = writeln!(text, "  {}", printable(line));
-    }
-    let _ = writeln!(text, "  remedy: {}", printable(&finding.remedy));
-    text
-}
-
-/// Paths and extent names come from disks that others wrote: no control character reaches a terminal.
-pub(crate) fn printable(line: &str) -> String {
-    line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+/// Whether an error is among the findings.
+pub(crate) fn is_refused(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
 /// The exit code's class of the gravest error; success where there is none.

@@ -1,9 +1,9 @@
 //! What a pass and a plan have to say: the fields of `--json`, and the same for people.
 
-use crate::pace::limiting;
-use crate::report::{Summary, printable};
-use crate::size::{counted, grouped, human};
-use failback_pass::{Outcome, Plan, Progress, Stage};
+use crate::report::Summary;
+use failback_pass::{Outcome, Progress, Stage, limiting};
+use failback_service::report::printable;
+use failback_service::size::{counted, grouped, human};
 use serde::{Serialize, Serializer};
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -21,6 +21,7 @@ pub(crate) struct PassSummary {
     blocks_repaired: u64,
     bytes_read_source: u64,
     bytes_read_target: u64,
+    bytes_read_seeds: u64,
     bytes_to_target: u64,
     bytes_to_source: u64,
     bytes_written: u64,
@@ -41,7 +42,13 @@ pub(crate) struct PassSummary {
 }
 
 /// Seconds of each stage, in the order of the data path.
-struct StageSeconds([Duration; Stage::ALL.len()]);
+pub(crate) struct StageSeconds([Duration; Stage::ALL.len()]);
+
+impl StageSeconds {
+    pub(crate) fn of(progress: &Progress) -> Self {
+        Self(Stage::ALL.map(|stage| progress.times.get(stage)))
+    }
+}
 
 impl Serialize for StageSeconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -100,6 +107,7 @@ impl PassSummary {
             blocks_repaired: get(&progress.blocks_repaired),
             bytes_read_source: get(&progress.bytes_read_source),
             bytes_read_target: get(&progress.bytes_read_target),
+            bytes_read_seeds: get(&progress.bytes_read_seeds),
             bytes_to_target,
             bytes_to_source: get(&progress.bytes_to_source),
             bytes_written: get(&progress.bytes_written),
@@ -112,7 +120,7 @@ impl PassSummary {
             root: outcome.map(|outcome| outcome.root.to_string()),
             verified: outcome.is_some_and(|outcome| outcome.verified),
             elapsed_seconds: elapsed.as_secs_f64(),
-            seconds_per_stage: StageSeconds(Stage::ALL.map(|stage| progress.times.get(stage))),
+            seconds_per_stage: StageSeconds::of(progress),
             limiting_stage: slowest.map(Stage::as_str),
             finished: outcome.is_some(),
         }
@@ -155,7 +163,8 @@ impl PassSummary {
             ("written", format!("{}, {} of it zeros", human(self.bytes_written), human(self.zero_bytes))),
         ];
         if self.seed_bytes > 0 {
-            rows.push(("seeds", format!("gave {}", human(self.seed_bytes))));
+            let read = human(self.bytes_read_seeds);
+            rows.push(("seeds", format!("gave {}, {read} read to find it", human(self.seed_bytes))));
         }
         if self.blocks_repaired > 0 {
             rows.push(("repaired", format!("{}, sent again whole", counted(self.blocks_repaired, "block"))));
@@ -164,53 +173,6 @@ impl PassSummary {
         rows.push(("root", self.root.clone().unwrap_or_default()));
         rows.push(("elapsed", format!("{:.1} s{limiting}", self.elapsed_seconds)));
         rows
-    }
-}
-
-/// A plan, printed instead of carried out.
-#[derive(Serialize)]
-pub(crate) struct PlanSummary {
-    source: String,
-    target: String,
-    strategy: &'static str,
-    virtual_size_bytes: u64,
-    block_size_bytes: u64,
-    blocks_total: u64,
-    read_source_bytes: u64,
-    read_target_bytes: u64,
-    ship_at_most_bytes: u64,
-}
-
-impl PlanSummary {
-    pub(crate) fn new(source: String, target: String, plan: &Plan) -> Self {
-        Self {
-            source,
-            target,
-            strategy: plan.strategy,
-            virtual_size_bytes: plan.virtual_size_bytes,
-            block_size_bytes: plan.block_size.bytes(),
-            blocks_total: plan.blocks_total,
-            read_source_bytes: plan.read_source_bytes,
-            read_target_bytes: plan.read_target_bytes,
-            ship_at_most_bytes: plan.ship_at_most_bytes,
-        }
-    }
-}
-
-impl Summary for PlanSummary {
-    fn text(&self) -> String {
-        let size = human(self.virtual_size_bytes);
-        let (source, target) = (human(self.read_source_bytes), human(self.read_target_bytes));
-        let blocks = format!("{} of {}", grouped(self.blocks_total), human(self.block_size_bytes));
-        table(
-            &format!("plan: {} -> {} ({})", self.source, self.target, self.strategy),
-            &[
-                ("disk", format!("{size} ({} bytes) after the pass", self.virtual_size_bytes)),
-                ("blocks", blocks),
-                ("will read", format!("{source} of the source, {target} of the target")),
-                ("will ship", format!("{} at most", human(self.ship_at_most_bytes))),
-            ],
-        )
     }
 }
 

@@ -10,7 +10,7 @@ mod chunk_set;
 mod held;
 
 use chunk_set::ChunkSet;
-use failback_blockio::{DiskError, MappedFile, Operation};
+use failback_blockio::{DiskError, MappedFile, Operation, temp_folder};
 use failback_format::FormatError;
 use failback_format::manifest::{
     ENTRY_BYTES, MANIFEST_HEADER_BYTES, ManifestHeader, ManifestLayout, RootHasher, chunk_digest,
@@ -38,7 +38,7 @@ impl Manifest {
     /// An all-zero manifest in the folder for temporary files; it has no name, and nothing of it is made durable.
     pub fn create_temp(layout: Layout) -> Result<Self, DiskError> {
         let file = ManifestLayout::new(layout);
-        let map = MappedFile::create_temp(&std::env::temp_dir(), file.file_bytes())?;
+        let map = MappedFile::create_temp(&temp_folder(), file.file_bytes())?;
         Self::blank(map, file, false)
     }
 

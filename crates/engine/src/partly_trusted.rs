@@ -3,7 +3,8 @@
 //! **Invariant**: as for every digest source, runs come in disk order, touch each other and cover the disk.
 
 use crate::digest_source::{DigestRun, DigestSource, ScanEnd};
-use crate::scan::{Scan, read_digests};
+use crate::read::read_digests;
+use crate::scan::Scan;
 use failback_blockio::DiskError;
 use failback_model::limits::CHUNK_BLOCKS;
 use failback_model::{BlockRange, Digest};
@@ -88,8 +89,8 @@ impl PartlyTrusted {
             return Scan { blocks, ..self.scan.clone() }.deliver(deliver);
         }
         let started = Instant::now();
-        let digests = read_digests(&*self.scan.source, self.scan.layout, blocks)?;
-        (self.scan.meter)(self.scan.layout.bytes_of(blocks).length_bytes(), started.elapsed());
+        let (digests, bytes_read) = read_digests(&*self.scan.source, self.scan.layout, blocks)?;
+        (self.scan.meter)(bytes_read, started.elapsed());
         hand_over(blocks, digests, deliver)
     }
 }

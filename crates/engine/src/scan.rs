@@ -6,10 +6,14 @@
 //! **Invariant**: a segment's buffers are taken in disk order, so the first segment that the listener waits for never
 //! waits for buffers that later segments hold.
 
+mod plan;
+
 use crate::digest_source::{DigestRun, DigestSource, KeptBytes, ScanEnd};
+use crate::read::{byte_count, read_around_holes, units};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use failback_blockio::{AlignedBuffer, BufferPool, DiskError, Operation, UnitSource};
-use failback_model::{BlockRange, ByteRange, Code, Digest, Layout, block_digest};
+use failback_model::{BlockRange, Code, Digest, Layout, block_digest};
+use plan::Plan;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -54,12 +58,6 @@ struct Shared<'a> {
     plan: Mutex<Plan>,
     progress: Mutex<Progress>,
     advanced: Condvar,
-}
-
-struct Plan {
-    next_block: u64,
-    next_ticket: u64,
-    data: ByteRange,
 }
 
 struct Progress {
@@ -127,11 +125,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<'a> Shared<'a> {
     fn new(scan: &'a Scan) -> Self {
-        let next_block = scan.blocks.start.0;
-        let start = next_block * scan.layout.block_size().bytes();
         Self {
             scan,
-            plan: Mutex::new(Plan { next_block, next_ticket: 0, data: ByteRange::new(start, start) }),
+            plan: Mutex::new(Plan::new(scan.layout, scan.blocks)),
             progress: Mutex::new(Progress { delivered: 0, is_awaited: false, is_stopped: false }),
             advanced: Condvar::new(),
         }
@@ -195,7 +191,7 @@ impl<'a> Shared<'a> {
         let mut plan = lock(&self.plan);
         let ahead = self.scan.threads.max(1) as u64 * AHEAD_SEGMENTS;
         let mut progress = lock(&self.progress);
-        while plan.next_ticket >= progress.delivered + ahead && !progress.is_stopped {
+        while plan.next_ticket() >= progress.delivered + ahead && !progress.is_stopped {
             progress.is_awaited = true;
             progress = self.advanced.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
@@ -203,9 +199,8 @@ impl<'a> Shared<'a> {
             return Ok(None);
         }
         drop(progress);
-        let Some((blocks, data)) = plan.advance(self.scan)? else { return Ok(None) };
-        let ticket = plan.next_ticket;
-        plan.next_ticket += 1;
+        let Some((blocks, data)) = plan.advance(&*self.scan.source)? else { return Ok(None) };
+        let ticket = plan.take_ticket();
         let layout = self.scan.layout;
         let units = data.iter().flat_map(|&part| units(layout, part));
         let buffers = match &self.scan.keep {
@@ -214,73 +209,6 @@ impl<'a> Shared<'a> {
         };
         Ok(Some(Step { ticket, blocks, data, buffers }))
     }
-}
-
-impl Plan {
-    /// The next run of blocks, and which of them hold data: to the end of a segment, or a hole as far as it goes. A block
-    /// with any data in it is read.
-    fn advance(&mut self, scan: &Scan) -> Result<Option<(BlockRange, Vec<BlockRange>)>, DiskError> {
-        let (layout, end) = (scan.layout, scan.blocks.end.0);
-        let start = self.next_block;
-        if start >= end {
-            return Ok(None);
-        }
-        let segment = layout.segment_blocks();
-        let mut stop = ((start / segment + 1) * segment).min(end);
-        let mut data = Vec::new();
-        let mut at = start;
-        while at < stop {
-            let part = self.next_data(scan, at)?;
-            if part.start.0 >= stop {
-                break;
-            }
-            at = part.end.0.min(stop);
-            data.push(BlockRange::new(part.start.0, at));
-        }
-        if data.is_empty() {
-            // Nothing in this segment: the hole reaches to the segment in which data starts.
-            let next = self.next_data(scan, start)?.start.0;
-            stop = stop.max(next - next % segment).min(end);
-        }
-        self.next_block = stop;
-        Ok(Some((BlockRange::new(start, stop), data)))
-    }
-
-    /// First blocks with data at or after `from`; an empty run at the end where there are none.
-    fn next_data(&mut self, scan: &Scan, from: u64) -> Result<BlockRange, DiskError> {
-        let (layout, end) = (scan.layout, scan.blocks.end.0);
-        let start = layout.bytes_of(BlockRange::new(from, from)).start();
-        if self.data.end() <= start {
-            let rest = ByteRange::new(layout.length_bytes(), layout.length_bytes());
-            self.data = scan
-                .source
-                .next_data(start)?
-                .and_then(|data| data.intersection(whole_of(layout)))
-                .unwrap_or(rest);
-        }
-        if self.data.is_empty() {
-            return Ok(BlockRange::new(end, end));
-        }
-        let blocks = layout.blocks_covering(self.data);
-        let first = blocks.start.0.max(from).min(end);
-        Ok(BlockRange::new(first, blocks.end.0.min(end).max(first)))
-    }
-}
-
-fn whole_of(layout: Layout) -> ByteRange {
-    ByteRange::new(0, layout.length_bytes())
-}
-
-/// A run of blocks cut into units.
-fn units(layout: Layout, blocks: BlockRange) -> impl Iterator<Item = BlockRange> {
-    let step = layout.unit_blocks();
-    (blocks.start.0..blocks.end.0)
-        .step_by(step as usize)
-        .map(move |start| BlockRange::new(start, (start + step).min(blocks.end.0)))
-}
-
-fn byte_count(layout: Layout, blocks: BlockRange) -> usize {
-    layout.bytes_of(blocks).length_bytes() as usize
 }
 
 /// Reads and hashes one step, unit by unit, so that a unit is hashed while it is in the cache.
@@ -297,15 +225,14 @@ fn read_segment(scan: &Scan, step: Step, scratch: &mut AlignedBuffer) -> Result<
     for unit in step.data.iter().flat_map(|&part| units(layout, part)) {
         digests.resize((unit.start.0 - blocks.start.0) as usize, Digest::ZERO);
         let count = byte_count(layout, unit);
-        bytes_read += count as u64;
         match buffers.next() {
             Some(mut buffer) => {
-                if read_unit(scan, unit, &mut buffer[..count], &mut digests)? {
+                if read_unit(scan, unit, &mut buffer[..count], &mut digests, &mut bytes_read)? {
                     kept.push(KeptBytes { first: unit.start, bytes: buffer.into_bytes() });
                 }
             }
             None => {
-                read_unit(scan, unit, &mut scratch[..count], &mut digests)?;
+                read_unit(scan, unit, &mut scratch[..count], &mut digests, &mut bytes_read)?;
             }
         }
     }
@@ -323,49 +250,12 @@ fn read_unit(
     unit: BlockRange,
     buffer: &mut [u8],
     digests: &mut Vec<Digest>,
+    bytes_read: &mut u64,
 ) -> Result<bool, DiskError> {
-    read_around_holes(&*scan.source, scan.layout.bytes_of(unit).start(), buffer)?;
+    *bytes_read += read_around_holes(&*scan.source, scan.layout.bytes_of(unit).start(), buffer)?;
     let before = digests.len();
     digests.extend(buffer.chunks(scan.layout.block_size().bytes() as usize).map(block_digest));
     Ok(digests[before..].iter().any(|digest| !digest.is_zero()))
-}
-
-/// Fills `buffer` from the disk without reading its holes: they would only fill the page cache with zeros.
-pub fn read_around_holes(
-    source: &dyn UnitSource,
-    offset_bytes: u64,
-    buffer: &mut [u8],
-) -> Result<(), DiskError> {
-    let whole = ByteRange::new(offset_bytes, offset_bytes + buffer.len() as u64);
-    let mut at = whole.start();
-    while at < whole.end() {
-        let data = source.next_data(at)?.and_then(|data| data.intersection(whole));
-        let (start, end) = data.map_or((whole.end(), whole.end()), |data| (data.start(), data.end()));
-        let within = |byte: u64| (byte - whole.start()) as usize;
-        buffer[within(at)..within(start)].fill(0);
-        if start < end {
-            source.read_at(start, &mut buffer[within(start)..within(end)])?;
-        }
-        at = end;
-    }
-    Ok(())
-}
-
-/// Reads blocks that follow each other into one buffer and returns their digests: for repair and for single chunks.
-pub fn read_digests(
-    source: &dyn UnitSource,
-    layout: Layout,
-    blocks: BlockRange,
-) -> Result<Vec<Digest>, DiskError> {
-    let mut digests = Vec::with_capacity(blocks.count() as usize);
-    let mut buffer =
-        AlignedBuffer::new(byte_count(layout, BlockRange::new(0, layout.unit_blocks().min(blocks.count()))));
-    for unit in units(layout, blocks) {
-        let count = byte_count(layout, unit);
-        read_around_holes(source, layout.bytes_of(unit).start(), &mut buffer[..count])?;
-        digests.extend(buffer[..count].chunks(layout.block_size().bytes() as usize).map(block_digest));
-    }
-    Ok(digests)
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //!
 //! The index is a mapped file of (digest prefix, place), sorted, so that templates of any size cost no heap.
 //!
-//! **Invariant**: a block is only handed out after the bytes handed out were hashed; the index is a hint.
+//! **Invariant**: a block is only handed out after the bytes handed out were hashed; the index is a hint. A seed that
+//! fails, changes or ends early costs what it would have saved, and nothing else.
 
 use crate::digest_source::{DigestSource, ScanEnd};
 use crate::scan::{Meter, Scan};
-use failback_blockio::{DiskError, MappedFile, Operation, UnitSource};
+use failback_blockio::{DiskError, MappedFile, Operation, UnitSource, temp_folder};
 use failback_model::{BlockSize, ByteRange, Code, Digest, Layout, block_digest};
 use rayon::slice::ParallelSliceMut;
 use std::ops::ControlFlow;
@@ -26,10 +27,12 @@ pub struct SeedIndex {
     seeds: Vec<(Arc<dyn UnitSource>, Layout)>,
     map: MappedFile,
     count: usize,
+    failures: Vec<DiskError>,
 }
 
 impl SeedIndex {
-    /// Scans the seeds and sorts what they hold. `keep_going` is asked between runs.
+    /// Scans the seeds and sorts what they hold. `keep_going` is asked between runs. Of a seed that fails, what was read
+    /// before is used: [`Self::failures`].
     pub fn build(
         seeds: &[Arc<dyn UnitSource>],
         block_size: BlockSize,
@@ -37,27 +40,27 @@ impl SeedIndex {
         meter: &Meter,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Self, ScanEnd> {
-        let layouts: Vec<_> =
-            seeds.iter().map(|seed| layout_of(&**seed, block_size)).collect::<Result<_, _>>()?;
-        let blocks: u64 = layouts.iter().map(|layout| layout.block_count()).sum();
-        let folder = std::env::temp_dir();
-        let mut map = MappedFile::create_temp(&folder, blocks * size_of::<Entry>() as u64)?;
-        let mut count = 0;
-        for (number, (seed, &layout)) in seeds.iter().zip(&layouts).enumerate() {
-            if number > SEEDS_MAX {
-                let reason = format!("more than {SEEDS_MAX} seeds");
-                return Err(DiskError::new(Code::SeedUnusable, Operation::Open, seed.name(), reason).into());
+        if let Some(excess) = seeds.get(SEEDS_MAX) {
+            let reason = format!("more than {SEEDS_MAX} seeds");
+            return Err(DiskError::new(Code::SeedUnusable, Operation::Open, excess.name(), reason).into());
+        }
+        let mut failures = Vec::new();
+        let mut usable = Vec::new();
+        for seed in seeds {
+            match layout_of(&**seed, block_size) {
+                Ok(layout) => usable.push((Arc::clone(seed), layout)),
+                Err(error) => failures.push(error),
             }
-            let mut scan = Scan {
-                source: Arc::clone(seed),
-                layout,
-                blocks: layout.blocks(),
-                threads,
-                keep: None,
-                meter: Arc::clone(meter),
-            };
+        }
+        let blocks: u64 = usable.iter().map(|(_, layout)| layout.block_count()).sum();
+        let mut map = MappedFile::create_temp(&temp_folder(), blocks * size_of::<Entry>() as u64)?;
+        let mut count = 0;
+        for (number, (seed, layout)) in usable.iter().enumerate() {
+            let (source, layout) = (Arc::clone(seed), *layout);
+            let blocks = layout.blocks();
+            let mut scan = Scan { source, layout, blocks, threads, keep: None, meter: Arc::clone(meter) };
             let mut failure = None;
-            scan.deliver(&mut |run| {
+            let scanned = scan.deliver(&mut |run| {
                 let digests = run.digests.unwrap_or_default();
                 match append(&mut map, &mut count, number as u16, run.blocks.start.0, &digests) {
                     Ok(()) if keep_going() => ControlFlow::Continue(()),
@@ -67,11 +70,20 @@ impl SeedIndex {
                         ControlFlow::Break(())
                     }
                 }
-            })
-            .map_err(|end| failure.take().map_or(end, ScanEnd::Disk))?;
+            });
+            match (failure, scanned) {
+                (Some(error), _) | (None, Err(ScanEnd::Disk(error))) => failures.push(error),
+                (None, Err(ScanEnd::Stopped)) => return Err(ScanEnd::Stopped),
+                (None, Ok(())) => {}
+            }
         }
         entries_mut(&mut map)[..count].par_sort_unstable();
-        Ok(Self { seeds: seeds.iter().cloned().zip(layouts).collect(), map, count })
+        Ok(Self { seeds: usable, map, count, failures })
+    }
+
+    /// Why some of the seeds are not used, or not all of them.
+    pub fn failures(&self) -> &[DiskError] {
+        &self.failures
     }
 
     /// Fills `block` with the bytes of this digest, read and hashed now; false where no seed holds them (any more), and

@@ -154,11 +154,6 @@ impl VhdFooter {
         array(&self.bytes, UNIQUE_ID_AT)
     }
 
-    /// Program that made the disk, four letters.
-    pub fn creator(&self) -> [u8; 4] {
-        array(&self.bytes, CREATOR_AT)
-    }
-
     /// Where the dynamic header lies, in bytes; without meaning in a fixed disk.
     pub fn data_offset_bytes(&self) -> u64 {
         u64_be(&self.bytes, DATA_OFFSET_AT)

@@ -30,7 +30,7 @@ pub fn check(spec: &ImageSpec) -> Result<Checked, DiskError> {
     };
     let format = Some(image.identity().format);
     match image.check() {
-        Ok(findings) => Ok(Checked { format, findings }),
+        Ok(findings) => Ok(Checked { format, findings: findings.into_iter().map(advised).collect() }),
         Err(error) if is_damage(&error) => Ok(Checked { format, findings: vec![fault(&error)] }),
         Err(error) => Err(error),
     }
@@ -54,6 +54,16 @@ fn survey(spec: &ImageSpec, first: &DiskError) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whoever checks an image need not be told to check it.
+fn advised(finding: Finding) -> Finding {
+    match finding.code {
+        Code::ImageUnclean => {
+            finding.with_remedy("sync into it: every block is compared, and it is closed cleanly")
+        }
+        _ => finding,
+    }
 }
 
 /// A fault that forbids to open the image.

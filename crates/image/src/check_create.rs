@@ -4,7 +4,7 @@
 //! the question and the making (a file of that name, a full medium) is still refused when it is made.
 
 use crate::{CreateOptions, FormatName, ImageSpec, raw, vhd, vmdk};
-use failback_blockio::{DiskError, Operation, folder_of};
+use failback_blockio::{DiskError, Operation, folder_of, is_left_over};
 use failback_model::{Code, Finding};
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
@@ -105,6 +105,8 @@ fn check_name(file: &Path) -> Result<(), DiskError> {
     match std::fs::symlink_metadata(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(DiskError::io(Operation::Create, file, None, error)),
+        // It is removed when the image is made anew.
+        Ok(_) if is_left_over(file) => Ok(()),
         Ok(_) => {
             let reason = "something of that name is there";
             Err(DiskError::new(Code::ImageExists, Operation::Create, file, reason))

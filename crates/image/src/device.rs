@@ -4,7 +4,7 @@
 //! disk it runs from) is never opened for writing; what it uses in other ways is refused by the kernel (`O_EXCL`).
 
 mod guard;
-mod host;
+pub(crate) mod host;
 
 use crate::raw::{require_inside, require_length};
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
@@ -17,6 +17,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct DeviceImage {
     device: FileDevice,
+    number: DeviceNumber,
     serial: Option<String>,
 }
 
@@ -40,7 +41,7 @@ impl DeviceImage {
         }
         device.lock()?;
         require_length(path, Operation::Open, device.length_bytes())?;
-        Ok(Self { device, serial: host.serial(number) })
+        Ok(Self { device, number, serial: host.serial(number) })
     }
 }
 
@@ -63,6 +64,16 @@ impl UnitSource for DeviceImage {
 }
 
 impl Image for DeviceImage {
+    fn warnings(&self) -> Vec<Finding> {
+        if self.device.access() == Access::Write {
+            return Vec::new();
+        }
+        let mounted = guard::mounted_for_writing(&Host::this(), self.number);
+        let remedy = "unmount it, remount it read-only, or copy a snapshot of it: what changes while it is read is torn";
+        let warning = |evidence| Finding::warning(Code::DeviceMounted, evidence).with_remedy(remedy);
+        mounted.map(warning).into_iter().collect()
+    }
+
     fn identity(&self) -> ImageIdentity {
         ImageIdentity {
             format: ImageFormat::Device,

@@ -96,7 +96,7 @@ pub trait Image: UnitSource {
     /// Who it is.
     fn identity(&self) -> ImageIdentity;
 
-    /// What whoever overwrites its contents should know first.
+    /// What whoever reads or, where it was opened for writing, overwrites its contents should know first.
     fn warnings(&self) -> Vec<Finding> {
         Vec::new()
     }

@@ -6,12 +6,11 @@
 use crate::check_create::{not_made, refuse_device_folder};
 use crate::device::DeviceImage;
 use crate::raw::RawImage;
-use crate::{CreateOptions, FormatName, Image, ImageIdentity, ImageSpec, vhd, vhdx, vmdk};
+use crate::{CreateOptions, FormatName, Image, ImageSpec, vhd, vhdx, vmdk};
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation};
 use failback_format::vmdk::descriptor::Descriptor;
 use failback_model::Code;
 use rustix::fs::FileType;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +33,16 @@ pub fn open(spec: &ImageSpec, access: Access) -> Result<Arc<dyn Image>, DiskErro
 
 /// Creates an image that does not exist yet; nothing stays behind where that fails.
 pub fn create(spec: &ImageSpec, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
+    create_unless(spec, options, &|| false)
+}
+
+/// The same, stopped where `is_cancelled` says so, which is asked now and then while space is taken. However it ends,
+/// be it by a power cut, nothing has the image's name that is not whole, and the same call again is not in its own way.
+pub fn create_unless(
+    spec: &ImageSpec,
+    options: &CreateOptions,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Arc<dyn Image>, DiskError> {
     let path = spec.path.as_path();
     refuse_device_folder(path)?;
     if exists(spec)? {
@@ -41,9 +50,9 @@ pub fn create(spec: &ImageSpec, options: &CreateOptions) -> Result<Arc<dyn Image
         return Err(DiskError::new(Code::ImageExists, Operation::Create, path, reason));
     }
     match spec.format_by_name() {
-        Some(FormatName::Raw) => Ok(Arc::new(RawImage::create(path, options)?)),
-        Some(FormatName::Vmdk) => vmdk::create(path, options),
-        Some(FormatName::Vhd) => vhd::create(path, options),
+        Some(FormatName::Raw) => Ok(Arc::new(RawImage::create_unless(path, options, is_cancelled)?)),
+        Some(FormatName::Vmdk) => vmdk::create_unless(path, options, is_cancelled),
+        Some(FormatName::Vhd) => vhd::create_unless(path, options, is_cancelled),
         other => Err(not_made(path, other)),
     }
 }
@@ -57,24 +66,24 @@ pub fn exists(spec: &ImageSpec) -> Result<bool, DiskError> {
     }
 }
 
-/// Whether two images share a file or a device: one must not become the other's target.
-pub fn same_disk(a: &ImageIdentity, b: &ImageIdentity) -> bool {
-    let of = |path: &Path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        let is_device = FileType::from_raw_mode(metadata.mode()) == FileType::BlockDevice;
-        Some(if is_device { (0, metadata.rdev()) } else { (metadata.dev(), metadata.ino()) })
-    };
-    let files: Vec<_> = a.files.iter().filter_map(|file| of(file)).collect();
-    b.files.iter().filter_map(|file| of(file)).any(|file| files.contains(&file))
-}
-
 /// The format that the name says, or that being a block device says.
 fn format_of(spec: &ImageSpec) -> Result<FormatName, DiskError> {
     let path = spec.path.as_path();
     let disagree =
         |reason: String| Err(DiskError::new(Code::ImageFormatDisagrees, Operation::Open, path, reason));
-    let stat =
-        rustix::fs::stat(path).map_err(|errno| DiskError::io(Operation::Open, path, None, errno.into()))?;
+    let stat = rustix::fs::stat(path).map_err(|errno| {
+        let error = DiskError::io(Operation::Open, path, None, errno.into());
+        if path.starts_with("/dev") {
+            error.with_remedy("see lsblk for the devices there are")
+        } else {
+            error
+        }
+    })?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let reason = "it is a folder";
+        return Err(DiskError::new(Code::OpenFailed, Operation::Open, path, reason)
+            .with_remedy("name the image in it"));
+    }
     let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
     match spec.format {
         None if is_device => Ok(FormatName::Device),
@@ -93,7 +102,7 @@ fn require_content(path: &Path, format: FormatName) -> Result<(), DiskError> {
     if matches!(format, FormatName::Raw | FormatName::Device) {
         return Ok(());
     }
-    let device = FileDevice::open(path, Access::Read)?;
+    let device = FileDevice::open_file(path, Access::Read)?;
     let length_bytes = device.length_bytes();
     let probe_bytes = length_bytes.min(PROBE_BYTES);
     let mut head = vec![0; probe_bytes as usize];

@@ -3,7 +3,7 @@
 //! **Invariant**: the format comes from what the user wrote (a prefix or the extension), never from the content; the
 //! content may only contradict it.
 
-use crate::Provisioning;
+use crate::{DiskUuid, Provisioning};
 use failback_format::vmdk::descriptor::AdapterType;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -139,8 +139,8 @@ pub struct CreateOptions {
     pub vmdk_type: VmdkType,
     /// Controller that a VMDK's descriptor names.
     pub adapter_type: AdapterType,
-    /// Identity of the disk as its format writes it; where none is given, a fresh one.
-    pub uuid: Option<String>,
+    /// Identity of the disk; where none is given, a fresh one. Raw files have none.
+    pub uuid: Option<DiskUuid>,
 }
 
 impl CreateOptions {

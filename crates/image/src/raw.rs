@@ -3,6 +3,7 @@
 //! **Invariant**: its content is never looked at to decide anything; a guest may write whatever it likes into its own
 //! first sector.
 
+use crate::provision::{IsCancelled, provision, provisioning_of, zero_flat};
 use crate::{CreateOptions, Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_blockio::{Access, Device, DiskError, FileDevice, NewFiles, Operation, UnitSource, Zeroing};
 use failback_model::limits::DISK_MAX_BYTES;
@@ -22,18 +23,27 @@ pub struct RawImage {
 impl RawImage {
     /// Opens an existing file and locks it.
     pub fn open(path: &Path, access: Access) -> Result<Self, DiskError> {
-        let device = FileDevice::open(path, access)?;
+        let device = FileDevice::open_file(path, access)?;
         device.lock()?;
         Self::over(Arc::new(device))
     }
 
     /// Creates a file; nothing stays behind where that fails.
     pub fn create(path: &Path, options: &CreateOptions) -> Result<Self, DiskError> {
+        Self::create_unless(path, options, &|| false)
+    }
+
+    /// The same, stopped between two steps where `is_cancelled` says so.
+    pub(crate) fn create_unless(
+        path: &Path,
+        options: &CreateOptions,
+        is_cancelled: IsCancelled<'_>,
+    ) -> Result<Self, DiskError> {
         require_length(path, Operation::Create, options.length_bytes)?;
         let mut files = NewFiles::new();
         let device: Arc<dyn Device> = Arc::new(files.create(path, options.length_bytes)?);
         let all = ByteRange::new(0, options.length_bytes);
-        provision(device.as_ref(), all, options.provisioning())?;
+        provision(device.as_ref(), all, options.provisioning(), is_cancelled)?;
         device.sync()?;
         files.keep()?;
         Ok(Self { device, provisioning: options.provisioning(), was_written: AtomicBool::new(false) })
@@ -55,50 +65,6 @@ pub(crate) fn require_length(path: &Path, operation: Operation, length_bytes: u6
     }
     let reason = format!("{length_bytes} bytes are more than 64 TiB");
     Err(DiskError::new(Code::ImageSizeUnsupported, operation, path, reason))
-}
-
-/// How a flat file takes space: one whose allocation does not reach its length is thin.
-///
-/// Zeros that were reserved but never written cannot be told from zeros that were, so eager is reported as thick.
-pub(crate) fn provisioning_of(device: &dyn Device, length_bytes: u64) -> Result<Provisioning, DiskError> {
-    let is_full = length_bytes > 0 && device.allocated_bytes()? >= length_bytes;
-    Ok(if is_full { Provisioning::Thick } else { Provisioning::Thin })
-}
-
-/// Takes the space that a range of holes in a flat file shall have.
-pub(crate) fn provision(
-    device: &dyn Device,
-    range: ByteRange,
-    provisioning: Provisioning,
-) -> Result<(), DiskError> {
-    let reserved = match provisioning {
-        Provisioning::Thin => true,
-        Provisioning::Thick => device.reserve(range)?,
-        Provisioning::Eager => false,
-    };
-    if reserved { Ok(()) } else { device.zero(range, Zeroing::KeepAllocation) }
-}
-
-/// Zeroes bytes of a flat file and keeps its provisioning: holes of a thin file stay holes, space of a thick one stays
-/// taken.
-pub(crate) fn zero_flat(
-    device: &dyn Device,
-    range: ByteRange,
-    zeroing: Zeroing,
-    provisioning: Provisioning,
-) -> Result<(), DiskError> {
-    if provisioning != Provisioning::Thin {
-        return device.zero(range, Zeroing::KeepAllocation);
-    }
-    if zeroing == Zeroing::Punch {
-        return device.zero(range, Zeroing::Punch);
-    }
-    let mut at = range.start();
-    while let Some(data) = device.next_data(at)?.and_then(|data| data.intersection(range)) {
-        device.zero(data, Zeroing::KeepAllocation)?;
-        at = data.end();
-    }
-    Ok(())
 }
 
 impl UnitSource for RawImage {
@@ -177,7 +143,7 @@ impl Image for RawImage {
         self.was_written.store(true, Ordering::Relaxed);
         self.device.set_length(length_bytes)?;
         let added = ByteRange::new(old_bytes, length_bytes);
-        provision(self.device.as_ref(), added, self.provisioning).inspect_err(|_| {
+        provision(self.device.as_ref(), added, self.provisioning, &|| false).inspect_err(|_| {
             // Back to what it was; the error that is returned says why it had to be.
             let _shortened = self.device.set_length(old_bytes);
         })

@@ -6,8 +6,9 @@
 mod dynamic;
 mod fixed;
 
-use crate::raw::{provision, require_length};
-use crate::{CreateOptions, Image};
+use crate::provision::{IsCancelled, provision};
+use crate::raw::require_length;
+use crate::{CreateOptions, DiskUuid, Image};
 use dynamic::DynamicVhd;
 use failback_blockio::{Access, Device, DiskError, FileDevice, NewFiles, Operation};
 use failback_format::FormatError;
@@ -23,18 +24,27 @@ const VHD_EPOCH: Duration = Duration::from_secs(946_684_800);
 
 /// Opens an existing VHD and locks it.
 pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
-    let device = FileDevice::open(path, access)?;
+    let device = FileDevice::open_file(path, access)?;
     device.lock()?;
     over(Arc::new(device), access)
 }
 
 /// Creates a fixed VHD; nothing stays behind where that fails.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
+    create_unless(path, options, &|| false)
+}
+
+/// The same, stopped between two steps where `is_cancelled` says so.
+pub(crate) fn create_unless(
+    path: &Path,
+    options: &CreateOptions,
+    is_cancelled: IsCancelled<'_>,
+) -> Result<Arc<dyn Image>, DiskError> {
     let length_bytes = options.length_bytes;
     let footer = new_footer(path, options)?;
     let mut files = NewFiles::new();
     let device: Arc<dyn Device> = Arc::new(files.create(path, length_bytes + FOOTER_BYTES)?);
-    provision(device.as_ref(), ByteRange::new(0, length_bytes), options.provisioning())?;
+    provision(device.as_ref(), ByteRange::new(0, length_bytes), options.provisioning(), is_cancelled)?;
     device.write_at(length_bytes, footer.as_bytes())?;
     device.sync()?;
     files.keep()?;
@@ -44,7 +54,7 @@ pub fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, Di
 /// The footer of a new fixed VHD, or why there can be none like this.
 pub(crate) fn new_footer(path: &Path, options: &CreateOptions) -> Result<VhdFooter, DiskError> {
     require_vhd_length(path, Operation::Create, options.length_bytes)?;
-    VhdFooter::new_fixed(options.length_bytes, unique_id(path, options)?, seconds_since_2000())
+    VhdFooter::new_fixed(options.length_bytes, unique_id(options), seconds_since_2000())
         .map_err(|error| damaged(path, Operation::Create, options.length_bytes, error))
 }
 
@@ -100,15 +110,8 @@ fn require_vhd_length(path: &Path, operation: Operation, length_bytes: u64) -> R
     Err(DiskError::new(Code::ImageSizeUnsupported, operation, path, reason))
 }
 
-fn unique_id(path: &Path, options: &CreateOptions) -> Result<[u8; 16], DiskError> {
-    let Some(text) = &options.uuid else { return Ok(*uuid::Uuid::new_v4().as_bytes()) };
-    match uuid::Uuid::try_parse(text) {
-        Ok(uuid) => Ok(*uuid.as_bytes()),
-        Err(error) => {
-            let reason = format!("a VHD's unique id is a UUID, {text:?} is none: {error}");
-            Err(DiskError::new(Code::CreateFailed, Operation::Create, path, reason))
-        }
-    }
+fn unique_id(options: &CreateOptions) -> [u8; 16] {
+    options.uuid.map_or_else(|| *uuid::Uuid::new_v4().as_bytes(), DiskUuid::bytes)
 }
 
 /// A clock before 2000 or after 2136 gives the nearest that VHD can say.

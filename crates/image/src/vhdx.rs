@@ -1,8 +1,9 @@
 //! VHDX for reading, after "MS-VHDX" 5.0, through the `vhdx-core` crate.
 //!
-//! **Invariant**: the crate sees only what was bounded here. It replays logs and allocates regions by sizes that a
-//! file names, so an image with a log or with absurd regions is refused before the crate looks at it, and the bytes
-//! that were judged are the bytes that it then parses.
+//! **Invariant**: the crate allocates and reads only what was bounded here. It would replay logs and allocate regions by
+//! sizes that a file names; so its parsers of headers and region tables, which allocate nothing of the kind, are asked
+//! about the first 320 KiB, and an image with a log or with absurd regions is refused before its reader sees it. The
+//! bytes that were judged are the bytes that the reader then parses.
 
 mod blocks;
 mod reader;
@@ -32,7 +33,7 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
     if access == Access::Write {
         return Err(read_only(path, Operation::Open));
     }
-    let device = FileDevice::open(path, access)?;
+    let device = FileDevice::open_file(path, access)?;
     device.lock()?;
     over(Arc::new(device))
 }

@@ -4,7 +4,7 @@ mod machine;
 
 pub use machine::{Disk, Machine, ProvisioningWord, VmdkWord, is_seed_allowed};
 
-use failback_model::limits::BUDGET_DEFAULT_BYTES;
+use failback_model::limits::{BUDGET_DEFAULT_BYTES, THREADS_MAX};
 use failback_service::config::{self, AdminAddress, ByteSize, Fault, Limits, LogLevel, TlsConfig};
 use failback_service::daemon::{Base, DaemonConfig};
 use failback_service::registry::faults_of;
@@ -48,6 +48,9 @@ pub struct Config {
     /// TCP congestion control, such as `bbr`; none: the system's own.
     #[serde(default)]
     pub congestion: Option<String>,
+    /// Reader threads of each pass, 1 to 64; none: the number of processors.
+    #[serde(default)]
+    pub threads: Option<usize>,
     /// Bounds against peers that ask for too much.
     #[serde(default)]
     pub limits: Limits,
@@ -83,8 +86,12 @@ fn memory() -> ByteSize {
 impl config::Config for Config {
     fn faults(&self) -> Vec<Fault> {
         let limits = self.limits.faults().into_iter().map(|fault| fault.within("limits"));
+        let threads = self.threads.filter(|threads| !(1..=THREADS_MAX).contains(threads)).map(|threads| {
+            let remedy = format!("choose a number from 1 to {THREADS_MAX}");
+            Fault::new("threads", format!("{threads} is not possible"), remedy)
+        });
         let machines = faults_of(&self.machine);
-        limits.chain(machines).chain(machine::faults_between(&self.machine)).collect()
+        limits.chain(threads).chain(machines).chain(machine::faults_between(&self.machine)).collect()
     }
 }
 

@@ -1,19 +1,21 @@
 //! The master target: the daemon at the site that receives what differs, keeps a journal, and writes the target disks.
 //!
-//! [`MasterTarget`] answers the control socket; [`site::Site`] decides who may write which disk, one session a disk;
-//! [`receive`] carries a session.
+//! [`MasterTarget`] answers the control socket; [`Site`] knows who may write which disk; [`Reception`] carries sessions,
+//! one a disk.
 //!
 //! **Invariant**: nobody writes to a disk but the newest session of a peer that the disk's machine allows.
 
 pub mod config;
-pub mod images;
 mod orders;
-pub mod receive;
+mod reception;
 mod server;
-pub mod site;
-mod slots;
+mod site;
 mod stores;
+mod target;
 mod verify;
 
+pub use reception::{Reception, Registry, Session};
 pub use server::MasterTarget;
+pub use site::{DiskLease, Site};
 pub use stores::Stores;
+pub use target::TargetDisk;

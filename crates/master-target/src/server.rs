@@ -1,9 +1,10 @@
 //! The daemon: site, certificates and listener, opened from a configuration and read again on request.
 
 use crate::config::Config;
-use crate::receive::Receive;
+use crate::reception::Reception;
 use crate::site::Site;
-use failback_model::Finding;
+use failback_model::{Finding, MachineId, PeerIdentity};
+use failback_pass::PassOptions;
 use failback_service::clock::ms_of;
 use failback_service::config;
 use failback_service::daemon::{Daemon, Kit};
@@ -11,14 +12,20 @@ use failback_service::event::Event;
 use failback_service::registry::Registry;
 use failback_service::report::finding_lines;
 use failback_service::status::CertificateStatus;
-use failback_transport::{ListenOptions, ListenStats, Listener, SocketOptions, Throttle, Tls, TlsFiles};
+use failback_transport::{
+    Host, LinkAcceptor, ListenOptions, ListenStats, Listener, Refusal, SocketOptions, Throttle, Tls, TlsFiles,
+};
+use failback_wire::{Open, Welcome};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// The master target.
 pub struct MasterTarget {
-    pub(crate) site: Arc<Site>,
+    pub(crate) site: Site,
+    reception: Reception<Site>,
+    runtime: Handle,
     pub(crate) throttle: Throttle,
     listener: Arc<Listener>,
     tls: Tls,
@@ -43,17 +50,27 @@ impl MasterTarget {
         }
     }
 
+    /// Asks a machine's sessions to end at their next durable group; how many there are.
+    pub(crate) fn stop_sessions(&self, machine: &MachineId) -> usize {
+        let disks = self.site.registry().leases(machine);
+        for disk in &disks {
+            let (reception, machine, disk) = (self.reception.clone(), machine.clone(), disk.clone());
+            self.runtime.spawn(async move { reception.stop(&machine, &disk).await });
+        }
+        disks.len()
+    }
+
     /// Reads certificates and configuration again; errors where the old ones stay in force.
     pub(crate) fn read_again(&self) -> Vec<Finding> {
         let certificates = self.tls.reload().err().map(|error| error.to_finding());
-        let kit = &self.site.kit;
+        let kit = self.site.kit();
         kit.events.publish(Event::CertificatesReloaded {
             expires_unix_ms: Some(ms_of(self.tls.expires_at())),
             findings: finding_lines(certificates.as_slice()),
         });
         let machines = config::load::<Config>(&kit.config_path).and_then(|config| {
             self.throttle.set(config.bandwidth);
-            self.site.registry.reload(config.machine).map_err(|finding| vec![finding])
+            self.site.registry().reload(config.machine).map_err(|finding| vec![finding])
         });
         let findings = machines.unwrap_or_else(|findings| findings);
         kit.events.publish(Event::ConfigReloaded { findings: finding_lines(&findings) });
@@ -87,17 +104,20 @@ impl Daemon for MasterTarget {
         };
         let listener = Listener::bind(config.listen, tls.clone(), options);
         let listener = Arc::new(listener.map_err(|error| vec![error.to_finding()])?);
-        let site = Arc::new(Site::new(kit.clone(), registry));
+        let threads = config.threads.unwrap_or(PassOptions::default().threads);
+        let site = Site::new(kit.clone(), registry, threads);
         site.settle();
         site.recover();
-        let (listening, host) = (Arc::clone(&listener), Receive::new(Arc::clone(&site)));
+        let reception = Reception::new(site.clone(), config.limits.data_connections, threads);
+        let (listening, door) = (Arc::clone(&listener), Door(reception.clone()));
         tokio::spawn(async move {
             tokio::select! {
                 () = kit.stop.cancelled() => {}
-                _ = listening.run(Arc::new(host)) => {}
+                () = listening.run(Arc::new(door)) => {}
             }
         });
-        Ok(Arc::new(Self { site, throttle, listener, tls }))
+        let runtime = Handle::current();
+        Ok(Arc::new(Self { site, reception, runtime, throttle, listener, tls }))
     }
 
     fn reload(&self) {
@@ -105,6 +125,19 @@ impl Daemon for MasterTarget {
     }
 
     async fn drained(&self) {
-        self.site.drained().await;
+        self.reception.drain().await;
+    }
+}
+
+/// Lets peers in, and tells who was sent away.
+struct Door(Reception<Site>);
+
+impl Host for Door {
+    async fn open(&self, peer: PeerIdentity, open: Open) -> Result<(Welcome, LinkAcceptor), Refusal> {
+        let answer = self.0.open(peer.clone(), open).await;
+        if let Err(refusal) = &answer {
+            self.0.registry().refused(&peer, &Finding::error(refusal.code, refusal.message.clone()));
+        }
+        answer
     }
 }

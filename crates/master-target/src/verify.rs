@@ -5,7 +5,7 @@ use crate::site::Site;
 use failback_blockio::UnitSource;
 use failback_image::{Access, ImageSpec};
 use failback_model::{Code, DiskId, Finding, MachineId};
-use failback_pass::{Cancel, PassOptions, Progress};
+use failback_pass::{Cancel, Progress};
 use failback_service::event::Event;
 use failback_service::registry::Lease;
 use failback_service::report::finding_lines;
@@ -15,24 +15,24 @@ use std::sync::Arc;
 impl Site {
     /// Starts to prove disks of a machine; what comes of it is an event and stands in the status. Refused where one of
     /// them is at work or was never sealed.
-    pub fn verify(self: &Arc<Self>, machine: &MachineId, only: Option<&DiskId>) -> Result<String, Finding> {
-        let entry = self.registry.machine(machine)?;
+    pub fn verify(&self, machine: &MachineId, only: Option<&DiskId>) -> Result<String, Finding> {
+        let entry = self.registry().machine(machine)?;
         if let Some(disk) = only {
-            self.registry.disk(machine, disk)?;
+            self.registry().disk(machine, disk)?;
         }
         let chosen = |disk: &&Disk| only.is_none_or(|only| disk.id == *only);
         let leases: Vec<Lease<Machine>> = entry
             .disk
             .iter()
             .filter(chosen)
-            .map(|disk| self.registry.lease(machine, &disk.id))
+            .map(|disk| self.registry().lease(machine, &disk.id))
             .collect::<Result<_, _>>()?;
         if leases.is_empty() {
             return Err(Finding::error(Code::RequestInvalid, format!("machine {machine} has no disk")));
         }
         let count = leases.len();
         for lease in leases {
-            let site = Arc::clone(self);
+            let site = self.clone();
             let thread = std::thread::Builder::new().name(format!("verify {machine}/{}", lease.disk().id));
             let started = thread.spawn(move || site.prove_and_tell(&lease));
             started
@@ -43,7 +43,7 @@ impl Site {
 
     fn prove_and_tell(&self, lease: &Lease<Machine>) {
         let (machine, disk) = (lease.machine(), lease.disk());
-        let status = self.kit.board.disk(&machine.id, &disk.id);
+        let status = self.kit().board.disk(&machine.id, &disk.id);
         let before = status.status().stage;
         status.stage(DiskStage::Verifying);
         let proven = self.prove(machine, disk);
@@ -56,7 +56,7 @@ impl Site {
             Ok(root) => (root, Vec::new()),
             Err(finding) => (String::new(), vec![finding]),
         };
-        self.kit.events.publish(Event::Verified {
+        self.kit().events.publish(Event::Verified {
             machine: machine.id.to_string(),
             disk: disk.id.to_string(),
             root,
@@ -65,7 +65,7 @@ impl Site {
     }
 
     fn prove(&self, machine: &Machine, disk: &Disk) -> Result<String, Finding> {
-        let store = self.stores.machine(&machine.id)?.disk(&disk.id).map_err(|error| error.to_finding())?;
+        let store = self.stores().machine(&machine.id)?.disk(&disk.id).map_err(|error| error.to_finding())?;
         let state = store.state();
         let (Some(root), Some(layout), false) = (state.root, state.layout, state.in_pass) else {
             let evidence =
@@ -77,10 +77,9 @@ impl Site {
         };
         let image = failback_image::open(&ImageSpec::parse(&disk.path), Access::Read)
             .map_err(|error| error.to_finding())?;
-        let threads = disk.threads.unwrap_or(PassOptions::default().threads);
         let cancel = Cancel::default();
         let (source, progress): (Arc<dyn UnitSource>, _) = (image, Arc::new(Progress::default()));
-        let read = failback_pass::hash(source, layout.block_size(), threads, None, &progress, &cancel);
+        let read = failback_pass::hash(source, layout.block_size(), self.threads(), None, &progress, &cancel);
         let found = read.map_err(|error| {
             error
                 .findings()

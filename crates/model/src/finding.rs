@@ -42,7 +42,7 @@ pub enum ExitClass {
     Interrupted,
     /// 5: contents are not what they must be.
     Mismatch,
-    /// 130: ended by Ctrl-C; a second run finishes the job.
+    /// 130: ended by a signal; a second run finishes the job.
     Signal,
 }
 

@@ -67,10 +67,13 @@ pub const STRAY_GRAINS_MAX: usize = 1 << 20;
 pub const IMAGE_FAULTS_MAX: usize = 64;
 /// Inflated grains of a streamOptimized VMDK kept for the next read.
 pub const INFLATED_GRAINS_MAX: usize = 16;
-/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out.
+/// Grain of a streamOptimized VMDK that is written.
+pub const STREAM_GRAIN_BYTES: u64 = 64 << 10;
+/// Grains waiting for their turn while a streamOptimized VMDK is written: above this the lowest goes out, and each thread
+/// that writes waits for that with one grain in hand.
 pub const STREAM_WINDOW_BYTES: u64 = 96 << 20;
-/// Grains held by a streamOptimized VMDK's writer before a write has to wait.
-pub const STREAM_BUFFER_MAX_BYTES: u64 = 160 << 20;
+/// Space that is taken at once while an image is created; between two such steps it can be stopped.
+pub const PROVISION_STEP_BYTES: u64 = 64 << 20;
 /// Most extents in a VMDK descriptor.
 pub const EXTENTS_MAX: usize = 4096;
 /// Bytes that a buffered reader leaves in the page cache behind itself before it drops what it brought in.
@@ -101,9 +104,8 @@ const _: () = {
     assert!(GRAIN_MIN_BYTES.is_power_of_two() && GRAIN_MAX_BYTES.is_power_of_two());
     assert!(
         STREAM_WINDOW_BYTES >= WINDOW_DEFAULT_BYTES + (16 << 20),
-        "a block as late as a window is still in time"
+        "keeping the reach of a new target costs nothing where little is late"
     );
-    assert!(STREAM_BUFFER_MAX_BYTES >= STREAM_WINDOW_BYTES + (THREADS_MAX as u64) * BLOCK_MAX_BYTES);
     assert!(OFFER_MAX_BYTES >= BLOCK_MAX_BYTES, "any block can be offered");
     assert!(
         OFFER_MAX_BYTES / BLOCK_MIN_BYTES <= BATCH_MAX_BLOCKS as u64,
@@ -173,6 +175,10 @@ pub const JOURNAL_RECORD_MAX_RANGES: usize = 16 << 10;
 pub const JOURNAL_DISKS_MAX: usize = 256;
 /// Most trusted ranges of all disks that one checkpoint keeps: above it the shortest are scanned again.
 pub const JOURNAL_TRUSTED_RANGES_MAX: usize = 1 << 20;
+/// Bytes of a disk whose intent is logged ahead of the block that needs it.
+pub const JOURNAL_AHEAD_BYTES: u64 = 64 << 20;
+/// Runs of so many bytes that are announced at once: what is scanned again after a crash, besides the open groups.
+pub const JOURNAL_AHEAD_WINDOWS: usize = 2;
 /// Bytes of a journal read at once while it is recovered.
 pub const JOURNAL_READ_BYTES: usize = 1 << 20;
 
@@ -192,6 +198,7 @@ const _: () = {
             <= JOURNAL_SEGMENT_MAX_BYTES / 2,
         "a checkpoint leaves room in its segment"
     );
+    assert!(JOURNAL_AHEAD_BYTES >= BLOCK_MAX_BYTES && JOURNAL_AHEAD_WINDOWS >= 1);
     assert!(JOURNAL_SEGMENT_MAX_BYTES + JOURNAL_RECORD_MAX_BYTES as u64 <= u32::MAX as u64);
 };
 

@@ -3,7 +3,7 @@
 use failback_blockio::{DiskError, UnitSource};
 use failback_image::Image;
 use failback_model::limits::{PACK_MAX_BYTES, REREAD_POOL_MAX_BYTES, THREADS_MAX, WINDOW_DEFAULT_BYTES};
-use failback_model::{BlockSize, Code, Digest, Finding, Severity};
+use failback_model::{BlockSize, Code, Digest, Finding};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -92,34 +92,6 @@ pub enum Target {
     New(Option<Arc<dyn Image>>),
 }
 
-/// What a pass would do, found without writing a byte.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Length of the target's disk after the pass, bytes.
-    pub virtual_size_bytes: u64,
-    /// Unit of comparison.
-    pub block_size: BlockSize,
-    /// Blocks of the source.
-    pub blocks_total: u64,
-    /// `original-location` or `alternate-location`.
-    pub strategy: &'static str,
-    /// Bytes of the source that are not holes: what is read there.
-    pub read_source_bytes: u64,
-    /// Bytes of the target that are not holes: what is read there.
-    pub read_target_bytes: u64,
-    /// Most bytes that can cross: exact only for a new disk.
-    pub ship_at_most_bytes: u64,
-    /// Everything found, errors first.
-    pub findings: Vec<Finding>,
-}
-
-impl Plan {
-    /// Whether a finding forbids the pass.
-    pub fn is_refused(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
-    }
-}
-
 /// A stage of the pipeline, for times and for naming what limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -127,9 +99,11 @@ pub enum Stage {
     ScanSource,
     /// Reading and hashing the target.
     ScanTarget,
+    /// Reading and hashing seeds: to index them, and to copy what they hold.
+    Seeds,
     /// Re-reading blocks that differ, hashing and choosing their pages, at both ends.
     Refine,
-    /// Collecting, probing and compressing pages.
+    /// Re-reading blocks that ship whole; collecting, probing and compressing pages.
     Pack,
     /// Decompressing and verifying.
     Unpack,
@@ -143,9 +117,10 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage in the order of the data path.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ScanSource,
         Self::ScanTarget,
+        Self::Seeds,
         Self::Refine,
         Self::Pack,
         Self::Unpack,
@@ -159,6 +134,7 @@ impl Stage {
         match self {
             Self::ScanSource => "scan_source",
             Self::ScanTarget => "scan_target",
+            Self::Seeds => "seeds",
             Self::Refine => "refine",
             Self::Pack => "pack",
             Self::Unpack => "unpack",
@@ -195,6 +171,13 @@ macro_rules! counters {
             /// Thread time of each stage.
             pub times: StageTimes,
         }
+
+        impl Progress {
+            /// Every counter with its name.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), Self::get(&self.$name)),)*].into_iter()
+            }
+        }
     };
 }
 
@@ -207,6 +190,8 @@ counters! {
     bytes_read_source,
     /// Bytes read from the target (and not from seeds).
     bytes_read_target,
+    /// Bytes read from seeds to index them.
+    bytes_read_seeds,
     /// Blocks compared.
     blocks_compared,
     /// Blocks that differ.
@@ -254,6 +239,11 @@ impl Cancel {
     /// Whether it was asked.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// The error to return where it was asked.
+    pub(crate) fn check(&self) -> Result<(), PassError> {
+        if self.is_cancelled() { Err(PassError::Cancelled) } else { Ok(()) }
     }
 }
 

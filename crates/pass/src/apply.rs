@@ -237,7 +237,7 @@ impl Reader<'_> {
     fn read(&self, blocks: Vec<BlockIndex>) -> Result<BlockBuffer, DiskError> {
         let source: &dyn UnitSource = &*self.end.image;
         let buffer = BlockBuffer::read(source, self.stage.layout, blocks, &self.pool)?;
-        Progress::add(&self.stage.progress.bytes_read_target, buffer.length_bytes());
+        Progress::add(&self.stage.progress.bytes_read_target, buffer.bytes_read());
         Ok(buffer)
     }
 
@@ -252,11 +252,8 @@ impl Reader<'_> {
     fn read_chunk(&self, chunk: ChunkIndex) -> Result<Answer, DiskError> {
         self.end.image.drop_cached();
         let blocks = self.stage.layout.chunk_blocks(chunk);
-        let digests = read_digests(&*self.end.image, self.stage.layout, blocks)?;
-        Progress::add(
-            &self.stage.progress.bytes_read_target,
-            self.stage.layout.bytes_of(blocks).length_bytes(),
-        );
+        let (digests, bytes_read) = read_digests(&*self.end.image, self.stage.layout, blocks)?;
+        Progress::add(&self.stage.progress.bytes_read_target, bytes_read);
         Ok(Answer::Chunk { chunk, digests })
     }
 
@@ -308,7 +305,7 @@ impl Reader<'_> {
             bytes: rest.split_to(range.length_bytes() as usize),
         });
         let job = WriteJob { applied, writes: writes.collect(), zeros: Vec::new(), seed_bytes: at as u64 };
-        self.stage.progress.times.add(Stage::Refine, started.elapsed());
+        self.stage.progress.times.add(Stage::Seeds, started.elapsed());
         start(&self.stage.writes, job);
     }
 }

@@ -10,6 +10,7 @@ pub(crate) struct BlockBuffer {
     layout: Layout,
     blocks: Vec<BlockIndex>,
     buffer: AlignedBuffer,
+    bytes_read: u64,
 }
 
 impl BlockBuffer {
@@ -24,14 +25,14 @@ impl BlockBuffer {
         // Buffers of one size are used again and again; memory that is new each time costs more than the reading.
         let mut buffer = pool.acquire((length as usize).max(PACK_MAX_BYTES));
         buffer.set_length(length as usize);
-        let mut at = 0;
+        let (mut at, mut bytes_read) = (0, 0);
         for run in runs(&blocks) {
             let bytes = layout.bytes_of(run);
             let end = at + bytes.length_bytes() as usize;
-            read_around_holes(source, bytes.start(), &mut buffer[at..end])?;
+            bytes_read += read_around_holes(source, bytes.start(), &mut buffer[at..end])?;
             at = end;
         }
-        Ok(Self { layout, blocks, buffer })
+        Ok(Self { layout, blocks, buffer, bytes_read })
     }
 
     /// The blocks with their bytes.
@@ -49,9 +50,9 @@ impl BlockBuffer {
         self.blocks
     }
 
-    /// Bytes that were read.
-    pub(crate) fn length_bytes(&self) -> u64 {
-        self.buffer.len() as u64
+    /// Bytes that were read: holes are not.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn spawn_guarded<T: Send + 'static>(
 }
 
 /// Runs one end of a pass: the threads of its scope may have panicked, and that is the pass's error, not the process's.
-pub(crate) fn guarded_end<T>(end: impl FnOnce() -> Result<T, PassError>) -> Result<T, PassError> {
+pub fn guarded_end<T>(end: impl FnOnce() -> Result<T, PassError>) -> Result<T, PassError> {
     catch_unwind(AssertUnwindSafe(end)).unwrap_or_else(|_| {
         Err(PassError::Failed(Finding::error(Code::Internal, "a thread of the pass panicked, see above")))
     })

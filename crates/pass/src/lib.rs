@@ -6,12 +6,16 @@
 mod api;
 mod apply;
 mod blocks;
+mod facts;
 mod guarded;
 mod image_sink;
 mod kept;
 mod level;
 mod link;
+mod pace;
 mod plan;
+mod planned;
+mod predict;
 mod prove;
 mod receiving;
 mod run;
@@ -20,11 +24,14 @@ mod ship;
 mod wrong_disk;
 
 pub use api::{
-    Cancel, Compression, Outcome, PassError, PassOptions, Plan, Progress, Refinement, Stage, StageTimes,
-    Target,
+    Cancel, Compression, Outcome, PassError, PassOptions, Progress, Refinement, Stage, StageTimes, Target,
 };
+pub use facts::{content_end_bytes, disk_mark};
+pub use guarded::guarded_end;
 pub use link::Link;
+pub use pace::{Counter, Pace, Totals, View, limiting};
 pub use plan::plan;
+pub use planned::{ASSUMED_READ_BYTES_PER_SECOND, ASSUMED_WRITE_BYTES_PER_SECOND, End, Plan, ShipEstimate};
 pub use receiving::{ReceivingEnd, Sealed};
-pub use run::{hash, index_seeds, run};
+pub use run::{hash, index_seeds, run, run_planned};
 pub use sending::SendingEnd;

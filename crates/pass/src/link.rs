@@ -12,28 +12,31 @@ use failback_wire::{Frame, Message, WireError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Says how many bytes wait to go out.
+pub(crate) type Pressure = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// One end's way to the other.
 pub struct Link {
     output: Box<dyn Fn(Frame) -> bool + Send>,
     pub(crate) input: Receiver<Frame>,
-    queued_bytes: Option<Arc<AtomicU64>>,
+    pressure: Option<Pressure>,
 }
 
 impl Link {
     /// A link that hands frames to `output`, which must not block and says `false` once the other end is gone, and takes
     /// them from `input`, whose sender is dropped then.
     pub fn new(output: impl Fn(Frame) -> bool + Send + 'static, input: Receiver<Frame>) -> Self {
-        Self { output: Box::new(output), input, queued_bytes: None }
+        Self { output: Box::new(output), input, pressure: None }
     }
 
     /// Tells how many bytes wait to go out, which automatic compression follows.
-    pub fn with_queue(self, queued_bytes: Arc<AtomicU64>) -> Self {
-        Self { queued_bytes: Some(queued_bytes), ..self }
+    pub fn with_queue(self, queued_bytes: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { pressure: Some(Arc::new(queued_bytes)), ..self }
     }
 
     /// How much waits to go out; `None` where nothing ever does.
-    pub(crate) fn pressure(&self) -> Option<Arc<AtomicU64>> {
-        self.queued_bytes.clone()
+    pub(crate) fn pressure(&self) -> Option<Pressure> {
+        self.pressure.clone()
     }
 
     /// Two ends that hear each other, within this process.

@@ -5,14 +5,13 @@ use crate::receiving::ReceivingEnd;
 use failback_blockio::DiskError;
 use failback_engine::manifest::Manifest;
 use failback_engine::{DigestSource, ScanEnd};
-use failback_image::ImageFormat;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 impl ReceivingEnd<'_> {
     /// Reads the target and returns the manifest of what it holds; `None` where the pass was cancelled meanwhile. Pages that the kernel caches are let go first, so that what is read comes from the medium.
     pub(crate) fn prove(&self) -> Result<Option<Manifest>, DiskError> {
-        if self.image.identity().format == ImageFormat::VmdkStreamOptimized {
+        if self.is_written_once() {
             // It can be read only once its tables are written, and then not written any more.
             self.image.close()?;
         }

@@ -17,6 +17,7 @@ use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout, Page
 use failback_session::{Receiver as Session, ReceiverOptions, ReceiverWork};
 use failback_wire::{BlockPatch, Frame};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -81,6 +82,11 @@ struct Loop<'a> {
     ending: Option<PassError>,
 }
 
+/// Whether an image is a stream.
+pub(crate) fn is_written_once(image: &dyn Image) -> bool {
+    image.identity().format == ImageFormat::VmdkStreamOptimized
+}
+
 impl ReceivingEnd<'_> {
     /// Receives the pass. What is `known` of the target is not scanned.
     ///
@@ -95,7 +101,8 @@ impl ReceivingEnd<'_> {
             let applier = Applier::start(scope, self, answers_to);
             let session = Session::new(ReceiverOptions {
                 layout: self.layout,
-                has_seeds: self.seeds.is_some(),
+                // What no seed holds would come too late for an image that is written from front to back.
+                has_seeds: self.seeds.is_some() && !self.is_written_once(),
                 is_new: self.is_new,
                 window_bytes: self.options.window_bytes,
             });
@@ -115,6 +122,11 @@ impl ReceivingEnd<'_> {
             }
             .run()
         })
+    }
+
+    /// Whether the target is a stream: written from front to back, and read only once it is closed.
+    pub(crate) fn is_written_once(&self) -> bool {
+        is_written_once(&*self.image)
     }
 
     fn digest_source(&self, known: Option<Known>) -> Box<dyn DigestSource> {
@@ -237,23 +249,29 @@ impl Loop<'_> {
             ReceiverWork::Reference { sequence, offers } => self.applier.reference(sequence, offers),
             ReceiverWork::Commit => self.applier.commit(),
             ReceiverWork::Seal { verify } => self.applier.prove(verify),
-            ReceiverWork::ChunkDigests => {
-                if self.end.image.identity().format == ImageFormat::VmdkStreamOptimized {
-                    let reason = format!("{} was written in one go", self.end.image.name().display());
-                    return Err(PassError::Failed(Finding::error(Code::RootMismatch, reason)));
-                }
-                let chunks = self.end.layout.chunk_count();
-                let digests: Vec<_> =
-                    (0..chunks).map(|chunk| self.manifest.chunk_digest(ChunkIndex(chunk))).collect();
-                self.manifest.unseal()?;
-                self.session.handle_chunk_digests(&digests);
-            }
+            ReceiverWork::ChunkDigests { chunks } => self.offer_chunks(chunks)?,
             ReceiverWork::ReadChunk { chunk } => self.applier.read_chunk(chunk),
             ReceiverWork::Finish { root } => {
                 let generation = self.end.sink.seal(root)?;
                 self.sealed = Some(Sealed { root, generation });
             }
         }
+        Ok(())
+    }
+
+    /// Looks up digests of chunks. Entries may change once all are offered: then chunks are read anew.
+    fn offer_chunks(&mut self, chunks: Range<u64>) -> Result<(), PassError> {
+        if self.end.is_written_once() {
+            let reason = format!("{} was written in one go", self.end.image.name().display());
+            return Err(PassError::Failed(Finding::error(Code::RootMismatch, reason)));
+        }
+        let first = ChunkIndex(chunks.start);
+        let digests: Vec<_> =
+            chunks.clone().map(|chunk| self.manifest.chunk_digest(ChunkIndex(chunk))).collect();
+        if chunks.end == self.end.layout.chunk_count() {
+            self.manifest.unseal()?;
+        }
+        self.session.handle_chunk_digests(first, &digests);
         Ok(())
     }
 

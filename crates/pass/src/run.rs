@@ -4,14 +4,15 @@ use crate::api::{Cancel, Outcome, PassError, PassOptions, Progress, Stage, Targe
 use crate::guarded::guarded_end;
 use crate::image_sink::ImageSink;
 use crate::link::Link;
-use crate::plan::plan_pass;
-use crate::receiving::ReceivingEnd;
+use crate::plan::plan;
+use crate::planned::Plan;
+use crate::receiving::{ReceivingEnd, is_written_once};
 use crate::sending::SendingEnd;
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_engine::manifest::Manifest;
 use failback_engine::seed::SeedIndex;
 use failback_engine::{DigestSource, Meter, Scan, ScanEnd};
-use failback_image::{Image, ImageFormat};
+use failback_image::Image;
 use failback_model::{BlockSize, Code, Finding, Layout};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -30,8 +31,21 @@ pub fn run(
     progress: &Arc<Progress>,
     cancel: &Cancel,
 ) -> Result<Outcome, PassError> {
+    let plan = plan(&source, &target, options, cancel)?;
+    run_planned(source, target, plan, options, progress, cancel)
+}
+
+/// The same by a plan that was made with these disks and options just before.
+pub fn run_planned(
+    source: Arc<dyn Image>,
+    target: Target,
+    plan: Plan,
+    options: &PassOptions,
+    progress: &Arc<Progress>,
+    cancel: &Cancel,
+) -> Result<Outcome, PassError> {
     let started = Instant::now();
-    let (plan, layout) = plan_pass(&*source, &target, options)?;
+    let layout = plan.layout;
     if plan.is_refused() {
         return Err(PassError::Refused(plan.findings));
     }
@@ -45,7 +59,14 @@ pub fn run(
             )));
         }
     };
-    let seeds = index_seeds(options, progress, cancel)?;
+    let mut findings = plan.findings;
+    let seeds = if is_written_once(&*image) {
+        findings.extend(unused_seeds(&*image, options));
+        None
+    } else {
+        index_seeds(options, progress, cancel)?
+    };
+    findings.extend(seeds.iter().flat_map(|seeds| seeds.failures()).map(failed_seed));
     if image.geometry().length_bytes < layout.length_bytes() {
         image.grow(layout.length_bytes())?;
     }
@@ -53,7 +74,7 @@ pub fn run(
         source,
         layout,
         options,
-        ships_everything: is_new && options.seeds.is_empty(),
+        ships_everything: is_new && seeds.is_none(),
         scan_log: None,
         progress: Arc::clone(progress),
         cancel: cancel.clone(),
@@ -82,14 +103,26 @@ pub fn run(
         root,
         verified: options.verify,
         elapsed: started.elapsed(),
-        findings: plan.findings,
+        findings,
     })
+}
+
+/// A seed that fails while it is indexed is used as far as it was read.
+fn failed_seed(error: &DiskError) -> Finding {
+    let evidence = format!("{error}; of this seed only what was read before is used");
+    Finding::warning(Code::SeedUnusable, evidence)
+}
+
+/// What no seed holds would come too late for an image that is written from front to back.
+fn unused_seeds(image: &dyn Image, options: &PassOptions) -> Option<Finding> {
+    let evidence = format!("{} is written in one go, so that no seed is used", image.name().display());
+    (!options.seeds.is_empty()).then(|| Finding::warning(Code::SeedUnusable, evidence))
 }
 
 /// Whatever happened, what was written is made durable and the image is left as clean as it can be. Only a stream that is
 /// not complete stays without its end, so that nobody takes it for a smaller disk.
 fn close(image: &dyn Image, is_complete: bool) -> Result<(), DiskError> {
-    if !is_complete && image.identity().format == ImageFormat::VmdkStreamOptimized {
+    if !is_complete && is_written_once(image) {
         return Ok(());
     }
     image.close()
@@ -135,7 +168,10 @@ pub fn index_seeds(
         return Ok(None);
     }
     let times = Arc::clone(progress);
-    let meter: Meter = Arc::new(move |_, spent| times.times.add(Stage::ScanTarget, spent));
+    let meter: Meter = Arc::new(move |bytes, spent| {
+        Progress::add(&times.bytes_read_seeds, bytes);
+        times.times.add(Stage::Seeds, spent);
+    });
     let index = SeedIndex::build(&options.seeds, options.block_size, options.threads, &meter, &|| {
         !cancel.is_cancelled()
     });

@@ -5,6 +5,7 @@ use crate::blocks::BlockBuffer;
 use crate::guarded::{PanicGuard, spawn_guarded};
 use crate::kept::{Kept, KeptBlock, SharedRun};
 use crate::level::LevelPolicy;
+use crate::link::Pressure;
 use crate::sending::SendingEnd;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -14,7 +15,6 @@ use failback_model::{BlockIndex, Layout, TruncatedDigest};
 use failback_session::{Job, RefinementMode};
 use failback_wire::{BlockPatch, Data, Message};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::thread::Scope;
 use std::time::Instant;
 
@@ -54,7 +54,7 @@ impl Shipper {
     pub(crate) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         end: &SendingEnd<'_>,
-        queued_bytes: Option<Arc<AtomicU64>>,
+        queued_bytes: Option<Pressure>,
         packed: Sender<Result<Packed, DiskError>>,
     ) -> Self {
         let level = LevelPolicy::new(end.options.compression, queued_bytes, end.options.window_bytes);
@@ -119,8 +119,9 @@ impl Reader {
                 // A loop that is gone needs no answer.
                 Err(error) => drop(self.packed.send(Err(error))),
                 Ok(buffer) => {
-                    Progress::add(&self.stage.progress.bytes_read_source, buffer.length_bytes());
-                    self.stage.progress.times.add(Stage::Refine, started.elapsed());
+                    Progress::add(&self.stage.progress.bytes_read_source, buffer.bytes_read());
+                    let stage = if target_pages.is_some() { Stage::Refine } else { Stage::Pack };
+                    self.stage.progress.times.add(stage, started.elapsed());
                     let (stage, packed) = (self.stage.clone(), self.packed.clone());
                     spawn_guarded(packed, move || Some(stage.pack_read(job, &buffer, target_pages.as_ref())));
                 }

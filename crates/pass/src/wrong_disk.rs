@@ -8,8 +8,10 @@
 //! anything (new, or the beginning of an interrupted copy, which has data only where the source has it) is not another
 //! disk.
 
+use crate::api::{Cancel, PassError};
 use failback_blockio::{DiskError, UnitSource};
-use failback_model::{BlockIndex, BlockRange, ByteRange, Digest, Layout, block_digest};
+use failback_model::limits::PAGE_BYTES;
+use failback_model::{BlockIndex, BlockRange, ByteRange, Layout, is_zero};
 
 /// Blocks that are sampled.
 const SAMPLE_BLOCKS: u64 = 128;
@@ -18,33 +20,85 @@ const VERDICT_MIN_BLOCKS: u64 = 16;
 /// Sectors looked at: MBR and GPT header.
 const TABLE_BYTES: usize = 8192;
 
-/// Why the target looks like another disk; `None` where it does not.
-pub(crate) fn looks_like_another_disk(
-    source: &dyn UnitSource,
-    target: &dyn UnitSource,
-    layout: Layout,
-) -> Result<Option<String>, DiskError> {
-    let (ours, theirs) = (disk_id(source, layout)?, disk_id(target, layout)?);
-    if let (Some(ours), Some(theirs)) = (&ours, &theirs)
-        && ours != theirs
-    {
+/// What was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// Why the target looks like another disk; `None` where it does not.
+    pub(crate) verdict: Option<String>,
+    /// Blocks that were compared.
+    pub(crate) sample: Sample,
+    /// Id of the source's partition table.
+    pub(crate) source_id: Option<String>,
+    /// Id of the target's partition table.
+    pub(crate) target_id: Option<String>,
+}
+
+/// Blocks that hold data at the target.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sample {
+    pub(crate) blocks: u64,
+    pub(crate) differing_blocks: u64,
+    /// Pages of those blocks that hold data at the source too.
+    pub(crate) pages: u64,
+    /// Those that differ: what ships where blocks are narrowed.
+    pub(crate) differing_pages: u64,
+    /// Those in blocks that differ: what ships where blocks travel whole.
+    pub(crate) touched_pages: u64,
+}
+
+impl Look {
+    /// Compares partition tables and a sample of blocks.
+    pub(crate) fn at(
+        source: &dyn UnitSource,
+        target: &dyn UnitSource,
+        layout: Layout,
+        cancel: &Cancel,
+    ) -> Result<Self, PassError> {
+        let (source_id, target_id) = (disk_id(source, layout)?, disk_id(target, layout)?);
+        let sample = sample(source, target, layout, cancel)?;
         let (from, to) = (source.name().display(), target.name().display());
-        return Ok(Some(format!("{from} has disk id {ours}, {to} has {theirs}")));
+        let verdict = match (&source_id, &target_id) {
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                Some(format!("{from} has disk id {ours}, {to} has {theirs}"))
+            }
+            _ => sample.is_another_disk().then(|| {
+                let Sample { blocks, differing_blocks, .. } = sample;
+                format!(
+                    "{differing_blocks} of {blocks} sampled blocks with data of {to} differ from the source's"
+                )
+            }),
+        };
+        Ok(Self { verdict, sample, source_id, target_id })
     }
-    let (sampled, differing) = sample(source, target, layout)?;
-    let is_other = sampled >= VERDICT_MIN_BLOCKS && differing * 10 > sampled * 9;
-    Ok(is_other.then(|| {
-        format!(
-            "{differing} of {sampled} sampled blocks with data of {} differ from the source's",
-            target.name().display()
-        )
-    }))
+}
+
+impl Sample {
+    fn is_another_disk(&self) -> bool {
+        self.blocks >= VERDICT_MIN_BLOCKS && self.differing_blocks * 10 > self.blocks * 9
+    }
+
+    fn add(&mut self, ours: &[u8], theirs: &[u8]) {
+        if is_zero(theirs) {
+            return;
+        }
+        let differs = ours != theirs;
+        self.blocks += 1;
+        self.differing_blocks += u64::from(differs);
+        if is_zero(ours) {
+            return;
+        }
+        let count = (ours.len() as u64).div_ceil(PAGE_BYTES);
+        let pages = ours.chunks(PAGE_BYTES as usize).zip(theirs.chunks(PAGE_BYTES as usize));
+        self.pages += count;
+        self.differing_pages += pages.filter(|(ours, theirs)| ours != theirs).count() as u64;
+        self.touched_pages += if differs { count } else { 0 };
+    }
 }
 
 /// GPT disk GUID or MBR disk signature, as text; `None` where there is neither.
 ///
 /// UEFI specification 2.10, section 5.3.2 (header at LBA 1, GUID at byte 56) and table 5-1 (signature at byte 440).
-fn disk_id(disk: &dyn UnitSource, layout: Layout) -> Result<Option<String>, DiskError> {
+pub(crate) fn disk_id(disk: &dyn UnitSource, layout: Layout) -> Result<Option<String>, DiskError> {
     let geometry = disk.geometry();
     let mut table = [0; TABLE_BYTES];
     let length = layout.length_bytes().min(geometry.length_bytes).min(TABLE_BYTES as u64) as usize;
@@ -62,24 +116,26 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compares blocks that hold data at the target: how many, and how many differ. They are spread evenly but for a scatter
-/// that no regular pattern on the disk can follow.
-fn sample(source: &dyn UnitSource, target: &dyn UnitSource, layout: Layout) -> Result<(u64, u64), DiskError> {
+/// Compares blocks that hold data at the target. They are spread evenly but for a scatter that no regular pattern on the
+/// disk can follow.
+fn sample(
+    source: &dyn UnitSource,
+    target: &dyn UnitSource,
+    layout: Layout,
+    cancel: &Cancel,
+) -> Result<Sample, PassError> {
     let count = layout.block_count();
     let stride = (count / SAMPLE_BLOCKS).max(1);
-    let (mut sampled, mut differing) = (0, 0);
+    let mut found = Sample::default();
     let mut start = 0;
-    while start < count && sampled < SAMPLE_BLOCKS {
+    while start < count && found.blocks < SAMPLE_BLOCKS {
+        cancel.check()?;
         let from = (start + scatter(start) % stride).min(count - 1);
         let Some(block) = next_data_block(target, layout, from)? else { break };
-        let theirs = digest(target, layout, block)?;
-        if !theirs.is_zero() {
-            sampled += 1;
-            differing += u64::from(digest(source, layout, block)? != theirs);
-        }
+        found.add(&read(source, layout, block)?, &read(target, layout, block)?);
         start = (block.0 / stride + 1) * stride;
     }
-    Ok((sampled, differing))
+    Ok(found)
 }
 
 /// A number that looks random and is always the same for the same position (the finalizer of SplitMix64).
@@ -100,9 +156,9 @@ fn next_data_block(
     Ok(data.map(|data| layout.blocks_covering(data).start))
 }
 
-fn digest(disk: &dyn UnitSource, layout: Layout, block: BlockIndex) -> Result<Digest, DiskError> {
+fn read(disk: &dyn UnitSource, layout: Layout, block: BlockIndex) -> Result<Vec<u8>, DiskError> {
     let bytes = layout.block_bytes(block);
     let mut buffer = vec![0; bytes.length_bytes() as usize];
     disk.read_at(bytes.start(), &mut buffer)?;
-    Ok(block_digest(&buffer))
+    Ok(buffer)
 }

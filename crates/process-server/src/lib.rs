@@ -1,16 +1,19 @@
 //! The process server: the daemon beside the cloud that reads source disks and sends what differs home.
 //!
 //! [`ProcessServer`] answers the control socket; [`supervisor`] keeps one task for each disk that shall replicate;
-//! [`runner`] carries one pass of one disk.
+//! [`runner`] carries one pass of one disk, by a [`Delivery`].
 //!
 //! **Invariant**: a disk that shall replicate is at work, or has a time for its next try, or says which operator's
 //! action it waits for.
 
 pub mod config;
+mod delivery;
+mod known;
 mod orders;
 pub mod runner;
 mod server;
 pub mod supervisor;
 mod verdict;
 
+pub use delivery::{Delivery, Sent};
 pub use server::ProcessServer;

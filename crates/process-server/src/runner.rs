@@ -1,11 +1,14 @@
 //! One pass of one disk: open the source, connect, open the session, send.
 
 use crate::config::{Disk, Machine};
-use failback_model::{Code, DiskId, Epoch, Finding, JobId, MachineId};
-use failback_pass::Cancel;
+use crate::delivery::Delivery;
+use failback_image::{Access, ImageSpec};
+use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId};
+use failback_pass::{Cancel, PassError, PassOptions, Totals};
 use failback_service::control::PassFlags;
-use failback_service::status::{DiskHandle, Sealed};
-use failback_transport::{Throttle, Tls};
+use failback_service::status::{DiskHandle, DiskStage, LinkStatus, PassFacts, PassProbe, Sealed};
+use failback_transport::{ConnectOptions, LinkHandle, Throttle, Tls};
+use failback_wire::Welcome;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -62,7 +65,70 @@ pub struct Network;
 
 impl Runner for Network {
     fn run(&self, attempt: &Attempt) -> Result<Sealed, Finding> {
-        let evidence = format!("{}/{} is not joined to the network", attempt.machine_id(), attempt.disk_id());
-        Err(Finding::error(Code::Internal, evidence))
+        attempt.status.stage(DiskStage::Planning);
+        let delivery = delivery(attempt)?;
+        attempt.status.stage(DiskStage::Connecting);
+        let sent = delivery.run(&attempt.runtime, |welcome, link| opened(attempt, &delivery, welcome, link));
+        let sent = sent.map_err(|error| first(&error))?;
+        Ok(Sealed { generation: sent.generation, root: sent.root, verified: attempt.flags.verify })
     }
+}
+
+/// What a failed pass says first: the cause.
+fn first(error: &PassError) -> Finding {
+    let nothing = || Finding::error(Code::Internal, "a pass failed without a reason");
+    error.findings().into_iter().next().unwrap_or_else(nothing)
+}
+
+fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
+    let (machine, disk) = (&attempt.machine, &attempt.disk);
+    let source = failback_image::open(&ImageSpec::parse(&disk.source), Access::Read);
+    let source = source.map_err(|error| error.to_finding())?;
+    let known = attempt.status.status().generation.unwrap_or(0);
+    Ok(Delivery {
+        source,
+        machine: machine.id.clone(),
+        disk: disk.id.clone(),
+        job: attempt.job.clone(),
+        epoch: attempt.epoch,
+        generation: Generation(known),
+        accept_older: attempt.flags.accept_older,
+        data_connections: machine.data_connections,
+        connect: ConnectOptions {
+            address: machine.target.clone(),
+            server: machine.target_identity.clone(),
+            tls: attempt.tls.clone(),
+            socket: machine.socket_options(),
+            throttle: attempt.throttle.clone(),
+        },
+        options: PassOptions {
+            verify: attempt.flags.verify,
+            accept_mismatch: attempt.flags.accept_mismatch,
+            grow: attempt.flags.grow,
+            ..disk.options(attempt.window_bytes)
+        },
+        state: Some(attempt.state.clone()),
+        progress: Arc::default(),
+        cancel: attempt.cancel.clone(),
+    })
+}
+
+/// Tells the status of a session that stands.
+fn opened(attempt: &Attempt, delivery: &Delivery, welcome: &Welcome, link: &LinkHandle) {
+    attempt.status.known(welcome.generation, Some(welcome.root).filter(|root| !root.is_zero()));
+    attempt.status.connected(LinkStatus::of(link));
+    let window_bytes = delivery.options.window_bytes.min(welcome.window_bytes);
+    let facts = PassFacts {
+        session: welcome.session,
+        epoch: attempt.epoch,
+        strategy: if welcome.is_new { "alternate-location" } else { "original-location" },
+        resumed: welcome.is_resumed,
+        window_bytes,
+    };
+    let totals =
+        Totals { source_bytes: welcome.pass_bytes, threads: delivery.options.threads, ..Totals::default() };
+    let queue = link.clone();
+    let queued_bytes = Box::new(move || queue.stats().queued_bytes);
+    let probe = PassProbe::new(totals, Arc::clone(&delivery.progress), window_bytes, Some(queued_bytes));
+    attempt.status.started(facts, Box::new(probe));
 }

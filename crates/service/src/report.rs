@@ -2,10 +2,11 @@
 //!
 //! **Invariant**: no control character that came from a disk or a peer reaches a terminal or a log.
 
-use failback_model::{Code, Finding, Severity};
+use failback_model::{Code, Finding, Place, Severity};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// A finding as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +21,7 @@ pub struct FindingLine {
     pub evidence: String,
     /// What to do.
     pub remedy: String,
-    /// What was being done: `open`, `read`, …
+    /// What was being done, such as `read`, where that is known.
     #[serde(default)]
     pub operation: Option<String>,
     /// On which file or device.
@@ -29,7 +30,7 @@ pub struct FindingLine {
     /// Where in it, bytes from its start.
     #[serde(default)]
     pub offset_bytes: Option<u64>,
-    /// Why, with what the operating system said.
+    /// Why, in words.
     #[serde(default)]
     pub reason: Option<String>,
 }
@@ -42,7 +43,7 @@ impl From<&Finding> for FindingLine {
             title: finding.code.title().into(),
             evidence: finding.evidence.clone(),
             remedy: finding.remedy.clone(),
-            operation: finding.place.operation.map(String::from),
+            operation: finding.place.operation.map(str::to_owned),
             path: finding.place.path.as_ref().map(|path| path.display().to_string()),
             offset_bytes: finding.place.offset_bytes,
             reason: finding.place.reason.clone(),
@@ -51,7 +52,7 @@ impl From<&Finding> for FindingLine {
 }
 
 impl FindingLine {
-    /// The finding it was made of, its place in words alone; `None` where this release does not know its code.
+    /// The finding it was made of; `None` where this release does not know its code.
     pub fn finding(&self) -> Option<Finding> {
         let code = Code::ALL.iter().copied().find(|code| code.as_str() == self.code)?;
         let severity = match self.severity.as_str() {
@@ -59,7 +60,15 @@ impl FindingLine {
             "warning" => Severity::Warning,
             _ => Severity::Error,
         };
-        Some(Finding { severity, ..Finding::error(code, &self.evidence).with_remedy(&self.remedy) })
+        let place = Place {
+            // A word of another process is none of this one's words.
+            operation: None,
+            path: self.path.as_ref().map(PathBuf::from),
+            offset_bytes: self.offset_bytes,
+            reason: self.reason.clone(),
+        };
+        let (evidence, remedy) = (self.evidence.clone(), self.remedy.clone());
+        Some(Finding { code, severity, evidence, remedy, place: Box::new(place) })
     }
 }
 

@@ -6,9 +6,12 @@
 
 mod board;
 mod handle;
+mod link;
+mod probe;
 
 pub use board::Board;
 pub use handle::{DiskHandle, PassFacts, Probe, Sealed};
+pub use probe::{PassProbe, QueuedBytes};
 
 use crate::budget::BudgetStatus;
 use crate::registry::Wanted;
@@ -89,6 +92,8 @@ pub enum DiskStage {
     Verifying,
     /// A try failed; the next one has a time.
     Retrying,
+    /// The session broke off; the other end makes the next try.
+    Waiting,
     /// Needs an operator.
     Failed,
 }
@@ -107,6 +112,7 @@ impl DiskStage {
             Self::Sealing => "sealing",
             Self::Verifying => "verifying",
             Self::Retrying => "retrying",
+            Self::Waiting => "waiting",
             Self::Failed => "failed",
         }
     }

@@ -17,10 +17,11 @@ use admission::{Admission, Charge};
 use bytes::{BufMut, Bytes, BytesMut};
 use failback_model::limits::{BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, OFFER_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
-use failback_wire::{Hello, Message, Role};
+use failback_wire::{Class, Hello, Message, Role};
 use groups::Groups;
 use requests::Requests;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Instant;
 
 /// Whether the pass goes on.
@@ -47,7 +48,14 @@ pub struct Receiver {
     is_sealing: bool,
     is_sealed: bool,
     has_offered_chunks: bool,
+    /// Chunks whose digests are still to be offered, and whether some of them are being looked up.
+    chunks: Range<u64>,
+    is_offering: bool,
     transmit: VecDeque<Message>,
+    /// What keeps its order, and waits for everything else: digests are many, and all else is waited for.
+    ordered: VecDeque<Message>,
+    /// Numbered messages that were let in and wait to be applied.
+    to_apply: VecDeque<ReceiverWork>,
     work: VecDeque<ReceiverWork>,
 }
 
@@ -70,13 +78,17 @@ impl Receiver {
             scanned_below: 0,
             digest_credit: 0,
             requests: Requests::default(),
-            admission: Admission::new(options.window_bytes),
+            admission: Admission::new(options.window_bytes, options.layout.block_size().bytes()),
             groups: Groups::default(),
             seal: None,
             is_sealing: false,
             is_sealed: false,
             has_offered_chunks: false,
+            chunks: 0..0,
+            is_offering: false,
             transmit: VecDeque::from([hello]),
+            ordered: VecDeque::new(),
+            to_apply: VecDeque::new(),
             work: VecDeque::new(),
         }
     }
@@ -101,7 +113,7 @@ impl Receiver {
     pub fn stop(&mut self) {
         if self.course == Course::Running {
             self.course = Course::Stopping;
-            self.work.retain(ReceiverWork::is_numbered);
+            self.work.clear();
         }
     }
 
@@ -111,28 +123,31 @@ impl Receiver {
             && self.admission.is_idle()
             && self.groups.is_clean()
             && !self.is_sealing
+            && self.work.is_empty()
     }
 
     /// A newer session writes the disk from now on. Work that is under way may still answer; it has no effect.
     pub fn fence(&mut self) {
         self.course = Course::Fenced;
+        self.to_apply.clear();
         self.work.clear();
         self.transmit = VecDeque::from([stale().to_message()]);
+        self.ordered.clear();
     }
 
     /// Next message to send.
     pub fn poll_transmit(&mut self) -> Option<Message> {
-        self.transmit.pop_front()
+        self.transmit.pop_front().or_else(|| self.ordered.pop_front())
     }
 
     /// Next piece of work to start.
     pub fn poll_work(&mut self) -> Option<ReceiverWork> {
-        match self.course {
-            Course::Fenced => None,
-            Course::Running | Course::Stopping => {
-                self.work.pop_front().or_else(|| self.next_commit()).or_else(|| self.next_seal())
-            }
+        if self.course == Course::Fenced {
+            return None;
         }
+        let work = self.work.pop_front().or_else(|| self.next_commit());
+        let work = work.or_else(|| self.next_to_apply()).or_else(|| self.next_seal());
+        work.or_else(|| self.next_chunks())
     }
 
     /// Takes the next run of the target's digests in disk order, of at most 1024 blocks; `None` for zeros, of any number.
@@ -140,6 +155,7 @@ impl Receiver {
     pub fn handle_scanned(&mut self, blocks: BlockRange, digests: Option<&[TruncatedDigest]>) {
         debug_assert_eq!(blocks.start.0, self.scanned_below, "runs come in disk order");
         self.scanned_below = blocks.end.0;
+        self.groups.add_scanned();
         let Some(digests) = digests else {
             self.digest_credit -= 1;
             self.send(Message::ZeroDigests { blocks });
@@ -187,21 +203,18 @@ impl Receiver {
             self.send(Message::Sealed { root });
             self.work.push_back(ReceiverWork::Finish { root });
         } else if self.options.layout.chunk_count() > 0 {
-            self.work.push_back(ReceiverWork::ChunkDigests);
+            self.chunks = 0..self.options.layout.chunk_count();
         } else {
             let reason = "the roots of a disk without blocks differ".into();
             self.send(SessionError { code: Code::RootMismatch, reason }.to_message());
         }
     }
 
-    /// Takes all chunk digests, in order.
-    pub fn handle_chunk_digests(&mut self, digests: &[Digest]) {
-        self.has_offered_chunks = true;
-        let mut first = ChunkIndex(0);
-        for part in digests.chunks(BATCH_MAX_BLOCKS) {
-            self.send(Message::ChunkDigests { first, digests: pack_digests(part) });
-            first.0 += part.len() as u64;
-        }
+    /// Takes the digests of the chunks that were asked for, from `first`.
+    pub fn handle_chunk_digests(&mut self, first: ChunkIndex, digests: &[Digest]) {
+        self.is_offering = false;
+        self.has_offered_chunks = self.chunks.is_empty();
+        self.send(Message::ChunkDigests { first, digests: pack_digests(digests) });
     }
 
     /// Takes one chunk's digests as they are on the medium.
@@ -225,13 +238,13 @@ impl Receiver {
                 check::data(self.options.layout, &data)?;
                 data.patches.iter().try_for_each(|patch| self.requests.close(patch.block))?;
                 self.admission.admit(data.sequence, Charge { bytes: charge_bytes(&data), offers: 0 })?;
-                self.work.push_back(ReceiverWork::Apply(data));
+                self.to_apply.push_back(ReceiverWork::Apply(data));
             }
             Message::Zero { sequence, ranges } => {
                 check::end(self.options.layout, ranges.last().map(|range| range.end.0))?;
                 self.requests.refuse_ranges(&ranges)?;
                 self.admission.admit(sequence, Charge::SMALL)?;
-                self.work.push_back(ReceiverWork::Zero { sequence, ranges });
+                self.to_apply.push_back(ReceiverWork::Zero { sequence, ranges });
             }
             Message::References { sequence, offers } => {
                 check::end(self.options.layout, offers.last().map(|offer| offer.block.0.saturating_add(1)))?;
@@ -245,7 +258,7 @@ impl Receiver {
                     return Err(SessionError::violation("more offers than one message may hold"));
                 }
                 self.admission.admit(sequence, Charge { bytes, offers: offers.len() })?;
-                self.work.push_back(ReceiverWork::Reference { sequence, offers });
+                self.to_apply.push_back(ReceiverWork::Reference { sequence, offers });
             }
             Message::Seal { root, messages } => {
                 self.admission.seal(messages)?;
@@ -308,6 +321,10 @@ impl Receiver {
         self.groups.close(self.admission.applied_below(), is_last).then_some(ReceiverWork::Commit)
     }
 
+    fn next_to_apply(&mut self) -> Option<ReceiverWork> {
+        if self.groups.is_blocked() { None } else { self.to_apply.pop_front() }
+    }
+
     fn next_seal(&mut self) -> Option<ReceiverWork> {
         let is_due = self.course == Course::Running && self.admission.is_complete();
         if self.is_sealing || self.groups.is_committing() || !is_due {
@@ -318,10 +335,25 @@ impl Receiver {
         Some(ReceiverWork::Seal { verify: self.verify })
     }
 
+    /// The next chunks to offer, once those before have gone out.
+    fn next_chunks(&mut self) -> Option<ReceiverWork> {
+        let may_offer = self.course == Course::Running && !self.is_offering && self.ordered.is_empty();
+        if !may_offer || self.chunks.is_empty() {
+            return None;
+        }
+        let end = self.chunks.end.min(self.chunks.start + BATCH_MAX_BLOCKS as u64);
+        let chunks = self.chunks.start..end;
+        self.chunks.start = end;
+        self.is_offering = true;
+        Some(ReceiverWork::ChunkDigests { chunks })
+    }
+
     /// Says something, unless the pass was fenced off.
     fn send(&mut self, message: Message) {
-        if self.course != Course::Fenced {
-            self.transmit.push_back(message);
+        match (self.course, message.class()) {
+            (Course::Fenced, _) => {}
+            (_, Class::Ordered) => self.ordered.push_back(message),
+            _ => self.transmit.push_back(message),
         }
     }
 }

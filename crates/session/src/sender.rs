@@ -6,6 +6,7 @@
 mod flight;
 mod next;
 mod queues;
+mod reach;
 mod repair;
 mod work;
 
@@ -19,7 +20,7 @@ use failback_model::limits::{
 };
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Difference, Digest};
 use failback_wire::{Data, Hello, Message, Role};
-use flight::{Finished, Flight, Missing};
+use flight::{Flight, Missing};
 use queues::Queues;
 use repair::Repair;
 use std::collections::{BTreeSet, VecDeque};
@@ -199,12 +200,12 @@ impl Sender {
 
     /// Takes what a job packed. The sequence numbers are set here; `differing` is the job's page count, for the policy.
     pub fn handle_packed(&mut self, job: Job, messages: Vec<Data>, refined: Option<(usize, usize)>) {
-        let Finished { blocks, is_refined } = self.flight.finish(job);
+        let finished = self.flight.finish(job);
         if let Some((differing, pages)) = refined {
-            self.queues.policy.observe(blocks, differing, pages);
+            self.queues.policy.observe(finished.blocks, differing, pages);
         }
         for mut data in messages {
-            data.sequence = self.flight.number_pages(&data, is_refined);
+            data.sequence = self.flight.number_pages(&data, finished);
             self.transmit.push_back(Message::Data(data));
         }
     }
@@ -242,6 +243,10 @@ impl Sender {
             return Err(SessionError::violation("the ends disagree about the disk's length or block size"));
         }
         self.target_has_seeds = hello.has_seeds;
+        if hello.is_new {
+            // It may be of a kind that is written once, from front to back.
+            self.flight.keep_reach();
+        }
         self.phase = Phase::Running;
         Ok(())
     }

@@ -268,6 +268,19 @@ pub(crate) fn push_joined(runs: &mut Vec<BlockRange>, run: BlockRange) {
     }
 }
 
+/// The same blocks as runs that ascend and do not touch.
+pub(crate) fn united(mut runs: Vec<BlockRange>) -> Vec<BlockRange> {
+    runs.sort_by_key(|run| run.start);
+    let mut united: Vec<BlockRange> = Vec::with_capacity(runs.len());
+    for run in runs {
+        match united.last_mut() {
+            Some(last) if run.start <= last.end => last.end = last.end.max(run.end),
+            _ => united.push(run),
+        }
+    }
+    united
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,6 +321,13 @@ mod tests {
         );
         set.clear();
         assert!(set.is_empty() && set.runs().is_empty());
+    }
+
+    #[test]
+    fn runs_are_united_however_they_lie() {
+        let range = BlockRange::new;
+        let runs = vec![range(7, 9), range(0, 2), range(2, 3), range(1, 2), range(8, 12), range(20, 21)];
+        assert_eq!(united(runs), [range(0, 3), range(7, 12), range(20, 21)]);
     }
 
     #[test]

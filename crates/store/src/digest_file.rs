@@ -34,7 +34,7 @@ struct State {
     header: ManifestHeader,
     /// Chunks whose digest in the chunk table is not that of their entries.
     stale: BlockSet,
-    /// Whether anything was written since the last sync.
+    /// Whether anything may be written that is not durable.
     is_dirty: bool,
 }
 
@@ -75,7 +75,8 @@ impl DigestFile {
                 return Err(damaged(&*device, FormatError::new(file.chunk_table_offset(), reason)));
             }
         }
-        let state = State { header, stale, is_dirty: false };
+        // A process that was killed may have left changes in the kernel's cache.
+        let state = State { header, stale, is_dirty: true };
         Ok(Self { device, file, state: Mutex::new(state) })
     }
 

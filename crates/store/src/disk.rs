@@ -17,7 +17,7 @@ use failback_format::journal_record::{DiskSlot, Record, Trust};
 use failback_image::Image;
 use failback_model::limits::{JOURNAL_RECORD_MAX_DIGESTS, JOURNAL_RECORD_MAX_RANGES};
 use failback_model::{
-    BlockRange, ChunkIndex, Code, Digest, DiskId, Epoch, Generation, Layout, SessionNumber,
+    BlockRange, BlockSize, ChunkIndex, Code, Digest, DiskId, Epoch, Generation, Layout, SessionNumber,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -61,12 +61,13 @@ pub(crate) struct Disk {
 impl DiskStore {
     pub(crate) fn new(journal: Arc<Journal>, slot: DiskSlot, id: DiskId) -> Self {
         let session = journal.read(slot, |disk| disk.session);
+        let no_blocks = Layout::new(0, BlockSize::DEFAULT).expect("a disk may be empty");
         Self(Arc::new(Disk {
             journal,
             slot,
             id,
             gate: RwLock::new(session.next()),
-            groups: Mutex::new(Groups::new(0, 0)),
+            groups: Mutex::new(Groups::new(no_blocks, 0, 0)),
             committing: Mutex::new(()),
         }))
     }
@@ -110,11 +111,17 @@ impl DiskStore {
         }
         let number = last.next().max(*oldest);
         *oldest = number;
+        let mut groups = disk.groups();
+        let released = groups.ahead.release_all();
         let (position, group) = disk.journal.update(disk.slot, |state| {
             let is_kept = !is_new_disk && keeps_trust(state, layout, *fingerprint);
             let trust = if is_kept { Trust::Kept } else { Trust::Nothing };
-            (vec![Record::Session { epoch, number, layout, trust }], state.group + 1)
+            let mut records = trusted_again(&released);
+            records.push(Record::Session { epoch, number, layout, trust });
+            (records, state.group + 1)
         })?;
+        *groups = Groups::new(layout, group, disk.journal.medium().ahead_bytes());
+        drop(groups);
         disk.journal.wait_durable(position)?;
         if disk.journal.read(disk.slot, |state| state.digests.is_none()) {
             let digests = DigestFile::create(disk.journal.medium(), &disk.id, layout)?;
@@ -123,7 +130,6 @@ impl DiskStore {
         if is_new_disk && !layout.blocks().is_empty() {
             disk.journal.record(disk.slot, Record::Scanned { blocks: layout.blocks(), digests: None })?;
         }
-        *disk.groups() = Groups::new(layout.block_count(), group);
         Ok(number)
     }
 
@@ -161,6 +167,8 @@ impl DiskStore {
 
     /// Gives up all trust, durably: the next pass scans the whole disk.
     pub fn forget(&self) -> Result<(), StoreError> {
+        let mut groups = self.0.groups();
+        groups.ahead.forget();
         Ok(self.0.journal.record(self.0.slot, Record::Forget)?)
     }
 
@@ -187,7 +195,10 @@ impl DiskStore {
                 }
             }
         }
-        if damaged.iter().any(|blocks| !blocks.is_empty()) {
+        damaged.retain(|blocks| !blocks.is_empty());
+        if !damaged.is_empty() {
+            let mut groups = self.0.groups();
+            groups.ahead.forget();
             for blocks in damaged.chunks(JOURNAL_RECORD_MAX_RANGES) {
                 self.0.journal.update(self.0.slot, |state| {
                     (vec![Record::Intent { group: state.group, blocks: blocks.to_vec() }], ())
@@ -204,6 +215,12 @@ fn keeps_trust(state: &DiskFold, layout: Layout, fingerprint: Fingerprint) -> bo
         None => !state.is_sealed(),
     };
     state.layout == Some(layout) && state.digests.is_some() && looks_the_same
+}
+
+/// What the journal is told of blocks that were announced and did not change.
+pub(crate) fn trusted_again(blocks: &[BlockRange]) -> Vec<Record> {
+    let parts = blocks.chunks(JOURNAL_RECORD_MAX_RANGES);
+    parts.map(|blocks| Record::Trusted { blocks: blocks.to_vec() }).collect()
 }
 
 impl Disk {

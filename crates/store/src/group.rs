@@ -3,9 +3,10 @@
 //! **Invariant**: a commit names only blocks that were applied before its group was closed and not begun again since:
 //! what it says of a block is what the flush made durable.
 
+use crate::ahead::Ahead;
 use crate::block_set::BlockSet;
 use crate::journal::Position;
-use failback_model::{BlockIndex, BlockRange, Digest};
+use failback_model::{BlockIndex, BlockRange, Digest, Layout};
 use std::collections::BTreeMap;
 
 /// What blocks became.
@@ -37,17 +38,21 @@ pub(crate) struct Groups {
     number: u64,
     /// Up to where the journal must be durable for all that was begun.
     begun_at: Option<Position>,
+    /// Blocks that will probably be begun.
+    pub(crate) ahead: Ahead,
 }
 
 impl Groups {
     /// A session whose first group has this number.
-    pub(crate) fn new(block_count: u64, number: u64) -> Self {
+    pub(crate) fn new(layout: Layout, number: u64, ahead_bytes: u64) -> Self {
+        let block_count = layout.block_count();
         Self {
             begun: BlockSet::empty(block_count),
             reopened: BlockSet::empty(block_count),
             open: Applied::new(block_count),
             number,
             begun_at: None,
+            ahead: Ahead::new(layout, ahead_bytes),
         }
     }
 
@@ -61,6 +66,7 @@ impl Groups {
         self.begun.insert(blocks);
         self.reopened.insert(blocks);
         self.open.remove(blocks);
+        self.ahead.take(blocks);
     }
 
     /// Where the journal says of all of them that they are unknown.
@@ -109,11 +115,13 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use failback_model::BlockSize;
 
     #[test]
     fn a_block_begun_again_waits_for_the_next_commit() {
         let range = BlockRange::new;
-        let mut groups = Groups::new(100, 7);
+        let layout = Layout::new(100 << 20, BlockSize::new(1 << 20).unwrap()).unwrap();
+        let mut groups = Groups::new(layout, 7, 0);
         groups.begin(range(0, 50));
         groups.applied(BlockIndex(1), Digest([1; 32]));
         groups.applied(BlockIndex(2), Digest([2; 32]));

@@ -10,6 +10,7 @@ use crate::medium::Medium;
 use crate::segment::{Segment, segment_name};
 use failback_blockio::{DiskError, Operation};
 use failback_format::journal_record::{DiskSlot, Record};
+use failback_model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 use failback_model::{Code, DiskId, MachineId};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -106,8 +107,10 @@ impl Journal {
         let mut inner = self.lock();
         let (records, answer) = decide(&inner.disks[usize::from(disk.0)]);
         if !records.is_empty() {
+            self.check_latch(&inner, Operation::Write)?;
             for record in &records {
-                inner.disks[usize::from(disk.0)].keep_digests(record)?;
+                let kept = inner.disks[usize::from(disk.0)].keep_digests(record);
+                kept.map_err(|error| failed_write(&mut inner, error))?;
             }
             self.append_locked(&mut inner, disk, &records)?;
             records.iter().for_each(|record| inner.disks[usize::from(disk.0)].apply(record));
@@ -158,7 +161,8 @@ impl Journal {
     fn append_locked(&self, inner: &mut Inner, disk: DiskSlot, records: &[Record]) -> Result<(), DiskError> {
         self.check_latch(inner, Operation::Write)?;
         let mut bytes = inner.segment.encode(disk, records);
-        if inner.segment.is_full_with(bytes.len()) {
+        let most_bytes = self.medium.segment_max_bytes().min(JOURNAL_SEGMENT_MAX_BYTES);
+        if u64::from(inner.segment.end_bytes) + bytes.len() as u64 > most_bytes {
             self.rotate(inner)?;
             bytes = inner.segment.encode(disk, records);
         }
@@ -199,9 +203,9 @@ impl Journal {
     }
 }
 
-/// A write that failed: with space freed it can be tried again, anything else is final.
+/// A write that failed: with space freed it can be tried again, anything else is final. So is a sync, whatever it says.
 fn failed_write(inner: &mut Inner, error: DiskError) -> DiskError {
-    if error.code == Code::NoSpace {
+    if error.code == Code::NoSpace && error.operation != Operation::Flush {
         return DiskError { code: Code::JournalFailed, ..error };
     }
     latched(inner, error)

@@ -5,6 +5,7 @@
 //! applies the same records in the same order. **Invariant**: a block is *trusted* exactly while the digest at hand is
 //! that of the bytes on its medium, whatever is lost in a crash; doubt makes it unknown, and it is scanned again.
 
+mod ahead;
 mod block_set;
 mod checkpoint;
 mod digest_file;

@@ -4,6 +4,7 @@
 
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, sync_folder};
 use failback_model::Code;
+use failback_model::limits::{JOURNAL_AHEAD_BYTES, JOURNAL_SEGMENT_MAX_BYTES};
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,16 @@ pub trait Medium: Send + Sync + Debug {
 
     /// Makes all names durable as they are.
     fn sync_names(&self) -> Result<(), DiskError>;
+
+    /// A segment of the journal is closed before it becomes longer.
+    fn segment_max_bytes(&self) -> u64 {
+        JOURNAL_SEGMENT_MAX_BYTES
+    }
+
+    /// Bytes of a disk whose intent is logged ahead of the block that needs it; 0 for no more than the block itself.
+    fn ahead_bytes(&self) -> u64 {
+        JOURNAL_AHEAD_BYTES
+    }
 }
 
 /// A folder of this host.

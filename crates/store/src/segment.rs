@@ -5,7 +5,6 @@
 
 use failback_blockio::{Device, DiskError};
 use failback_format::journal_record::{DiskSlot, Place, Record, encode_record};
-use failback_model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 use std::sync::Arc;
 
 /// Name of a segment's file.
@@ -61,11 +60,6 @@ impl Segment {
             encode_record(&mut bytes, place, self.durable_bytes, disk, record);
         }
         bytes
-    }
-
-    /// Whether so many bytes more make it longer than it may be.
-    pub(crate) fn is_full_with(&self, more_bytes: usize) -> bool {
-        u64::from(self.end_bytes) + more_bytes as u64 > JOURNAL_SEGMENT_MAX_BYTES
     }
 
     /// Writes encoded records; not durable yet.

@@ -3,7 +3,8 @@
 //! **Invariant**: intents are durable before a block changes; a commit's record is written after the image's flush and
 //! is durable before the commit returns; nothing is done for a session that was replaced, or after a commit failed.
 
-use crate::disk::Disk;
+use crate::block_set::united;
+use crate::disk::{Disk, trusted_again};
 use crate::fingerprint::Fingerprint;
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, Zeroing};
 use failback_engine::Sink;
@@ -161,12 +162,16 @@ impl Sink for JournaledSink {
         blocks.iter().for_each(|range| groups.begin(*range));
         let group = groups.number();
         let (end, is_logged) = self.disk.journal.update(self.disk.slot, |state| {
-            let mut known: Vec<_> = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
-            known.sort_by_key(|range| range.start);
-            known.dedup();
+            let known = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
+            let known = united(known);
             // What is unknown already needs no record, unless it is the first to say that the disk changes.
-            let is_needed = !known.is_empty() || !state.in_pass;
-            (if is_needed { vec![Record::Intent { group, blocks: known }] } else { Vec::new() }, is_needed)
+            if known.is_empty() && state.in_pass {
+                return (Vec::new(), false);
+            }
+            let told = groups.ahead.announce(&known, &state.trusted);
+            let mut records = intents(group, &told.intended);
+            records.extend(trusted_again(&told.released));
+            (records, true)
         })?;
         let durable_at = groups.begun_at(is_logged.then_some(end));
         drop(groups);
@@ -219,6 +224,15 @@ impl Sink for JournaledSink {
         let _alone = self.disk.committing.lock().unwrap_or_else(PoisonError::into_inner);
         self.seal_state(root)
     }
+}
+
+/// That blocks are unknown from now on; without blocks, that the disk changes.
+fn intents(group: u64, blocks: &[BlockRange]) -> Vec<Record> {
+    if blocks.is_empty() {
+        return vec![Record::Intent { group, blocks: Vec::new() }];
+    }
+    let parts = blocks.chunks(JOURNAL_RECORD_MAX_RANGES);
+    parts.map(|blocks| Record::Intent { group, blocks: blocks.to_vec() }).collect()
 }
 
 fn is_not_found(error: &DiskError) -> bool {

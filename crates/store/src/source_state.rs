@@ -5,6 +5,8 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::machine::MachineStore;
 use crate::trusted::TrustedState;
+use failback_blockio::DiskError;
+use failback_engine::ScanLog;
 use failback_model::{BlockRange, Digest, DiskId, Epoch, Layout, MachineId};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,5 +46,11 @@ impl SourceState {
     /// What need not be scanned again.
     pub fn trusted(&self) -> Result<TrustedState, StoreError> {
         self.0.trusted()
+    }
+}
+
+impl ScanLog for SourceState {
+    fn scanned(&self, blocks: BlockRange, digests: Option<&[Digest]>) -> Result<(), DiskError> {
+        self.0.disk().scanned(blocks, digests).map(|_| ())
     }
 }

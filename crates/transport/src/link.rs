@@ -72,6 +72,11 @@ impl LinkSender {
     pub fn send(&self, frame: Frame) -> bool {
         self.0.outbox.push(frame)
     }
+
+    /// Bytes that wait to be sent.
+    pub fn queued_bytes(&self) -> u64 {
+        self.0.outbox.bytes()
+    }
 }
 
 /// Looks at a link and ends it. A clone is the same, and does not keep the link open.

@@ -98,10 +98,10 @@ pub(crate) fn as_tls(error: webpki::Error) -> Error {
         Pki::CertExpired { .. } => CertificateError::Expired,
         Pki::CertNotValidYet { .. } => CertificateError::NotValidYet,
         Pki::CertRevoked => CertificateError::Revoked,
-        Pki::UnknownIssuer => CertificateError::UnknownIssuer,
+        // A signature that does not fit is that of another authority with the same name.
+        Pki::UnknownIssuer | Pki::InvalidSignatureForPublicKey => CertificateError::UnknownIssuer,
         Pki::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
         Pki::InvalidCrlSignatureForPublicKey => return rustls::CertRevocationListError::BadSignature.into(),
-        Pki::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         Pki::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
         Pki::BadDer | Pki::BadDerTime | Pki::TrailingData(_) => CertificateError::BadEncoding,
         other => CertificateError::Other(OtherError(Arc::new(other))),

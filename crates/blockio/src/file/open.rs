@@ -65,18 +65,23 @@ impl FileDevice {
     /// Creates a regular file of zeros, all of it a hole; refuses where the path exists. Who may read and write it is
     /// the umask's to say, as for every file that a user makes.
     pub fn create_new(path: &Path, length_bytes: u64) -> Result<Self, DiskError> {
+        Self::create_as(path, path, length_bytes)
+    }
+
+    /// The same for a file that lies at `at` until it is whole and then at `path`, which messages name.
+    pub(crate) fn create_as(at: &Path, path: &Path, length_bytes: u64) -> Result<Self, DiskError> {
         let flags = OFlags::CLOEXEC | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let file = rustix::fs::open(path, flags, MODE).map_err(|errno| {
+        let file = rustix::fs::open(at, flags, MODE).map_err(|errno| {
             let error = DiskError::io(Operation::Create, path, None, errno.into());
             if errno == Errno::EXIST { DiskError { code: Code::ImageExists, ..error } } else { error }
         })?;
-        let device = Self::from_file(path, File::from(file), Access::Write, ReadMode::Auto)?;
-        if let Err(error) = device.set_length(length_bytes) {
-            // The length's error is the one to report; the file was ours alone and is empty.
-            let _removed = std::fs::remove_file(path);
-            return Err(DiskError { operation: Operation::Create, ..error });
-        }
-        Ok(device)
+        let made = Self::from_file(path, File::from(file), Access::Write, ReadMode::Auto)
+            .and_then(|device| device.set_length(length_bytes).map(|()| device));
+        made.map_err(|error| {
+            // This error is the one to report; the file was ours alone and is empty.
+            let _removed = std::fs::remove_file(at);
+            DiskError { operation: Operation::Create, ..error }
+        })
     }
 
     /// The same for a file that was opened by someone who knows more about where it may lie; `path` is for messages.

@@ -1,35 +1,32 @@
 //! `failback image convert`: a pass into a new image. What it does not finish it removes.
 
 use crate::args::ConvertArgs;
+use crate::job::{Asked, Job};
 use crate::report::Voice;
 use crate::summary::PassSummary;
-use crate::transfer::{Pass, Unfinished, collect, exists, open_to_read, pass_options};
-use failback_image::ImageSpec;
-use failback_model::{Code, ExitClass, Finding};
+use crate::transfer::{Unfinished, carry_out};
+use failback_model::ExitClass;
+use failback_pass::Cancel;
 
 /// Runs the command.
-pub(crate) fn run(args: &ConvertArgs) -> ExitClass {
+pub(crate) fn run(args: &ConvertArgs, cancel: &Cancel) -> ExitClass {
     let voice = Voice { command: "image convert", json: args.output.json, quiet: args.progress.quiet };
-    match convert(args) {
+    let asked = Asked {
+        source: &args.source,
+        target: &args.target,
+        pass: &args.pass,
+        create: &args.create,
+        grow: false,
+        accept_mismatch: false,
+        in_place: false,
+    };
+    let job = Job::prepare(&asked, cancel);
+    let not_started = || PassSummary::not_started(&args.source, &args.target);
+    if job.is_refused() {
+        return voice.finish("done", &not_started(), &job.findings);
+    }
+    match carry_out(job, &args.create, &args.progress, Unfinished::Remove, cancel) {
         Ok((summary, findings)) => voice.finish("done", &summary, &findings),
-        Err(findings) => {
-            voice.finish("done", &PassSummary::not_started(&args.source, &args.target), &findings)
-        }
+        Err(findings) => voice.finish("done", &not_started(), &findings),
     }
-}
-
-fn convert(args: &ConvertArgs) -> Result<(PassSummary, Vec<Finding>), Vec<Finding>> {
-    let mut findings = Vec::new();
-    let target = ImageSpec::parse(&args.target);
-    let options = pass_options(&args.pass, &mut findings);
-    let source = collect(open_to_read(&args.source), &mut findings);
-    if collect(exists(&target), &mut findings) == Some(true) {
-        let remedy = "choose another path; 'failback sync' brings an image that exists to the source's bytes";
-        let evidence = args.target.display().to_string();
-        findings.push(Finding::error(Code::ImageExists, evidence).with_remedy(remedy));
-    }
-    let (Some(source), true) = (source, findings.is_empty()) else { return Err(findings) };
-    let pass = Pass::prepare(source, options)?;
-    let goal = pass.create(&target, &args.create)?;
-    Ok(pass.carry_out(&goal, &args.progress, Unfinished::Remove))
 }

@@ -2,26 +2,31 @@
 
 use super::info::InfoSummary;
 use crate::args::CreateArgs;
-use crate::report::Voice;
-use crate::transfer::{create_options, open_to_read};
-use failback_image::ImageSpec;
+use crate::job::vmdk_type_without_effect;
+use crate::report::{Voice, is_refused};
+use crate::transfer::{create, create_options, open_to_read};
+use failback_image::{ImageSpec, check_create};
 use failback_model::{ExitClass, Finding};
+use failback_pass::Cancel;
 
 /// Runs the command.
-pub(crate) fn run(args: &CreateArgs) -> ExitClass {
+pub(crate) fn run(args: &CreateArgs, cancel: &Cancel) -> ExitClass {
     let voice = Voice { command: "image create", json: args.output.json, quiet: false };
-    match create(args) {
-        Ok(summary) => voice.finish("done", &summary, &[]),
-        Err(finding) => voice.fail(&[finding]),
+    let (spec, options) = (ImageSpec::parse(&args.image), create_options(&args.create, args.size));
+    let mut findings = check_create(&spec, &options);
+    findings.extend(vmdk_type_without_effect(&spec, args.create.vmdk_type));
+    if is_refused(&findings) {
+        return voice.fail(&findings);
     }
-}
-
-fn create(args: &CreateArgs) -> Result<InfoSummary, Finding> {
-    let image =
-        failback_image::create(&ImageSpec::parse(&args.image), &create_options(&args.create, args.size))
-            .map_err(|error| error.to_finding())?;
-    image.close().map_err(|error| error.to_finding())?;
-    drop(image);
+    let made =
+        create(&spec, &options, cancel).and_then(|image| image.close().map_err(|error| error.to_finding()));
     // What is reported is what the next command will find.
-    InfoSummary::of(&*open_to_read(&args.image)?)
+    let made: Result<_, Finding> = made.and_then(|()| InfoSummary::of(&*open_to_read(&args.image)?));
+    match made {
+        Ok(summary) => voice.finish("done", &summary, &findings),
+        Err(finding) => {
+            findings.push(finding);
+            voice.fail(&findings)
+        }
+    }
 }

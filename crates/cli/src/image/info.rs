@@ -2,11 +2,11 @@
 
 use crate::args::InfoArgs;
 use crate::report::{Summary, Voice};
-use crate::size::human;
 use crate::summary::table;
 use crate::transfer::open_to_read;
 use failback_image::Image;
 use failback_model::{ExitClass, Finding};
+use failback_service::size::human;
 use serde::Serialize;
 
 /// Everything an image says about itself.

@@ -1,8 +1,13 @@
 //! The command as its users meet it: texts, JSON, exit codes and what it leaves on the disk.
 
+mod errors;
 mod formats;
+mod hash;
 mod interruption;
 mod lab;
+mod plan;
+mod progress;
+mod targets;
 mod texts;
 
 use lab::Lab;
@@ -99,7 +104,8 @@ fn stages_are_named_in_the_order_of_the_data_path() {
     let place =
         |stage: &str| line.find(&format!("\"{stage}\":")).unwrap_or_else(|| panic!("{stage}: {line}"));
     let stages =
-        ["scan_source", "scan_target", "refine", "pack", "unpack", "write", "flush", "verify"].map(place);
+        ["scan_source", "scan_target", "seeds", "refine", "pack", "unpack", "write", "flush", "verify"]
+            .map(place);
     assert!(stages.is_sorted());
 }
 

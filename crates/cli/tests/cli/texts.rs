@@ -47,10 +47,13 @@ fn a_plan_and_a_summary_read_well() {
     let plan = lab.run(&["sync", "--dry-run", "source.raw", "target.raw"]).text(0).stdout;
     insta::assert_snapshot!(plan, @r"
     plan: source.raw -> target.raw (original-location)
-      disk       300 KiB (307200 bytes) after the pass
-      blocks     5 of 64 KiB
-      will read  300 KiB of the source, 300 KiB of the target
-      will ship  300 KiB at most
+      source     raw, 300 KiB (307200 bytes), sectors of 512, thick
+      target     raw, 300 KiB (307200 bytes), sectors of 512, thick
+      known      no generation and no root at either end: what is there is scanned
+      compares   300 KiB (307200 bytes) in 5 blocks of 64 KiB
+      will read  300 KiB of the source, 300 KiB of the target, and what differs once more
+      will ship  about 5.0 KiB by 5 sampled blocks, 302.9 KiB at most
+      will take  about 00:01 where disks read 400 MiB/s and write 200 MiB/s
     ");
     let summary = lab.run(&["sync", "source.raw", "target.raw"]).text(0).stdout;
     let (steady, _) = summary.split_once(", limited by ").unwrap_or((&summary, ""));
@@ -127,7 +130,7 @@ fn a_short_target_says_how_to_go_on() {
     insta::assert_snapshot!(lab.run(&["sync", "source.raw", "short.raw"]).text(3).stderr, @r"
     error[FB306]: source is longer than the target
       source.raw has 131072 bytes, short.raw only 65536, and the excess is not zero
-      remedy: --grow extends an image file; extend a device to 131072 bytes first
+      remedy: --grow extends it to 131072 bytes
     ");
     lab.run(&["sync", "--grow", "source.raw", "short.raw"]).text(0);
     assert!(lab.read("short.raw") == lab.read("source.raw"));
@@ -142,7 +145,7 @@ fn another_disk_is_not_overwritten_until_that_is_accepted() {
     let stderr = lab.run(&["sync", "source.raw", "target.raw"]).text(3).stderr;
     insta::assert_snapshot!(stderr, @r"
     error[FB305]: target looks like another disk
-      64 of 64 sampled blocks of target.raw differ from the source's
+      64 of 64 sampled blocks with data of target.raw differ from the source's
       remedy: compare the two disks; --accept-mismatch if the target may be overwritten
     ");
     assert_eq!(lab.state(), before);

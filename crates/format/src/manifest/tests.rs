@@ -2,6 +2,8 @@
 
 use super::*;
 use failback_model::block_digest;
+use failback_model::limits::DISK_MAX_BYTES;
+use proptest::prelude::*;
 
 /// The tiny disk of FORMATS.md: block 0 counts modulo 251, block 1 is zero, the short block 2 is 7232 times 0xa5.
 fn golden_disk() -> (Layout, Vec<u8>) {
@@ -95,4 +97,38 @@ fn forged_sizes_are_refused_at_their_field() {
     assert!(ManifestHeader::decode(&page, length - 1).unwrap_err().reason.contains("8224"));
     assert!(ManifestHeader::decode(&page, u64::MAX).is_err());
     assert!(ManifestHeader::decode(&page[..4095], length).is_err());
+}
+
+proptest! {
+    #[test]
+    fn headers_of_any_disk_come_back(
+        length_bytes in 0..=DISK_MAX_BYTES,
+        block_shift in 14..=20_u32,
+        generation: u64,
+        root in proptest::option::of(any::<[u8; 32]>()),
+    ) {
+        let layout = Layout::new(length_bytes, BlockSize::new(1 << block_shift).unwrap()).unwrap();
+        let header = ManifestHeader { layout, generation, root: root.map(Digest) };
+        let length = ManifestLayout::new(layout).file_bytes();
+        prop_assert_eq!(ManifestHeader::decode(&header.encode(), length), Ok(header));
+        prop_assert!(ManifestHeader::decode(&header.encode(), length + 1).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_a_header_that_encodes_to_them_or_an_error(
+        noise in proptest::collection::vec(any::<u8>(), 0..5000),
+        mutations in proptest::collection::vec((0..CHECKSUM_AT, any::<u8>()), 0..6),
+        file_bytes: u64,
+    ) {
+        let _ = ManifestHeader::decode(&noise, file_bytes);
+        let (layout, _) = golden_disk();
+        let mut page = ManifestHeader { layout, generation: 3, root: None }.encode();
+        for (at, value) in mutations {
+            page = forged(&page, at, &[value]);
+        }
+        let _ = ManifestHeader::decode(&page, file_bytes);
+        if let Ok(header) = ManifestHeader::decode_page(&page) {
+            prop_assert_eq!(header.encode(), page);
+        }
+    }
 }

@@ -15,7 +15,7 @@ mod tests;
 
 pub use create_type::{CreateType, Support};
 pub use extent::{Extent, ExtentAccess, ExtentKind, NameForm};
-pub use new::{AdapterType, ChsGeometry, NewDescriptor, NewExtent, esxi_uuid};
+pub use new::{AdapterType, ChsGeometry, NewDescriptor, NewExtent, esxi_uuid, uuid_text};
 
 use failback_model::Code;
 use failback_model::limits::{DESCRIPTOR_MAX_BYTES, EXTENTS_MAX};

@@ -154,4 +154,50 @@ proptest! {
             let _ = Marker::parse(head, at / 2);
         }
     }
+
+    #[test]
+    fn markers_come_back_and_any_bytes_are_one_or_an_error(
+        disk_sector: u64,
+        size_bytes in 1..=u32::MAX,
+        sectors: u64,
+        noise: [u8; 16],
+        at in 0..u64::MAX / 2,
+    ) {
+        for marker in [
+            Marker::Grain { disk_sector, size_bytes },
+            Marker::EndOfStream,
+            Marker::Table { sectors },
+            Marker::Directory { sectors },
+            Marker::Footer,
+        ] {
+            let bytes = marker.to_bytes();
+            // A grain's bytes follow where other markers have their kind.
+            prop_assert_eq!(Marker::parse(bytes.first_chunk().unwrap(), at), Ok(marker));
+        }
+        if let Ok(marker) = Marker::parse(&noise, at) {
+            let again = marker.to_bytes();
+            prop_assert_eq!(Marker::parse(again.first_chunk().unwrap(), at), Ok(marker));
+        }
+    }
+
+    #[test]
+    fn grains_come_back_from_their_stream(
+        disk_sector: u64,
+        pieces in prop::collection::vec((any::<u8>(), 1..900_usize), 1..40),
+        length in 1..=16_384_usize,
+    ) {
+        let mut grain: Vec<u8> = pieces.iter().flat_map(|&(byte, times)| vec![byte; times]).collect();
+        grain.resize(length, 0xc3);
+        let packed = pack_grain(disk_sector, &grain);
+        prop_assert!(packed.len().is_multiple_of(512));
+        let marker = Marker::parse(packed.first_chunk().unwrap(), 0);
+        let Ok(Marker::Grain { disk_sector: found, size_bytes }) = marker else {
+            panic!("{marker:?}");
+        };
+        prop_assert_eq!(found, disk_sector);
+        let mut back = vec![0xee; length];
+        let stream = &packed[GRAIN_MARKER_BYTES..][..size_bytes as usize];
+        prop_assert_eq!(inflate_grain(stream, &mut back, length, 0), Ok(()));
+        prop_assert_eq!(back, grain);
+    }
 }

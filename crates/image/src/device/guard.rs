@@ -12,11 +12,27 @@ use std::path::Path;
 /// Fails naming the use that forbids writing.
 pub(super) fn require_unused(host: &Host, path: &Path, device: DeviceNumber) -> Result<(), DiskError> {
     let refuse = |(code, reason): (Code, String)| Err(DiskError::new(code, Operation::Open, path, reason));
+    let same_bytes = same_bytes(host, device);
+    let uses = [host_use(host, &same_bytes), mount_or_swap(host, &same_bytes), holder(host, &same_bytes)];
+    uses.into_iter().flatten().next().map_or(Ok(()), refuse)
+}
+
+/// Where a device that is to be read is mounted for writing: it may change while it is read.
+pub(super) fn mounted_for_writing(host: &Host, device: DeviceNumber) -> Option<String> {
+    let same_bytes = same_bytes(host, device);
+    host.mounts().into_iter().filter(|mount| mount.is_writable).find_map(|mount| {
+        let of_mount = [mount.number, mount.source];
+        let device = of_mount.into_iter().flatten().find(|device| same_bytes.contains(device))?;
+        Some(format!("{} is mounted at {} for writing", host.name(device), mount.point.display()))
+    })
+}
+
+/// The device, its partitions and the disk it is a partition of.
+fn same_bytes(host: &Host, device: DeviceNumber) -> BTreeSet<DeviceNumber> {
     let mut same_bytes = BTreeSet::from([device]);
     same_bytes.extend(host.partitions(device));
     same_bytes.extend(host.disk_of_partition(device));
-    let uses = [host_use(host, &same_bytes), mount_or_swap(host, &same_bytes), holder(host, &same_bytes)];
-    uses.into_iter().flatten().next().map_or(Ok(()), refuse)
+    same_bytes
 }
 
 /// The disk that this host's root lies on, whatever lies between.
@@ -145,6 +161,19 @@ mod tests {
         assert_eq!((host.refusal(8, 32), host.refusal(8, 33)), (mounted.clone(), mounted));
         assert_eq!(host.refusal(8, 34), Some((Code::DeviceMounted, "sdc2 is swap space".to_owned())));
         assert_eq!(host.refusal(8, 48), None, "an unused disk");
+    }
+
+    #[test]
+    fn only_what_is_mounted_for_writing_may_change() {
+        let fake = Fake::new();
+        let mounted =
+            |minor| mounted_for_writing(&Host::at(fake.root.path()), DeviceNumber(makedev(8, minor)));
+        let at = Some("sdc1 is mounted at /mnt/my data for writing".to_owned());
+        assert_eq!((mounted(32), mounted(33), mounted(48)), (at.clone(), at, None));
+        for options in ["ro,relatime shared:1 - xfs /dev/sdc1 rw", "rw shared:1 - xfs /dev/sdc1 ro"] {
+            fake.write("proc/self/mountinfo", &format!("2 1 8:33 / /mnt/my\\040data {options}\n"));
+            assert_eq!(mounted(32), None, "{options}");
+        }
     }
 
     #[test]

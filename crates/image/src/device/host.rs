@@ -34,6 +34,15 @@ impl fmt::Display for DeviceNumber {
     }
 }
 
+/// What a loop device is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LoopBacking {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// Whether it is all of the file, from its start.
+    pub(crate) is_whole: bool,
+}
+
 /// A mounted file system.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
@@ -43,6 +52,8 @@ pub(crate) struct Mount {
     pub(crate) source: Option<DeviceNumber>,
     /// Where it is mounted.
     pub(crate) point: PathBuf,
+    /// Whether it can be written through this mount.
+    pub(crate) is_writable: bool,
 }
 
 /// Where the host describes itself; elsewhere in tests.
@@ -112,6 +123,14 @@ impl Host {
         read_names(&self.folder(device).join(kind)).iter().filter_map(|folder| read_number(folder)).collect()
     }
 
+    /// The file that it is a loop device over.
+    pub(crate) fn loop_backing(&self, device: DeviceNumber) -> Option<LoopBacking> {
+        let folder = self.folder(device).join("loop");
+        let file = read_line(&folder.join("backing_file"))?.into();
+        let is_zero = |name| read_line(&folder.join(name)).as_deref() == Some("0");
+        Some(LoopBacking { file, is_whole: is_zero("offset") && is_zero("sizelimit") })
+    }
+
     /// World-wide name, else serial number, of the disk; a partition's is its disk's with its own number.
     pub(crate) fn serial(&self, device: DeviceNumber) -> Option<String> {
         let folder = self.folder(device);
@@ -136,8 +155,11 @@ impl Host {
         let mut fields = about.split(' ').skip(2);
         let number = fields.next().and_then(DeviceNumber::parse);
         let point = PathBuf::from(unescape(fields.nth(1)?));
+        let is_rw =
+            |options: Option<&str>| options.is_none_or(|list| list.split(',').any(|word| word == "rw"));
+        let is_writable = is_rw(fields.next()) && is_rw(rest.split(' ').nth(2));
         let source = rest.split(' ').nth(1).and_then(|source| self.device_at(source));
-        Some(Mount { number, source, point })
+        Some(Mount { number, source, point, is_writable })
     }
 
     /// Block devices in use as swap.

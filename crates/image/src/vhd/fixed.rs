@@ -7,7 +7,7 @@
 //! whoever grows a disk compares what it holds anyway.
 
 use super::{damaged, identity, require_vhd_length};
-use crate::raw::{provision, provisioning_of, zero_flat};
+use crate::provision::{provision, provisioning_of, zero_flat};
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_blockio::{Device, DiskError, Operation, UnitSource, Zeroing};
 use failback_format::FormatError;
@@ -109,7 +109,7 @@ impl FixedVhd {
         self.device.write_at(new_bytes, footer.as_bytes())?;
         self.device.sync()?;
         let added = ByteRange::new(old_bytes + FOOTER_BYTES, new_bytes);
-        provision(self.device.as_ref(), added, self.provisioning)
+        provision(self.device.as_ref(), added, self.provisioning, &|| false)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Making a new VMDK whose descriptor is a file of its own.
 //!
-//! **Invariant**: every file is made exclusively, the descriptor last, and each is durable when the disk is handed
-//! out; on a failure nothing that was made is left.
+//! **Invariant**: every file is a draft until all are whole and durable; then the extents get their names and at last the
+//! descriptor, each exclusively. On a failure nothing that was made is left, and what a crash leaves is known by its draft
+//! and removed by the next creation.
 
 use super::composite::{ExtentTable, Slot};
 use super::content::{DescriptorFile, fresh_content_id};
@@ -10,11 +11,12 @@ use super::extent::ExtentStore;
 use super::flat::FlatExtent;
 use super::folder::Folder;
 use super::sparse::SparseExtent;
-use crate::raw::provision;
+use crate::provision::{IsCancelled, provision};
 use crate::{CreateOptions, ImageFormat, Provisioning, VmdkType};
 use failback_blockio::{Access, Device, DiskError, NewFiles, Operation};
 use failback_format::vmdk::descriptor::{
     CreateType, Descriptor, ExtentKind, NEVER_WRITTEN, NewDescriptor, NewExtent, SECTOR_BYTES, esxi_uuid,
+    uuid_text,
 };
 use failback_model::limits::{DISK_MAX_BYTES, EXTENTS_MAX};
 use failback_model::{ByteRange, Code};
@@ -30,7 +32,11 @@ const ONLY_THIN: &str =
     "--provisioning thin, or a flat kind: --vmdk-type vmfs, monolithicFlat or twoGbMaxExtentFlat";
 
 /// Makes a disk of the kind that `options` names, flat or of sparse files.
-pub(crate) fn create_text(path: &Path, options: &CreateOptions) -> Result<VmdkDisk, DiskError> {
+pub(crate) fn create_text(
+    path: &Path,
+    options: &CreateOptions,
+    is_cancelled: IsCancelled<'_>,
+) -> Result<VmdkDisk, DiskError> {
     checked_length(path, Operation::Create, options.length_bytes)?;
     let (folder, name) = Folder::of_new(path)?;
     let stem = stem_of(path, &name)?;
@@ -44,11 +50,12 @@ pub(crate) fn create_text(path: &Path, options: &CreateOptions) -> Result<VmdkDi
     let mut start = 0;
     for extent in &plan.extents {
         let path = folder.path_of(OsStr::new(&extent.name));
-        let store = make_extent(&mut files, &path, extent, options.provisioning())?;
+        let store = make_extent(&mut files, &path, extent, options.provisioning(), is_cancelled)?;
         let disk = ByteRange::new(start, start + extent.length_bytes);
         slots.push(Slot { disk, store });
         start = disk.end();
     }
+    clear_longer(&folder, stem, options.vmdk_type, plan.extents.len())?;
     let descriptor = write_descriptor(&mut files, &descriptor_path, &plan)?;
     files.keep()?;
     Ok(VmdkDisk {
@@ -62,11 +69,27 @@ pub(crate) fn create_text(path: &Path, options: &CreateOptions) -> Result<VmdkDi
     })
 }
 
+/// Removes the files that the interrupted creation of a longer split disk left behind this one's.
+fn clear_longer(folder: &Folder, stem: &str, kind: VmdkType, count: usize) -> Result<(), DiskError> {
+    let letter = match kind {
+        VmdkType::TwoGbMaxExtentFlat => 'f',
+        VmdkType::TwoGbMaxExtentSparse => 's',
+        _ => return Ok(()),
+    };
+    for index in count..EXTENTS_MAX {
+        if !NewFiles::clear(&folder.path_of(OsStr::new(&split_name(stem, letter, index))))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn make_extent(
     files: &mut NewFiles,
     path: &Path,
     extent: &NewExtent,
     provisioning: Provisioning,
+    is_cancelled: IsCancelled<'_>,
 ) -> Result<Arc<dyn ExtentStore>, DiskError> {
     if extent.kind == ExtentKind::Sparse {
         let device = Arc::new(files.create(path, 0)?);
@@ -74,7 +97,7 @@ fn make_extent(
     }
     let range = ByteRange::new(0, extent.length_bytes);
     let device = files.create(path, extent.length_bytes)?;
-    provision(&device, range, provisioning)?;
+    provision(&device, range, provisioning, is_cancelled)?;
     device.sync()?;
     Ok(Arc::new(FlatExtent::new(Arc::new(device), range, provisioning)?))
 }
@@ -131,13 +154,17 @@ pub(crate) fn new_descriptor(
 ) -> NewDescriptor {
     let mut long_content_id = [0; 12];
     long_content_id.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..12]);
+    let uuid = match options.uuid {
+        Some(given) => uuid_text(given.bytes()),
+        None => esxi_uuid(*uuid::Uuid::new_v4().as_bytes()),
+    };
     NewDescriptor {
         content_id: fresh_content_id(NEVER_WRITTEN),
         long_content_id,
         create_type,
         extents,
         adapter: options.adapter_type,
-        uuid: options.uuid.clone().unwrap_or_else(|| esxi_uuid(*uuid::Uuid::new_v4().as_bytes())),
+        uuid,
         thin,
     }
 }
@@ -186,12 +213,6 @@ pub(super) fn plan(path: &Path, stem: &str, options: &CreateOptions) -> Result<N
         VmdkType::MonolithicSparse => (CreateType::MonolithicSparse, inside()),
         VmdkType::StreamOptimized => (CreateType::StreamOptimized, inside()),
     };
-    let uuid_is_sound =
-        |uuid: &str| uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || b" -".contains(&byte));
-    if options.uuid.as_deref().is_some_and(|uuid| !uuid_is_sound(uuid)) {
-        let reason = "a VMDK's uuid holds hexadecimal digits, blanks and dashes only";
-        return Err(DiskError::new(Code::CreateFailed, Operation::Create, path, reason));
-    }
     let thin = options.vmdk_type == VmdkType::Vmfs && options.provisioning() == Provisioning::Thin;
     Ok(new_descriptor(create_type, extents, options, thin))
 }

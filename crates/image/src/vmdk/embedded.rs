@@ -68,16 +68,14 @@ pub(super) fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Ima
     let text = new_text(path, &name, options)?;
     let mut files = NewFiles::new();
     let device = Arc::new(files.create(&folder.path_of(&name), 0)?);
-    let disk = create_device(path, device, options, &text)?;
-    files.keep()?;
-    Ok(disk)
+    create_device(path, device, options, &text, files)
 }
 
 /// Makes a new disk of one hosted file on any device, which is empty.
 pub fn create_on(device: Arc<dyn Device>, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
     let path = device.path().to_owned();
     let text = new_text(&path, path.as_os_str(), options)?;
-    create_device(&path, device, options, &text)
+    create_device(&path, device, options, &text, NewFiles::new())
 }
 
 fn new_text(path: &Path, name: &OsStr, options: &CreateOptions) -> Result<String, DiskError> {
@@ -90,14 +88,18 @@ fn create_device(
     device: Arc<dyn Device>,
     options: &CreateOptions,
     text: &str,
+    files: NewFiles,
 ) -> Result<Arc<dyn Image>, DiskError> {
     Ok(match options.vmdk_type {
+        // It is no image before it is finished, so it has no name before.
         VmdkType::StreamOptimized => {
-            Arc::new(StreamWriter::create(path, device, options.length_bytes, text)?)
+            Arc::new(StreamWriter::create(path, device, options.length_bytes, text)?.named_by(files))
         }
         VmdkType::MonolithicSparse => {
             let extent = SparseExtent::create(device, options.length_bytes, Some(text.as_bytes()))?;
-            Arc::new(SparseDisk::created(path, extent)?)
+            let disk = SparseDisk::created(path, extent)?;
+            files.keep()?;
+            Arc::new(disk)
         }
         other => {
             let reason = format!("{} is not one hosted file", other.as_str());

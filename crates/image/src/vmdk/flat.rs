@@ -5,7 +5,7 @@
 
 use super::extent::ExtentStore;
 use crate::Provisioning;
-use crate::raw::{provision, zero_flat};
+use crate::provision::{provision, zero_flat};
 use failback_blockio::{Device, DiskError, Operation, Zeroing};
 use failback_model::{ByteRange, Code};
 use std::path::PathBuf;
@@ -95,7 +95,7 @@ impl ExtentStore for FlatExtent {
         if new_end > file_end {
             self.device.set_length(new_end)?;
             let added = ByteRange::new(file_end, new_end);
-            provision(self.device.as_ref(), added, self.provisioning).inspect_err(|_| {
+            provision(self.device.as_ref(), added, self.provisioning, &|| false).inspect_err(|_| {
                 // Back to what it was; the error that is returned says why it had to be.
                 let _shortened = self.device.set_length(file_end);
             })?;

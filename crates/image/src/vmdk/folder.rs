@@ -4,7 +4,8 @@
 //! symbolic link, and is a regular file: a descriptor cannot lead out of its folder. A descriptor is replaced as a
 //! whole: after a crash it is the old or the new one.
 
-use failback_blockio::{DiskError, Operation};
+use super::attributes;
+use failback_blockio::{DRAFT_SUFFIX, DiskError, Operation};
 use failback_model::Code;
 use failback_model::limits::DESCRIPTOR_MAX_BYTES;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -15,9 +16,6 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-/// Suffix of the file that a descriptor is written to before it takes the descriptor's place.
-const DRAFT_SUFFIX: &str = ".failback-draft";
 
 /// An open folder.
 #[derive(Debug)]
@@ -199,6 +197,7 @@ impl Folder {
             })?;
         }
         rustix::fs::fchmod(&draft, Mode::from_raw_mode(old.st_mode)).map_err(|errno| write(errno.into()))?;
+        attributes::copy(&self.open(name, false)?, &draft);
         draft.write_all(bytes).map_err(write)?;
         draft.sync_all().map_err(|error| DiskError::io(Operation::Flush, &path, None, error))?;
         rustix::fs::renameat(&self.fd, draft_name, &self.fd, name).map_err(|errno| write(errno.into()))?;

@@ -1,7 +1,8 @@
 //! Making a flat disk longer.
 //!
 //! **Invariant**: the files are longer, durably, before the descriptor says so: after a crash the disk is as long as
-//! before or as long as asked, and a grow that failed can be asked again.
+//! before or as long as asked, and a grow that failed or was cut off can be asked again: new files are known by their
+//! drafts until the descriptor names them.
 
 use super::composite::{ExtentTable, Slot};
 use super::create::{TWO_GB_EXTENT_BYTES, checked_length, split_name, stem_of};
@@ -9,7 +10,7 @@ use super::disk::VmdkDisk;
 use super::flat::FlatExtent;
 use crate::ImageFormat;
 use crate::check_grow::NEW_IMAGE;
-use crate::raw::provision;
+use crate::provision::provision;
 use failback_blockio::{DiskError, NewFiles, Operation};
 use failback_format::vmdk::descriptor::{Descriptor, ExtentKind, NewExtent};
 use failback_model::limits::EXTENTS_MAX;
@@ -51,6 +52,7 @@ pub(super) fn grow(disk: &VmdkDisk, length_bytes: u64) -> Result<(), DiskError> 
     let added = add_extents(disk, &descriptor, &mut slots, &mut files, length_bytes)?;
     let table = ExtentTable::new(slots);
     disk.latch(table.flush())?;
+    files.publish()?;
     disk.latch(disk.descriptor.folder().sync())?;
     let edited = disk.descriptor.edit(|now| now.grown(last_bytes, &added));
     // Where the descriptor still stands as it did, the new files are nobody's and go again.
@@ -105,7 +107,7 @@ fn add_extents(
         let name = split_name(stem, 'f', index);
         let range = ByteRange::new(0, extent_bytes);
         let device = files.create(&folder.path_of(OsStr::new(&name)), extent_bytes)?;
-        provision(&device, range, disk.provisioning)?;
+        provision(&device, range, disk.provisioning, &|| false)?;
         let store = Arc::new(FlatExtent::new(Arc::new(device), range, disk.provisioning)?);
         slots.push(Slot { disk: ByteRange::new(start, start + extent_bytes), store });
         added.push(NewExtent {

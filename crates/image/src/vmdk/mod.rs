@@ -3,6 +3,7 @@
 //! **Invariant**: the kind is told by the file's first bytes, and a file that is neither a descriptor nor a hosted
 //! sparse file is refused, never guessed at.
 
+mod attributes;
 mod composite;
 mod content;
 mod create;
@@ -23,6 +24,7 @@ mod stream_disk;
 mod stream_writer;
 mod survey;
 
+use crate::provision::IsCancelled;
 use crate::{CreateOptions, Image, VmdkType};
 use failback_blockio::{Access, DiskError};
 use failback_model::Code;
@@ -69,11 +71,20 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Image>, DiskError> {
 
 /// Makes a new VMDK and opens it for writing.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>, DiskError> {
+    create_unless(path, options, &|| false)
+}
+
+/// The same, stopped between two steps where `is_cancelled` says so.
+pub(crate) fn create_unless(
+    path: &Path,
+    options: &CreateOptions,
+    is_cancelled: IsCancelled<'_>,
+) -> Result<Arc<dyn Image>, DiskError> {
     match options.vmdk_type {
         VmdkType::MonolithicSparse | VmdkType::StreamOptimized => embedded::create(path, options),
         VmdkType::Vmfs
         | VmdkType::MonolithicFlat
         | VmdkType::TwoGbMaxExtentFlat
-        | VmdkType::TwoGbMaxExtentSparse => Ok(Arc::new(create::create_text(path, options)?)),
+        | VmdkType::TwoGbMaxExtentSparse => Ok(Arc::new(create::create_text(path, options, is_cancelled)?)),
     }
 }

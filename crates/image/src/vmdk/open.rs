@@ -106,7 +106,8 @@ fn require_kinds(path: &Path, descriptor: &Descriptor, format: ImageFormat) -> R
 /// What the descriptor of a disk that is about to be overwritten says to whoever does it.
 pub(super) fn change_tracking(path: &Path, descriptor: &Descriptor) -> Option<Finding> {
     let map = String::from_utf8_lossy(descriptor.change_track_path()?);
-    Some(Finding::warning(Code::ChangeTracking, format!("{} is tracked in {map}", path.display())))
+    let evidence = format!("{} is tracked in {map}", path.display());
+    Some(Finding::warning(Code::ChangeTracking, evidence).about(path))
 }
 
 /// Refuses what is no whole disk of its own, and what no disk may be.
@@ -269,6 +270,10 @@ impl ExtentFiles<'_> {
             return Err(damaged(format!("it is the same file as extent '{}'", other.to_string_lossy())));
         }
         device.lock()?;
+        if self.access == Access::Write && device.link_count()? > 1 {
+            let reason = "it has another name, and what is written here would be written there";
+            return Err(DiskError::new(Code::ImageExtentEscapes, Operation::Open, &path, reason));
+        }
         let device = Arc::new(device);
         self.by_name.insert(name, device.clone());
         Ok(device)
@@ -280,6 +285,6 @@ fn provisioning_of(descriptor: &Descriptor, device: &FileDevice) -> Result<Provi
     match descriptor.create_type() {
         CreateType::Vmfs if descriptor.is_thin() => Ok(Provisioning::Thin),
         CreateType::Vmfs => Ok(Provisioning::Thick),
-        _ => crate::raw::provisioning_of(device, device.length_bytes()),
+        _ => crate::provision::provisioning_of(device, device.length_bytes()),
     }
 }

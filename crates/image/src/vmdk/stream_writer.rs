@@ -3,8 +3,8 @@
 //! Blocks come in nearly ascending order from several threads. Grains wait until the window is full; then the lowest
 //! goes out for good, so what comes late by less than a window finds its place. Whoever completes a grain deflates it.
 //!
-//! **Invariant**: grains lie in the file in the disk's order and each once; memory is bounded by the window; until
-//! `close` has made the footer durable the file is refused as cut short, never read as a smaller disk.
+//! **Invariant**: grains lie in the file in the disk's order and each once; memory is bounded by the window; the file has
+//! its name only when `close` has made the footer durable, and without one it is refused as cut short.
 
 mod emitter;
 mod window;
@@ -15,7 +15,7 @@ use super::stream::StreamExtent;
 use crate::vmdk::parts::Parts;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use emitter::Emitter;
-use failback_blockio::{Access, Device, DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{Access, Device, DiskError, NewFiles, Operation, UnitSource, Zeroing};
 use failback_format::vmdk::descriptor::{CreateType, Descriptor, SECTOR_BYTES};
 use failback_format::vmdk::sparse::{GrainGeometry, SparseHeader};
 use failback_format::vmdk::stream::new_stream_header;
@@ -39,6 +39,8 @@ pub struct StreamWriter {
     emitter: Mutex<Emitter>,
     /// The finished file, from which it can be read.
     finished: OnceLock<StreamExtent>,
+    /// The file under its draft's name, which it loses where it is never finished.
+    files: Mutex<Option<NewFiles>>,
     failed: OnceLock<String>,
 }
 
@@ -75,9 +77,16 @@ impl StreamWriter {
             packed: Condvar::new(),
             emitter: Mutex::new(Emitter::new(device.clone(), &header)),
             finished: OnceLock::new(),
+            files: Mutex::new(None),
             failed: OnceLock::new(),
             device,
         })
+    }
+
+    /// The same for a draft, which `close` makes a file.
+    pub(super) fn named_by(mut self, files: NewFiles) -> Self {
+        self.files = Mutex::new(Some(files));
+        self
     }
 
     const fn geometry_in_grains(&self) -> GrainGeometry {
@@ -282,6 +291,9 @@ impl Image for StreamWriter {
         self.let_out(0)?;
         let mut emitter = self.emitter.lock().unwrap_or_else(PoisonError::into_inner);
         self.latch(emitter.finish())?;
+        if let Some(files) = self.files.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.latch(files.keep())?;
+        }
         self.lock().settle_all();
         if self.finished.get().is_none() {
             let _first = self.finished.set(StreamExtent::open(self.device.clone())?);

@@ -57,8 +57,13 @@ fn a_mounted_device_is_refused_and_free_again_afterwards() {
     assert_eq!(error.code, Code::DeviceMounted);
     let point = mounted.path().to_str().expect("a name");
     assert!(error.reason.contains("is mounted at") && error.reason.contains(point), "{error}");
-    DeviceImage::open(disk.path(), Access::Read).expect("reading harms nobody");
+    let source = DeviceImage::open(disk.path(), Access::Read).expect("reading harms nobody");
+    let warnings = source.warnings();
+    assert_eq!((warnings.len(), warnings[0].code), (1, Code::DeviceMounted));
+    assert!(warnings[0].evidence.contains("for writing"), "{}", warnings[0].evidence);
     drop(mounted);
+    assert_eq!(source.warnings(), []);
+    drop(source);
     reopen(|| open(disk.path()));
 }
 

@@ -3,8 +3,10 @@
 use crate::raw::folder;
 use failback_image::{Access, CreateOptions, ImageFormat, ImageSpec, RawImage, VmdkType};
 use failback_model::Code;
-use failback_testkit::sparse_file;
+use failback_testkit::{LoopDevice, run, sparse_file};
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
 const MIB: u64 = 1 << 20;
 
@@ -79,4 +81,38 @@ fn one_disk_under_two_names_is_one_disk() {
     assert!(failback_image::same_disk(&disk, &identity(&soft)));
     assert!(failback_image::same_disk(&disk, &identity(&hard)));
     assert!(!failback_image::same_disk(&disk, &identity(&other)));
+}
+
+#[test]
+fn a_disk_is_its_partitions_and_a_loop_device_its_file() {
+    let folder = folder();
+    let file = sparse_file(folder.path(), "disk.raw", 32 * MIB);
+    let other = sparse_file(folder.path(), "other.raw", MIB);
+    let layout = folder.path().join("layout");
+    std::fs::write(&layout, "size=16M\nsize=8M\n").expect("written");
+    let layout = std::fs::File::open(layout).expect("opened");
+    run(Command::new("sfdisk").args(["--quiet", "--label", "gpt"]).arg(&file).stdin(layout));
+    let disk = LoopDevice::attach_with_partitions(&file);
+    let again = LoopDevice::attach(&file, 512);
+    let elsewhere = LoopDevice::attach(&other, 512);
+    let (first, second) = (disk.partition(1), disk.partition(2));
+    let is_same = |a: &Path, b: &Path| {
+        let of = |path: &Path| failback_image::ImageIdentity {
+            format: ImageFormat::Raw,
+            uuid: None,
+            content_id: None,
+            adapter_type: None,
+            files: vec![path.into()],
+        };
+        let same = failback_image::same_disk(&of(a), &of(b));
+        assert_eq!(same, failback_image::same_disk(&of(b), &of(a)), "{a:?} and {b:?}");
+        same
+    };
+    let all = [disk.path(), again.path(), &file];
+    for (index, whole) in all.into_iter().enumerate() {
+        assert!(all[index..].iter().all(|other| is_same(whole, other)), "{whole:?}");
+        assert!(is_same(whole, &first) && is_same(whole, &second), "{whole:?}");
+        assert!(!is_same(whole, elsewhere.path()) && !is_same(whole, &other), "{whole:?}");
+    }
+    assert!(is_same(&first, &first) && !is_same(&first, &second), "partitions share no byte");
 }

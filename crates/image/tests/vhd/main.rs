@@ -1,6 +1,8 @@
-//! VHD and VHDX, with qemu-img as the judge both ways: it reads what we make, we read what it makes.
+//! VHD and VHDX, with qemu-img as the judge both ways: it reads what we make, we read what it makes. A second reader,
+//! dissect.hypervisor, must find the same bytes in both.
 //!
-//! Needs qemu-img (Debian: qemu-utils); `FAILBACK_QEMU_IMG` names another one to judge by.
+//! Needs qemu-img (Debian: qemu-utils); `FAILBACK_QEMU_IMG` names another one to judge by. And a Python with
+//! dissect.hypervisor, which `tools/test` makes; `FAILBACK_PYTHON` names another.
 
 mod vhd;
 mod vhdx;
@@ -58,6 +60,28 @@ fn compare(format: &str, image: &Path, raw: &Path) {
     assert_eq!(length_by_qemu(format, image), std::fs::metadata(raw).unwrap().len());
     let arguments = ["compare", "-f", format, "-F", "raw"].map(OsStr::new);
     qemu_img(arguments.into_iter().chain([image.as_os_str(), raw.as_os_str()]));
+}
+
+/// Fails where dissect.hypervisor finds other bytes or another length in the two.
+fn second_reader_agrees(image: &Path, raw: &Path) {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let made = package.join("../../target/venv/bin/python");
+    let python = std::env::var_os("FAILBACK_PYTHON").unwrap_or_else(|| made.into());
+    let mut command = Command::new(&python);
+    command
+        .arg(package.join("tests/vhd/data/read_with_dissect.py"))
+        .args([image, raw])
+        .stderr(Stdio::piped());
+    let child = {
+        let _turn = turn();
+        command.spawn()
+    };
+    let child = child.unwrap_or_else(|error| {
+        panic!("a Python with dissect.hypervisor is needed; FAILBACK_PYTHON names it, tools/test makes one: {error}")
+    });
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "dissect.hypervisor on {}: {said}", image.display());
 }
 
 /// The length that qemu-img sees.

@@ -1,6 +1,6 @@
 //! VHD against qemu-img.
 
-use crate::{assert_holds, compare, convert, length_by_qemu, let_go, sample_disk};
+use crate::{assert_holds, compare, convert, length_by_qemu, let_go, sample_disk, second_reader_agrees};
 use failback_image::{Access, CreateOptions, ImageFormat, Provisioning, vhd};
 use failback_model::Code;
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +22,7 @@ fn what_we_create_has_its_exact_length_and_bytes_for_qemu() {
         std::fs::write(&raw, &disk).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), length + 512);
         compare("vpc", &path, &raw);
+        second_reader_agrees(&path, &raw);
         assert_holds(vhd::open(&path, Access::Read).unwrap().as_ref(), &disk);
     }
 }
@@ -58,6 +59,7 @@ fn what_we_grow_is_read_by_qemu() {
     let_go(image);
     std::fs::write(&raw, &disk).unwrap();
     compare("vpc", &path, &raw);
+    second_reader_agrees(&path, &raw);
 }
 
 #[test]
@@ -106,6 +108,8 @@ fn what_qemu_makes_is_read_and_fixed_ones_are_written() {
             disk.resize(rounded, 0);
             assert_holds(image.as_ref(), &disk);
             let_go(image);
+            std::fs::write(&raw, &disk).unwrap();
+            second_reader_agrees(&path, &raw);
             if format == ImageFormat::VhdDynamic {
                 let error = vhd::open(&path, Access::Write).err().expect("dynamic VHDs are not written");
                 assert_eq!(error.code, Code::ImageReadOnlyKind);

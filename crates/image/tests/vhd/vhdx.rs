@@ -1,6 +1,6 @@
 //! VHDX as qemu-img makes it, and as nobody should.
 
-use crate::{assert_holds, convert, let_go, sample_disk};
+use crate::{assert_holds, convert, let_go, qemu_img, sample_disk, second_reader_agrees};
 use ::vhdx::header::crc32c;
 use failback_image::{Access, Image, ImageFormat, vhdx};
 use failback_model::{Code, SectorSize};
@@ -66,6 +66,8 @@ fn what_qemu_makes_is_read() {
         assert_eq!(image.check().unwrap(), []);
         assert_eq!(image.read_at(length as u64, &mut [0]).unwrap_err().code, Code::ReadFailed);
         let_go(image);
+        qemu_img(["check".as_ref(), "-f".as_ref(), "vhdx".as_ref(), path.as_os_str()]);
+        second_reader_agrees(&path, &raw);
     }
     let refused = vhdx::open(&path, Access::Write).err().expect("a VHDX is not written");
     assert_eq!(refused.code, Code::ImageReadOnlyKind);

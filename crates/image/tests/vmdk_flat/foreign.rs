@@ -120,6 +120,19 @@ fn the_new_content_id_is_durable_before_the_data() {
 }
 
 #[test]
+fn a_replaced_descriptor_keeps_its_extended_attributes() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = lay(folder.path(), ESXI_V3.as_bytes());
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&path, "user.owner", b"team db", flags).expect("this file system keeps attributes");
+    write_once(&path);
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(&path, "user.owner", &mut value[..]).expect("kept");
+    assert_eq!(&value[..length], b"team db");
+}
+
+#[test]
 fn qemu_reads_an_esxi_disk_that_we_wrote_to() {
     let _guard = alone();
     let folder = tempfile::tempdir().expect("a folder");

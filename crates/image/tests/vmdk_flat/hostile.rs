@@ -1,6 +1,6 @@
 //! Descriptors that lie: each is refused with its code, and nothing it names is touched.
 
-use crate::support::{ESXI_V3, pattern, refusal, together};
+use crate::support::{ESXI_V3, open, pattern, refusal, together};
 use failback_image::Access;
 use failback_model::Code;
 use std::fs;
@@ -148,6 +148,41 @@ fn two_names_of_one_file_are_damage() {
     fs::hard_link(folder.path().join("db01-flat.vmdk"), folder.path().join("again.vmdk")).expect("linked");
     let error = refusal(&path, Access::Read);
     assert_eq!(error.code, Code::ImageDamaged, "{error}");
+}
+
+#[test]
+fn a_hard_link_to_something_else_is_read_but_not_written() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = lay(folder.path(), ESXI_V3);
+    let flat = folder.path().join("db01-flat.vmdk");
+    let elsewhere = folder.path().join("elsewhere.bin");
+    fs::hard_link(&flat, &elsewhere).expect("linked");
+    let error = refusal(&path, Access::Write);
+    assert_eq!(error.code, Code::ImageExtentEscapes, "{error}");
+    drop(open(&path, Access::Read));
+    fs::remove_file(&elsewhere).expect("removed");
+    // A second name that a creation of ours left behind is taken off.
+    let draft = folder.path().join("db01-flat.vmdk.failback-draft");
+    fs::hard_link(&flat, &draft).expect("linked");
+    drop(open(&path, Access::Write));
+    assert!(!draft.exists());
+}
+
+#[test]
+fn extents_of_another_kind_than_the_disk_says() {
+    let _guard = together();
+    for (kind, line) in [
+        ("vmfs", "RW 2048 SPARSE \"db01-flat.vmdk\""),
+        ("monolithicFlat", "RW 1024 FLAT \"db01-flat.vmdk\" 0\nRW 1024 SPARSE \"db01-s001.vmdk\""),
+        ("twoGbMaxExtentSparse", "RW 2048 FLAT \"db01-flat.vmdk\" 0"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = ESXI_V3.replace("createType=\"vmfs\"", &format!("createType=\"{kind}\""));
+        let error = refusal(&lay(folder.path(), &text.replace(EXTENT, line)), Access::Read);
+        assert_eq!(error.code, Code::ImageDamaged, "{error}");
+        assert!(error.reason.contains(kind), "{error}");
+    }
 }
 
 #[test]

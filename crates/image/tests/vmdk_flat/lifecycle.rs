@@ -1,10 +1,12 @@
 //! Making, growing and closing.
 
 use crate::support::{alone, bytes_of, open, pattern, qemu_ok, text, together};
-use failback_blockio::Zeroing;
+use failback_blockio::{Zeroing, draft_of};
 use failback_image::{Access, CreateOptions, ImageSpec, Provisioning, VmdkType};
 use failback_model::{ByteRange, Code};
+use failback_testkit::Mounted;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const MIB: u64 = 1 << 20;
@@ -33,13 +35,17 @@ fn a_new_disk_has_a_fresh_identity_unless_one_is_given() {
         assert!(uuid.starts_with("60 00 C2 9") && groups.len() == 16 && uuid.len() == 47, "{uuid}");
         assert!(seen.insert(uuid));
     }
-    let given = "60 00 C2 9b 1f 0a 77 34-5c 02 9e 8d 10 44 ab f3".to_owned();
-    let named = CreateOptions { uuid: Some(given.clone()), ..options(VmdkType::Vmfs, MIB) };
-    let image = create(&folder.path().join("c.vmdk"), &named).expect("created");
-    assert_eq!(image.identity().uuid, Some(given));
-    let hostile = CreateOptions { uuid: Some("x\"\nRW 1 FLAT \"/etc/passwd\" 0".into()), ..named };
-    assert_eq!(create(&folder.path().join("d.vmdk"), &hostile).err(), Some(Code::CreateFailed));
-    assert_eq!(count(folder.path()), 6);
+    let rfc = "6000c29b-1f0a-7734-5c02-9e8d1044abf3";
+    let esxi = "60 00 C2 9b 1f 0a 77 34-5c 02 9e 8d 10 44 ab f3";
+    for (name, given, written) in
+        [("c.vmdk", rfc, esxi), ("d.vmdk", esxi, esxi), ("e.vhd", rfc, rfc), ("f.vhd", esxi, rfc)]
+    {
+        let uuid = Some(given.parse().expect("a uuid"));
+        let named = CreateOptions { uuid, ..options(VmdkType::Vmfs, MIB) };
+        let image = create(&folder.path().join(name), &named).expect("created");
+        assert_eq!(image.identity().uuid.as_deref(), Some(written), "{name}");
+    }
+    assert_eq!(count(folder.path()), 10);
 }
 
 #[test]
@@ -67,18 +73,22 @@ fn sizes_that_are_no_sectors_name_the_next_and_an_empty_disk_is_one() {
 
 #[test]
 fn a_disk_of_64_tib_is_made_and_one_more_sector_is_not() {
-    let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let _guard = alone();
+    // Not every file system holds a file of that length; this one does.
+    let folder = Mounted::tmpfs(MIB);
     let path = folder.path().join("huge.vmdk");
-    let huge = options(VmdkType::Vmfs, 64 << 40);
-    match create(&path, &huge) {
-        Ok(image) => {
-            image.write_at((64 << 40) - 512, &[7; 512]).expect("written");
-            assert!(image.allocated_bytes().expect("counted") < MIB);
-        }
-        // Some file systems hold no file of that length; then nothing may be left of it.
-        Err(_) => assert_eq!(count(folder.path()), 0),
-    }
+    let image = create(&path, &options(VmdkType::Vmfs, 64 << 40)).expect("created");
+    image.write_at((64 << 40) - 512, &[7; 512]).expect("written");
+    image.close().expect("closed");
+    drop(image);
+    let image = open(&path, Access::Read);
+    assert_eq!(image.geometry().length_bytes, 64 << 40);
+    assert_eq!(image.next_data(0).expect("sought"), Some(ByteRange::new((64 << 40) - 4096, 64 << 40)));
+    assert!(image.allocated_bytes().expect("counted") < MIB);
+    let mut last = [0; 1024];
+    image.read_at((64 << 40) - 1024, &mut last).expect("read");
+    assert!(last[..512] == [0; 512] && last[512..] == [7; 512]);
+    drop(image);
     let path = folder.path().join("over.vmdk");
     assert_eq!(
         create(&path, &options(VmdkType::Vmfs, (64 << 40) + 512)).err(),
@@ -159,5 +169,91 @@ fn zeros_keep_the_space_of_a_thick_disk_and_free_that_of_a_thin_one() {
         let bytes = bytes_of(image.as_ref());
         assert!(bytes[1 << 20..3 << 20].iter().all(|&byte| byte == 0));
         assert!(bytes[..1 << 20] == pattern(9, 4 << 20)[..1 << 20]);
+    }
+}
+
+/// What a kill leaves right before the descriptor gets its name: files that are still drafts too.
+fn left_over(folder: &Path, names: &[&str]) {
+    for name in names {
+        let draft = draft_of(&folder.join(name));
+        fs::write(&draft, "of a disk that never was").expect("written");
+        fs::hard_link(&draft, folder.join(name)).expect("linked");
+    }
+}
+
+#[test]
+fn what_a_killed_creation_left_is_no_obstacle_to_the_next() {
+    let _guard = together();
+    for (kind, files) in [
+        (VmdkType::Vmfs, vec!["d-flat.vmdk"]),
+        (VmdkType::TwoGbMaxExtentFlat, vec!["d-f001.vmdk", "d-f002.vmdk"]),
+        (VmdkType::TwoGbMaxExtentSparse, vec!["d-s001.vmdk", "d-s002.vmdk"]),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("d.vmdk");
+        left_over(folder.path(), &files);
+        // The disk was to be longer then.
+        for longer in ["d-f003.vmdk", "d-f004.vmdk", "d-s003.vmdk"] {
+            if files.len() > 1 && longer[..3] == files[0][..3] {
+                left_over(folder.path(), &[longer]);
+            }
+        }
+        // The descriptor was not whole yet.
+        fs::write(draft_of(&path), "# Disk Descr").expect("written");
+        let image = create(&path, &options(kind, 2048 * MIB)).expect("created");
+        image.write_at(2047 * MIB - 5, &pattern(1, 10)).expect("written");
+        image.close().expect("closed");
+        drop(image);
+        open(&path, Access::Write);
+        assert_eq!(count(folder.path()), files.len() + 1, "{kind:?} leaves no draft");
+        for name in files {
+            let file = fs::metadata(folder.path().join(name)).expect("there");
+            assert_eq!(file.nlink(), 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_growth_left_is_no_obstacle_to_the_next() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("d.vmdk");
+    let image = create(&path, &options(VmdkType::TwoGbMaxExtentFlat, MIB)).expect("created");
+    left_over(folder.path(), &["d-f002.vmdk"]);
+    let somebodys = folder.path().join("d-f003.vmdk");
+    fs::write(&somebodys, "mine").expect("written");
+    let error = image.grow(2 * 2047 * MIB + 512).unwrap_err();
+    assert_eq!(error.code, Code::ImageExists);
+    drop(image);
+    fs::remove_file(&somebodys).expect("removed");
+    let image = open(&path, Access::Write);
+    assert_eq!(image.geometry().length_bytes, MIB);
+    image.grow(2 * 2047 * MIB + 512).expect("grown");
+    image.close().expect("closed");
+    drop(image);
+    assert_eq!(open(&path, Access::Read).geometry().length_bytes, 2 * 2047 * MIB + 512);
+    assert_eq!(count(folder.path()), 4);
+}
+
+#[test]
+fn a_creation_that_is_stopped_leaves_nothing() {
+    let _guard = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, kind) in [
+        ("d.vmdk", VmdkType::Vmfs),
+        ("e.vmdk", VmdkType::TwoGbMaxExtentFlat),
+        ("f.vhd", VmdkType::Vmfs),
+        ("g.raw", VmdkType::Vmfs),
+    ] {
+        let spec = ImageSpec::from(folder.path().join(name));
+        let made = CreateOptions { provisioning: Some(Provisioning::Thick), ..options(kind, 100 * MIB) };
+        let asked = std::cell::Cell::new(0);
+        let in_the_middle = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 1
+        };
+        let error = failback_image::create_unless(&spec, &made, &in_the_middle).err().expect("stopped");
+        assert_eq!(error.code, Code::Cancelled, "{name}: {error}");
+        assert_eq!(count(folder.path()), 0, "{name}");
     }
 }

@@ -133,12 +133,14 @@ fn an_unfinished_stream_is_no_image_and_a_finished_one_is_not_written() {
     image.flush().expect("flushed");
     assert_eq!(image.write_at(10 * GRAIN, &[1]).expect_err("past the end").code, Code::WriteFailed);
     let unfinished = path.with_file_name("unfinished.vmdk");
-    std::fs::copy(&path, &unfinished).expect("copied");
+    assert!(!path.exists(), "it has no name before it is whole");
+    std::fs::copy(failback_blockio::draft_of(&path), &unfinished).expect("copied");
     let error = refusal(&unfinished, Access::Read);
     assert_eq!(error.code, Code::ImageDamaged);
     assert!(error.reason.contains("never finished"), "{error}");
     image.close().expect("closed");
     image.close().expect("closed twice");
+    assert!(path.exists() && !failback_blockio::draft_of(&path).exists());
     image.read_at(GRAIN, &mut bytes).expect("a finished stream reads");
     assert!(bytes[..512].iter().all(|&byte| byte == 5) && failback_model::is_zero(&bytes[512..]));
     assert_eq!(image.check().expect("checked"), []);

@@ -1,7 +1,6 @@
 //! A machine and its disks as the master target knows them.
 
 use failback_image::{CreateOptions, Provisioning, VmdkType};
-use failback_model::limits::THREADS_MAX;
 use failback_model::{DiskId, MachineId, PeerIdentity};
 use failback_service::config::{ByteSize, Fault, unstable_device};
 use failback_service::registry::{DiskEntry, MachineEntry};
@@ -42,7 +41,7 @@ pub struct Disk {
     /// Make the image if it does not exist (alternate-location recovery).
     #[serde(default)]
     pub create: bool,
-    /// Length of an image that is made; none: the source's.
+    /// Length of an image that is made, at least the source's; none: the source's.
     #[serde(default)]
     pub length: Option<ByteSize>,
     /// How an image that is made takes space: `thin`, `thick` or `eager`.
@@ -63,12 +62,6 @@ pub struct Disk {
     /// id.
     #[serde(default)]
     pub seed_scope: Option<String>,
-    /// Read the whole target back from its medium before a pass counts as sealed.
-    #[serde(default)]
-    pub verify: bool,
-    /// Reader threads, 1 to 64; none: the number of processors.
-    #[serde(default)]
-    pub threads: Option<usize>,
 }
 
 /// How an image takes space.
@@ -117,12 +110,11 @@ impl FromStr for VmdkWord {
 
 impl Disk {
     /// What an image that is made is like.
-    pub fn create_options(&self, source_length_bytes: u64) -> CreateOptions {
-        let length_bytes = self.length.map_or(source_length_bytes, |length| length.0);
+    pub fn create_options(&self) -> CreateOptions {
         CreateOptions {
             provisioning: Some(self.provisioning.into()),
             vmdk_type: self.vmdk_type.0,
-            ..CreateOptions::new(length_bytes)
+            ..CreateOptions::new(self.length.map_or(0, |length| length.0))
         }
     }
 
@@ -130,16 +122,11 @@ impl Disk {
         let empty = |key: &str, text: &str| {
             text.is_empty().then(|| Fault::new(key, "it is empty", "name an image or a device"))
         };
-        let threads = self.threads.filter(|threads| !(1..=THREADS_MAX).contains(threads)).map(|threads| {
-            let remedy = format!("choose a number from 1 to {THREADS_MAX}");
-            Fault::new("threads", format!("{threads} is not possible"), remedy)
-        });
         let length = self.length.filter(|_| !self.create).map(|_| {
             Fault::new("length", "it is for an image that is made", "add create = true, or leave it out")
         });
         let device = unstable_device("path", &self.path);
-        let mut faults: Vec<_> =
-            empty("path", &self.path).into_iter().chain(threads).chain(length).chain(device).collect();
+        let mut faults: Vec<_> = empty("path", &self.path).into_iter().chain(length).chain(device).collect();
         for (at, seed) in self.seeds.iter().enumerate() {
             let key = format!("seeds.{at}");
             faults.extend(empty(&key, seed));

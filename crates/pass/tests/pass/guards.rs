@@ -4,7 +4,7 @@ use crate::memory_image::MemoryImage;
 use crate::{assert_same, options, pass, pass_ok};
 use failback_blockio::UnitSource;
 use failback_model::{Code, SectorSize, Severity};
-use failback_pass::{PassError, PassOptions, Target, plan};
+use failback_pass::{Cancel, PassError, PassOptions, Target, plan};
 use failback_testkit::{MemoryDevice, Random};
 use std::sync::Arc;
 
@@ -140,8 +140,13 @@ fn everything_that_is_wrong_is_said_at_once_and_a_plan_writes_nothing() {
     let device = MemoryDevice::from_bytes(&noise(2, 3 << 20)).with_sector_size(SectorSize::B4096);
     let target = MemoryImage::over(device, []);
     let careful = PassOptions { accept_mismatch: false, ..options() };
-    let plan =
-        plan(&(Arc::clone(&source) as _), &Target::Existing(Arc::clone(&target) as _), &careful).unwrap();
+    let plan = plan(
+        &(Arc::clone(&source) as _),
+        &Target::Existing(Arc::clone(&target) as _),
+        &careful,
+        &Cancel::default(),
+    )
+    .unwrap();
     let codes: Vec<_> = plan.findings.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, [Code::SectorSizeDiffers, Code::TargetTooSmall, Code::WrongDisk]);
     assert!(plan.is_refused() && target.written_pages().is_empty());
@@ -156,7 +161,8 @@ fn a_disk_of_large_sectors_is_not_created_as_one_of_small_ones() {
     let large = MemoryDevice::from_bytes(&noise(1, 1 << 20)).with_sector_size(SectorSize::B4096);
     let source = MemoryImage::over(large.duplicate(), []);
     let codes = |target: &Target| -> Vec<Code> {
-        let plan = plan(&(Arc::clone(&source) as _), target, &options()).expect("planned");
+        let plan =
+            plan(&(Arc::clone(&source) as _), target, &options(), &Cancel::default()).expect("planned");
         plan.findings.iter().map(|finding| finding.code).collect()
     };
     assert_eq!(codes(&Target::New(None)), [Code::SectorSizeDiffers]);

@@ -5,6 +5,7 @@ mod equality;
 mod faults;
 mod guards;
 mod memory_image;
+mod plan;
 mod seeds;
 
 use failback_blockio::UnitSource;

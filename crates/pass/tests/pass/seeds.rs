@@ -3,7 +3,7 @@
 use crate::memory_image::MemoryImage;
 use crate::{assert_same, options, pass};
 use failback_blockio::{DiskError, UnitSource};
-use failback_model::{ByteRange, DiskGeometry};
+use failback_model::{ByteRange, Code, DiskGeometry};
 use failback_pass::{PassOptions, Progress};
 use failback_testkit::{Call, Damage, Fault, MemoryDevice, Random, When};
 use std::path::Path;
@@ -68,6 +68,56 @@ fn a_seed_that_changes_or_fails_costs_time_only() {
         outcome.expect("the source can do without");
         assert_same(&source, &target);
         assert!(Progress::get(&progress.seed_bytes) < LENGTH as u64);
+    }
+}
+
+#[test]
+fn a_seed_that_fails_while_it_is_indexed_is_used_as_far_as_it_was_read() {
+    // Three segments of the scan, of 16 reads each.
+    let mut new = vec![0; 3 * LENGTH];
+    Random::new(1).fill(&mut new);
+    let once = Fault { call: Call::Read, when: When::Nth(20), damage: Damage::Io };
+    let broken = Arc::new(failback_testkit::Faulty::new(MemoryDevice::from_bytes(&new), [once]));
+    let disk = MemoryDevice::from_bytes(&new[..LENGTH * 3 / 2]);
+    let cut = Arc::new(Cut { disk, length_bytes: new.len() as u64 });
+    let mut other = new.clone();
+    other[..2 * LENGTH].fill(7);
+    let healthy = Arc::new(MemoryDevice::from_bytes(&other)) as Arc<dyn UnitSource>;
+    for seed in [broken as Arc<dyn UnitSource>, cut] {
+        let (source, target) = (MemoryImage::new(&new, []), MemoryImage::new(&vec![0; new.len()], []));
+        let seeds = vec![seed, Arc::clone(&healthy)];
+        let (outcome, progress) =
+            pass(&source, &target, true, &PassOptions { seeds, threads: 1, ..options() });
+        let findings = outcome.expect("the source can do without").findings;
+        assert_eq!(findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), [Code::SeedUnusable]);
+        assert_same(&source, &target);
+        // The first segment of the one that failed, and the last of the healthy one.
+        assert_eq!(Progress::get(&progress.seed_bytes), 2 * LENGTH as u64);
+    }
+}
+
+/// Says it is as long as it once was.
+struct Cut {
+    disk: MemoryDevice,
+    length_bytes: u64,
+}
+
+impl UnitSource for Cut {
+    fn geometry(&self) -> DiskGeometry {
+        DiskGeometry { length_bytes: self.length_bytes, ..UnitSource::geometry(&self.disk) }
+    }
+
+    fn name(&self) -> &Path {
+        UnitSource::name(&self.disk)
+    }
+
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        UnitSource::read_at(&self.disk, offset_bytes, buffer)
+    }
+
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
+        let rest = ByteRange::new(from_bytes.min(self.length_bytes), self.length_bytes);
+        Ok((!rest.is_empty()).then_some(rest))
     }
 }
 

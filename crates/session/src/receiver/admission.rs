@@ -6,7 +6,7 @@
 use crate::credit::SMALL_MESSAGE_BYTES;
 use crate::error::SessionError;
 use crate::sequence::SequenceSet;
-use failback_model::limits::{PACK_MAX_BYTES, REFERENCE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES};
+use failback_model::limits::{REFERENCE_WINDOW_BLOCKS, UNACKNOWLEDGED_MAX_MESSAGES};
 use std::collections::HashMap;
 
 /// What a message takes of its credit while it is in hand.
@@ -33,10 +33,10 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// A single job may be larger than the sending end's window.
-    pub(super) fn new(window_bytes: u64) -> Self {
+    /// A single block may be larger than the sending end's window.
+    pub(super) fn new(window_bytes: u64, block_bytes: u64) -> Self {
         Self {
-            window_bytes: window_bytes.max(PACK_MAX_BYTES as u64),
+            window_bytes: window_bytes.max(block_bytes),
             in_hand: HashMap::new(),
             bytes: 0,
             offers: 0,

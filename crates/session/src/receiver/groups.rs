@@ -1,7 +1,8 @@
 //! The open commit group, and the one that is being made durable.
 //!
 //! **Invariant**: a number is acknowledged only when every message up to it was applied before a commit began that has
-//! ended since. So no list of messages is kept: the prefix that was applied when a commit began says it all.
+//! ended since. So no list of messages is kept: the prefix that was applied when a commit began says it all. And there are
+//! two groups at most: while one is being made durable and the next is full, nothing more is written.
 
 use failback_model::limits::{GROUP_MAX_AGE, GROUP_MAX_BYTES, UNACKNOWLEDGED_MAX_MESSAGES};
 use std::time::Instant;
@@ -11,6 +12,8 @@ use std::time::Instant;
 pub(super) struct Groups {
     messages: usize,
     bytes: u64,
+    /// Whether the scan went on: what it found is worth keeping too.
+    has_scanned: bool,
     opened_at: Option<Instant>,
     is_due: bool,
     /// All messages below this were applied when the commit under way began.
@@ -25,9 +28,14 @@ impl Groups {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
+    /// The scan handed over a run.
+    pub(super) fn add_scanned(&mut self) {
+        self.has_scanned = true;
+    }
+
     /// Tells the time: a group is as old as the first moment at which it was seen open.
     pub(super) fn handle_time(&mut self, now: Instant) {
-        if self.messages > 0 {
+        if !self.is_empty() {
             let opened_at = *self.opened_at.get_or_insert(now);
             self.is_due |= now >= opened_at + GROUP_MAX_AGE;
         }
@@ -41,9 +49,8 @@ impl Groups {
     /// Closes the open group if it is full, old, or `is_last`; all messages below `applied_below` are applied. One commit
     /// at a time.
     pub(super) fn close(&mut self, applied_below: u64, is_last: bool) -> bool {
-        let is_full = self.bytes >= GROUP_MAX_BYTES || self.messages >= UNACKNOWLEDGED_MAX_MESSAGES;
-        let is_wanted = self.messages > 0 && (is_full || self.is_due || is_last);
-        if self.committing_below.is_some() || !is_wanted {
+        let is_wanted = !self.is_empty() && (self.is_full() || self.is_due || is_last);
+        if self.is_committing() || !is_wanted {
             return false;
         }
         self.clear();
@@ -62,7 +69,8 @@ impl Groups {
 
     /// A seal makes everything durable that was applied.
     pub(super) fn clear(&mut self) {
-        (self.messages, self.bytes, self.opened_at, self.is_due) = (0, 0, None, false);
+        (self.messages, self.bytes, self.has_scanned) = (0, 0, false);
+        (self.opened_at, self.is_due) = (None, false);
     }
 
     /// A seal made all messages below this durable.
@@ -75,8 +83,21 @@ impl Groups {
         self.committing_below.is_some()
     }
 
-    /// Whether everything that was applied is durable.
+    /// Whether nothing more may be written before the commit under way has ended.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_committing() && self.is_full()
+    }
+
+    /// Whether everything that was applied and scanned is durable.
     pub(super) fn is_clean(&self) -> bool {
-        self.messages == 0 && !self.is_committing()
+        self.is_empty() && !self.is_committing()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.messages == 0 && !self.has_scanned
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= GROUP_MAX_BYTES || self.messages >= UNACKNOWLEDGED_MAX_MESSAGES
     }
 }

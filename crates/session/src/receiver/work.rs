@@ -2,6 +2,7 @@
 
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, Layout};
 use failback_wire::{Data, Offer};
+use std::ops::Range;
 
 /// How a pass is received.
 #[derive(Debug, Clone, Copy)]
@@ -47,23 +48,20 @@ pub enum ReceiverWork {
         /// Read everything from the medium first.
         verify: bool,
     },
-    /// Send the digests of all chunks with [`crate::Receiver::handle_chunk_digests`].
-    ChunkDigests,
+    /// Look up the digests of some chunks, then [`crate::Receiver::handle_chunk_digests`]. All chunks' come in order, piece
+    /// by piece.
+    ChunkDigests {
+        /// Numbers of the chunks.
+        chunks: Range<u64>,
+    },
     /// Read this chunk from the medium, then [`crate::Receiver::handle_full_digests`].
     ReadChunk {
         /// Which chunk.
         chunk: ChunkIndex,
     },
-    /// The pass is sealed at both ends.
+    /// The pass is sealed: record that durably before polling for what to send, which says so.
     Finish {
         /// The root of both.
         root: Digest,
     },
-}
-
-impl ReceiverWork {
-    /// Whether it is a numbered message, which must be answered.
-    pub(super) fn is_numbered(&self) -> bool {
-        matches!(self, Self::Apply(_) | Self::Zero { .. } | Self::Reference { .. })
-    }
 }

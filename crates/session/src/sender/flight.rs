@@ -3,6 +3,7 @@
 //! **Invariant**: the credit in use is exactly that of the open jobs and the unwritten messages, and no message is
 //! numbered further than [`UNACKNOWLEDGED_MAX_MESSAGES`] beyond the oldest unwritten one.
 
+use super::reach::{Place, Reach};
 use super::work::Job;
 use crate::credit::{Credit, SMALL_MESSAGE_BYTES, charge_bytes, offer_charge_bytes};
 use crate::error::SessionError;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 /// What a numbered message holds until it is written.
 #[derive(Debug)]
 enum Outstanding {
-    Pages { credit_bytes: u64, blocks: Vec<BlockIndex>, is_refined: bool },
+    Pages { credit_bytes: u64, blocks: Vec<BlockIndex>, is_refined: bool, place: Place },
     Zeros(Vec<BlockRange>),
     Offers { credit_bytes: u64, offers: Vec<Difference> },
 }
@@ -25,13 +26,15 @@ struct Reservation {
     credit_bytes: u64,
     blocks: usize,
     is_refined: bool,
+    place: Place,
 }
 
 /// What a job was.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finished {
     pub(super) blocks: usize,
-    pub(super) is_refined: bool,
+    is_refined: bool,
+    place: Place,
 }
 
 /// Blocks of a message that the other end did not write.
@@ -55,6 +58,8 @@ pub(super) struct Flight {
     /// Blocks that were refined, in jobs and in messages.
     refined_blocks: usize,
     next_sequence: u64,
+    reach: Reach,
+    keeps_reach: bool,
 }
 
 impl Flight {
@@ -68,7 +73,14 @@ impl Flight {
             offered_blocks: 0,
             refined_blocks: 0,
             next_sequence: 0,
+            reach: Reach::default(),
+            keeps_reach: false,
         }
+    }
+
+    /// From now on no job runs further ahead of the oldest than a target that is written once can bear.
+    pub(super) fn keep_reach(&mut self) {
+        self.keeps_reach = true;
     }
 
     /// Numbered messages so far.
@@ -94,10 +106,14 @@ impl Flight {
         if !self.credit.allows(credit_bytes) || !self.has_numbers(blocks) {
             return None;
         }
+        if self.keeps_reach && !self.reach.allows(blocks, block_bytes) {
+            return None;
+        }
         self.credit.take(credit_bytes);
+        let place = self.reach.advance(blocks, block_bytes);
         let job = Job(self.next_job);
         self.next_job += 1;
-        self.jobs.insert(job, Reservation { credit_bytes, blocks, is_refined });
+        self.jobs.insert(job, Reservation { credit_bytes, blocks, is_refined, place });
         self.job_blocks += blocks;
         self.refined_blocks += if is_refined { blocks } else { 0 };
         Some(job)
@@ -105,20 +121,23 @@ impl Flight {
 
     /// A job is done: its credit returns, for its messages to take.
     pub(super) fn finish(&mut self, job: Job) -> Finished {
-        let Reservation { credit_bytes, blocks, is_refined } =
+        let Reservation { credit_bytes, blocks, is_refined, place } =
             self.jobs.remove(&job).expect("a job answers once");
+        self.reach.release(place);
         self.credit.give_back(credit_bytes);
         self.job_blocks -= blocks;
         self.refined_blocks -= if is_refined { blocks } else { 0 };
-        Finished { blocks, is_refined }
+        Finished { blocks, is_refined, place }
     }
 
     /// Numbers a message of pages, within what its job had reserved.
-    pub(super) fn number_pages(&mut self, data: &Data, is_refined: bool) -> u64 {
+    pub(super) fn number_pages(&mut self, data: &Data, of: Finished) -> u64 {
+        let Finished { is_refined, place, .. } = of;
         let credit_bytes = charge_bytes(data);
         let blocks: Vec<_> = data.patches.iter().map(|patch| patch.block).collect();
         self.refined_blocks += if is_refined { blocks.len() } else { 0 };
-        self.number(credit_bytes, Outstanding::Pages { credit_bytes, blocks, is_refined })
+        self.reach.hold(place);
+        self.number(credit_bytes, Outstanding::Pages { credit_bytes, blocks, is_refined, place })
     }
 
     /// Whether a message without pages may go.
@@ -156,7 +175,8 @@ impl Flight {
         let foreign =
             || SessionError::violation(format!("message {sequence} misses a block it does not hold"));
         match message {
-            Outstanding::Pages { credit_bytes, blocks, is_refined } => {
+            Outstanding::Pages { credit_bytes, blocks, is_refined, place } => {
+                self.reach.release(place);
                 self.credit.give_back(credit_bytes);
                 self.refined_blocks -= if is_refined { blocks.len() } else { 0 };
                 let is_held = missing.iter().all(|block| blocks.binary_search(block).is_ok());
@@ -198,6 +218,10 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use failback_model::limits::{STREAM_GRAIN_BYTES, STREAM_WINDOW_BYTES};
+    use failback_model::{Digest, PageSet};
+    use failback_wire::{BlockPatch, Encoding};
 
     #[test]
     fn one_slow_message_holds_the_numbers_back() {
@@ -217,6 +241,46 @@ mod tests {
         assert!(!flight.may_send_small(), "a job's blocks may all become messages");
         flight.finish(job);
         assert!(flight.may_send_small());
+    }
+
+    #[test]
+    fn a_new_target_never_waits_for_a_block_that_is_far_behind() {
+        let data = |block: u64| {
+            let patch = BlockPatch {
+                block: BlockIndex(block),
+                digest: Digest::ZERO,
+                data: PageSet::EMPTY,
+                zero: PageSet::EMPTY,
+            };
+            Data { sequence: 0, patches: vec![patch], encoding: Encoding::Raw, payload: Bytes::new() }
+        };
+        for block_bytes in [16 << 10, 64 << 10, 1 << 20] {
+            for is_packed in [false, true] {
+                let mut flight = Flight::new(64 << 20);
+                flight.keep_reach();
+                let oldest = flight.reserve(1, block_bytes, false).expect("nothing is under way");
+                // The oldest is still being packed, or was sent and is not written.
+                let late = is_packed.then(|| {
+                    let of = flight.finish(oldest);
+                    flight.number_pages(&data(0), of)
+                });
+                let mut block = 1;
+                while let Some(job) = flight.reserve(1, block_bytes, false) {
+                    let of = flight.finish(job);
+                    let sequence = flight.number_pages(&data(block), of);
+                    flight.take_written(sequence, Vec::new()).expect("it was sent");
+                    block += 1;
+                    assert!(block < 1 << 20, "jobs run away from the oldest");
+                }
+                let held_bytes = block * block_bytes.max(STREAM_GRAIN_BYTES);
+                assert_eq!(held_bytes, STREAM_WINDOW_BYTES, "{block} blocks of {block_bytes}");
+                match late {
+                    Some(sequence) => _ = flight.take_written(sequence, Vec::new()).expect("it was sent"),
+                    None => _ = flight.finish(oldest),
+                }
+                assert!(flight.is_empty() && flight.reserve(1, block_bytes, false).is_some());
+            }
+        }
     }
 
     #[test]

@@ -30,22 +30,28 @@ impl Sender {
     }
 
     pub(super) fn next_patch(&mut self) -> Option<SenderWork> {
-        let (layout, block_bytes) = (self.options.layout, self.options.layout.block_size().bytes());
-        let most = (self.options.window_bytes / block_bytes).max(1);
-        let count = self.queues.next_refined_blocks()?.min(usize::try_from(most).unwrap_or(usize::MAX));
-        let job = self.flight.reserve(count, block_bytes, true)?;
+        let layout = self.options.layout;
+        let count = self.queues.next_refined_blocks()?.min(self.window_blocks());
+        let job = self.flight.reserve(count, layout.block_size().bytes(), true)?;
         let (blocks, digests) = self.queues.take_refined(layout, count)?;
         Some(SenderWork::Patch { job, blocks, digests })
     }
 
     pub(super) fn next_ship(&mut self) -> Option<SenderWork> {
         let block_bytes = self.options.layout.block_size().bytes();
-        let count = self.queues.whole_blocks(PACK_MAX_BYTES / block_bytes as usize);
+        let most = self.window_blocks().min(PACK_MAX_BYTES / block_bytes as usize);
+        let count = self.queues.whole_blocks(most);
         if count == 0 {
             return None;
         }
         let job = self.flight.reserve(count, block_bytes, false)?;
         Some(SenderWork::Ship { job, blocks: self.queues.take_whole(count) })
+    }
+
+    /// Blocks that the window holds; one at least, so that no block is too large to travel.
+    fn window_blocks(&self) -> usize {
+        let blocks = self.options.window_bytes / self.options.layout.block_size().bytes();
+        usize::try_from(blocks).unwrap_or(usize::MAX).max(1)
     }
 
     pub(super) fn next_seal(&mut self) -> Option<SenderWork> {

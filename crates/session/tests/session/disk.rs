@@ -1,4 +1,4 @@
-//! Disks of a few numbers: a block is four pages, a page is one value, and digests are made up of the values.
+//! Disks of a few numbers: a block has four pages that are not always zero, a page is one value, and digests are made up of the values.
 //!
 //! Values that differ only in their highest bit have the same truncated digests, so that what a truncated comparison
 //! misses can be brought about.
@@ -6,7 +6,7 @@
 use failback_model::{BlockIndex, BlockRange, BlockSize, Digest, Layout, PageSet, TruncatedDigest};
 use failback_testkit::Random;
 
-/// Pages of a block.
+/// Pages of a block that have a value.
 pub(crate) const PAGES: usize = 4;
 /// The bit that truncated digests do not show.
 pub(crate) const HIDDEN: u8 = 0x80;
@@ -14,9 +14,14 @@ pub(crate) const HIDDEN: u8 = 0x80;
 /// Values of a block's pages; 0 is a page of zeros.
 pub(crate) type Block = [u8; PAGES];
 
-/// The layout of so many blocks, the last one short by `missing_bytes`.
+/// The layout of so many small blocks, the last one short by `missing_bytes`.
 pub(crate) fn layout(blocks: u64, missing_bytes: u64) -> Layout {
-    let size = BlockSize::new(16 << 10).expect("a block size");
+    layout_of(16 << 10, blocks, missing_bytes)
+}
+
+/// The layout of so many blocks of a size. Where they have more pages than there are values, the rest is zeros for ever.
+pub(crate) fn layout_of(block_bytes: u64, blocks: u64, missing_bytes: u64) -> Layout {
+    let size = BlockSize::new(block_bytes).expect("a block size");
     Layout::new((blocks * size.bytes()).saturating_sub(missing_bytes), size).expect("a small disk")
 }
 
@@ -95,7 +100,7 @@ pub(crate) fn pair(random: &mut Random, layout: Layout, differing_percent: u64) 
     }
     // Pages past the disk's end do not exist.
     if let Some(last) = layout.block_count().checked_sub(1) {
-        let pages = layout.pages_of(BlockIndex(last));
+        let pages = layout.pages_of(BlockIndex(last)).min(PAGES);
         for disk in [&mut source, &mut target] {
             disk[last as usize][pages..].fill(0);
         }

@@ -2,7 +2,7 @@
 
 use crate::disk::layout;
 use crate::hostile::{blocks, data, new_receiver, receiver, sender};
-use failback_model::limits::{GROUP_MAX_AGE, UNACKNOWLEDGED_MAX_MESSAGES};
+use failback_model::limits::{GROUP_MAX_AGE, GROUP_MAX_BYTES, UNACKNOWLEDGED_MAX_MESSAGES};
 use failback_model::{BlockRange, Code, Digest};
 use failback_session::{Receiver, ReceiverOptions, ReceiverWork, SenderWork};
 use failback_wire::{Message, Offer};
@@ -27,8 +27,9 @@ fn said(receiver: &mut Receiver) -> Vec<Message> {
 fn a_group_closes_when_it_is_old() {
     let start = Instant::now();
     let mut receiver = receiver();
+    assert_eq!(receiver.poll_timeout(), None, "no time was told yet");
     receiver.handle_time(start);
-    assert_eq!(receiver.poll_timeout(), None, "nothing to commit");
+    assert_eq!(receiver.poll_timeout(), Some(start + GROUP_MAX_AGE), "the scan went on");
     apply(&mut receiver, 0);
     receiver.handle_time(start);
     assert_eq!(receiver.poll_timeout(), Some(start + GROUP_MAX_AGE));
@@ -55,13 +56,55 @@ fn a_group_closes_when_it_has_many_messages_and_acknowledges_no_gap() {
     assert!(receiver.poll_work().is_none());
     apply(&mut receiver, 0);
     receiver.handle_message(zero(many)).expect("within reach");
-    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Zero { .. })));
     assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Commit)));
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Zero { .. })));
     // Applied after the commit began: not part of it.
     receiver.handle_applied(many, 0, Vec::new());
     said(&mut receiver);
     receiver.handle_committed();
     assert_eq!(said(&mut receiver), [Message::Acknowledged { below: many }]);
+}
+
+#[test]
+fn nothing_is_written_while_one_group_commits_and_the_next_is_full() {
+    let mut receiver = receiver();
+    for sequence in 0..4 {
+        receiver.handle_message(zero(sequence)).expect("within reach");
+    }
+    let write = |receiver: &mut Receiver, sequence| {
+        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Zero { .. })));
+        receiver.handle_applied(sequence, GROUP_MAX_BYTES, Vec::new());
+    };
+    write(&mut receiver, 0);
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Commit)));
+    write(&mut receiver, 1);
+    assert!(receiver.poll_work().is_none(), "two groups are open");
+    receiver.handle_message(Message::PageDigestRequest { blocks: blocks(&[5]) }).expect("scanned");
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::PageDigests { .. })), "reading goes on");
+    receiver.handle_committed();
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Commit)));
+    write(&mut receiver, 2);
+    assert!(receiver.poll_work().is_none(), "two groups are open");
+}
+
+#[test]
+fn what_was_scanned_is_kept_by_age_and_by_a_stop() {
+    let start = Instant::now();
+    let mut receiver = receiver();
+    receiver.handle_time(start);
+    receiver.handle_time(start + GROUP_MAX_AGE);
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Commit)));
+    said(&mut receiver);
+    receiver.handle_committed();
+    assert_eq!(said(&mut receiver), [], "no message to acknowledge");
+    receiver.handle_time(start + 9 * GROUP_MAX_AGE);
+    assert!(receiver.poll_work().is_none() && receiver.poll_timeout().is_none());
+    receiver.handle_scanned(BlockRange::new(2000, 2010), None);
+    receiver.stop();
+    assert!(!receiver.is_stopped());
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Commit)));
+    receiver.handle_committed();
+    assert!(receiver.is_stopped());
 }
 
 #[test]
@@ -97,6 +140,8 @@ fn a_receiving_end_that_stops_in_its_seal_ends_the_seal() {
     receiver.stop();
     assert!(!receiver.is_stopped());
     receiver.handle_root(Digest::ZERO);
+    assert!(!receiver.is_stopped(), "the seal is to be recorded");
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Finish { .. })));
     assert!(receiver.is_stopped());
     assert!(said(&mut receiver).contains(&Message::Sealed { root: Digest::ZERO }));
 }

@@ -28,19 +28,21 @@ pub(crate) fn walk(seed: u64, prepare: impl FnOnce(&mut Setup, &mut Random)) -> 
 
 /// Walks; names the seed of a walk that fails.
 pub(crate) fn run(seed: u64, walk: &mut Walk) -> Result<(), SessionError> {
-    let reported = Seed(seed);
-    let outcome = walk.run();
-    std::mem::forget(reported);
-    outcome
+    naming(&format!("seed {seed}"), || walk.run())
 }
 
-/// Printed while a panic passes by.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        eprintln!("seed {}", self.0);
+/// Does something, and names it if it panics.
+pub(crate) fn naming<T>(what: &str, act: impl FnOnce() -> T) -> T {
+    struct Named<'a>(&'a str);
+    impl Drop for Named<'_> {
+        fn drop(&mut self) {
+            eprintln!("{}", self.0);
+        }
     }
+    let named = Named(what);
+    let outcome = act();
+    std::mem::forget(named);
+    outcome
 }
 
 /// Blocks that differ between two disks.

@@ -74,8 +74,11 @@ pub(crate) fn sender() -> Sender {
 }
 
 pub(crate) fn new_receiver(has_seeds: bool) -> Receiver {
-    let layout = disk();
-    Receiver::new(ReceiverOptions { layout, has_seeds, is_new: false, window_bytes: 1 << 20 })
+    new_receiver_of(has_seeds, 1 << 20)
+}
+
+fn new_receiver_of(has_seeds: bool, window_bytes: u64) -> Receiver {
+    Receiver::new(ReceiverOptions { layout: disk(), has_seeds, is_new: false, window_bytes })
 }
 
 /// A receiving end that was greeted, has seeds, and scanned 2000 blocks.

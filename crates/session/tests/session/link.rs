@@ -3,7 +3,7 @@
 //! Every message crosses as a frame, so that each one that a machine sends is also one that decodes.
 
 use failback_testkit::Random;
-use failback_wire::{Frame, Message};
+use failback_wire::{Class, Frame, Message};
 use std::collections::VecDeque;
 
 /// One direction.
@@ -21,15 +21,9 @@ impl Link {
         if let Some(history) = &mut self.history {
             history.push(frame.clone());
         }
-        match message {
-            Message::Data(_)
-            | Message::Zero { .. }
-            | Message::References { .. }
-            | Message::Written { .. }
-            | Message::Acknowledged { .. }
-            | Message::FullDigests { .. }
-            | Message::PageDigests { .. } => self.others.push(frame),
-            _ => self.control.push_back(frame),
+        match message.class() {
+            Class::Ordered => self.control.push_back(frame),
+            Class::Link | Class::Urgent | Class::Bulk => self.others.push(frame),
         }
     }
 

@@ -3,11 +3,11 @@
 use crate::disk::{HIDDEN, layout};
 use crate::explore::{run, walk};
 use failback_model::limits::GROUP_MAX_BYTES;
-use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, Layout};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, Layout, TruncatedDigest};
 use failback_session::{
     Receiver, ReceiverOptions, ReceiverWork, RefinementMode, Sender, SenderOptions, SenderWork,
 };
-use failback_wire::{Hello, Message, Role};
+use failback_wire::{Class, Hello, Message, Role};
 
 /// Chunks of the large disk: their digests are two messages.
 const CHUNKS: u64 = 1500;
@@ -114,7 +114,7 @@ fn what_a_seal_made_durable_is_acknowledged_even_if_roots_differ() {
     receiver.handle_message(Message::Seal { root: Digest::ZERO, messages: 1 }).expect("a seal");
     assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Seal { .. })));
     receiver.handle_root(Digest([1; 32]));
-    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests)));
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests { .. })));
     zero(&mut receiver, 1);
     assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Commit)), "a group is full");
     receiver.handle_committed();
@@ -142,4 +142,56 @@ fn walks_over_several_chunks_repair_each() {
         walk.assert_sealed();
         assert_eq!(walk.world.roots, 2, "seed {seed}: one repair");
     }
+}
+
+#[test]
+fn chunk_digests_are_offered_piece_by_piece() {
+    let layout = layout(3000 * 1024, 0);
+    let mut receiver =
+        Receiver::new(ReceiverOptions { layout, has_seeds: false, is_new: true, window_bytes: 1 << 20 });
+    let hello = Hello { role: Role::Sending, ..greeting(layout) };
+    receiver.handle_message(Message::Hello(hello)).expect("a greeting");
+    receiver.handle_message(Message::Seal { root: Digest::ZERO, messages: 0 }).expect("a seal");
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Seal { .. })));
+    receiver.handle_root(Digest([1; 32]));
+    let mut offered = Vec::new();
+    while let Some(ReceiverWork::ChunkDigests { chunks }) = receiver.poll_work() {
+        assert!(receiver.poll_work().is_none(), "one piece at a time");
+        let digests = vec![Digest::ZERO; chunks.clone().count()];
+        receiver.handle_chunk_digests(ChunkIndex(chunks.start), &digests);
+        assert!(receiver.poll_work().is_none(), "what was offered goes out first");
+        let ask = Message::ChunkRequest { chunks: vec![ChunkIndex(0)] };
+        let sent = std::iter::from_fn(|| receiver.poll_transmit());
+        assert!(sent.last().is_some_and(|last| matches!(last, Message::ChunkDigests { .. })));
+        offered.push(chunks.clone());
+        if chunks.end == 3000 {
+            receiver.handle_message(ask).expect("all were offered");
+        }
+    }
+    assert_eq!(offered, [0..1024, 1024..2048, 2048..3000]);
+}
+
+#[test]
+fn digests_wait_for_everything_else() {
+    let layout = layout(100, 0);
+    let mut receiver =
+        Receiver::new(ReceiverOptions { layout, has_seeds: false, is_new: false, window_bytes: 1 << 20 });
+    let hello = Hello { role: Role::Sending, ..greeting(layout) };
+    receiver.handle_message(Message::Hello(hello)).expect("a greeting");
+    receiver.handle_message(Message::DigestCredit { blocks: 1000 }).expect("credit");
+    receiver
+        .handle_message(Message::Zero { sequence: 0, ranges: vec![BlockRange::new(0, 1)] })
+        .expect("zeros");
+    receiver.handle_scanned(BlockRange::new(0, 50), None);
+    receiver.handle_scanned(BlockRange::new(50, 99), Some(&[TruncatedDigest::ZERO; 49]));
+    let asked = vec![BlockIndex(60)];
+    receiver.handle_message(Message::PageDigestRequest { blocks: asked.clone() }).expect("scanned");
+    receiver.handle_page_digests(asked, &[TruncatedDigest::ZERO; 4]);
+    receiver.handle_applied(0, 16 << 10, Vec::new());
+    receiver.handle_scanned(BlockRange::new(99, 100), None);
+    let sent: Vec<_> =
+        std::iter::from_fn(|| receiver.poll_transmit()).map(|message| message.class()).collect();
+    let expected =
+        [Class::Ordered, Class::Bulk, Class::Urgent, Class::Ordered, Class::Ordered, Class::Ordered];
+    assert_eq!(sent, expected, "the greeting, then what is waited for");
 }

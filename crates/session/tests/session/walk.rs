@@ -11,7 +11,7 @@ const EVENTS_MAX: u64 = 200_000;
 
 /// Everything that can happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
+pub(crate) enum Event {
     ControlToTarget,
     OtherToTarget,
     ControlToSource,
@@ -22,7 +22,8 @@ enum Event {
     Scan,
 }
 
-const EVENTS: [Event; 8] = [
+/// All of it.
+pub(crate) const EVENTS: [Event; 8] = [
     Event::ControlToTarget,
     Event::OtherToTarget,
     Event::ControlToSource,
@@ -37,7 +38,7 @@ const EVENTS: [Event; 8] = [
 pub(crate) struct Walk {
     pub(crate) world: World,
     /// How eager each event is: some streams and stages lag far behind others.
-    eagerness: [u64; EVENTS.len()],
+    pub(crate) eagerness: [u64; EVENTS.len()],
     window_bytes: u64,
     largest_job_bytes: u64,
     open_job_bytes: HashMap<Job, u64>,
@@ -109,6 +110,7 @@ impl Walk {
                 }
                 _ => {}
             }
+            self.world.start_receiver_job(&work);
             self.world.receiver_jobs.push(work);
         }
         while let Some(message) = self.world.sender.poll_transmit() {

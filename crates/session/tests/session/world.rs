@@ -1,7 +1,11 @@
 //! Both machines, their disks and what is under way between them, moved one event at a time.
 
-use crate::disk::{Block, PAGES, digest, fold, page_digest, page_sets, part, ranges};
+mod receiving;
+
+use crate::disk::{Block, digest, fold, page_digest, page_sets, ranges};
+use crate::durable::{Durable, Leftover};
 use crate::link::Link;
+use crate::log::Log;
 use bytes::Bytes;
 use failback_model::limits::{CHUNK_BLOCKS, PAGE_BYTES};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Difference, Digest, Layout, TruncatedDigest};
@@ -41,6 +45,8 @@ pub(crate) struct World {
     pub(crate) layout: Layout,
     pub(crate) random: Random,
     pub(crate) troubles: Troubles,
+    pub(crate) sender_options: SenderOptions,
+    pub(crate) receiver_options: ReceiverOptions,
     pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
     pub(crate) source: Vec<Block>,
@@ -53,6 +59,16 @@ pub(crate) struct World {
     pub(crate) sender_jobs: Vec<SenderWork>,
     pub(crate) receiver_jobs: Vec<ReceiverWork>,
     pub(crate) scanned_below: u64,
+    /// What the target keeps when the session ends, however it ends.
+    pub(crate) durable: Durable,
+    /// Generation of the target as the source's side knows it.
+    pub(crate) known_generation: u64,
+    /// What this session sent.
+    pub(crate) log: Log,
+    /// Times each block was read by the target's scan.
+    pub(crate) scans: HashMap<BlockIndex, u64>,
+    /// Bytes of a commit group for each byte that is written: groups of small disks are to fill up too.
+    pub(crate) group_scale: Option<u64>,
     /// Times each block was written.
     pub(crate) writes: HashMap<BlockIndex, u64>,
     pub(crate) failed_once: BTreeSet<BlockIndex>,
@@ -63,12 +79,21 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(setup: Setup, random: Random) -> Self {
         let Setup { layout, source, target, window_bytes, refinement, has_seeds, troubles } = setup;
+        let sender_options = SenderOptions { layout, refinement, window_bytes, verify: false };
+        let receiver_options = ReceiverOptions { layout, has_seeds, is_new: false, window_bytes };
         Self {
             layout,
             random,
             troubles,
-            sender: Sender::new(SenderOptions { layout, refinement, window_bytes, verify: false }),
-            receiver: Receiver::new(ReceiverOptions { layout, has_seeds, is_new: false, window_bytes }),
+            sender_options,
+            receiver_options,
+            sender: Sender::new(sender_options),
+            receiver: Receiver::new(receiver_options),
+            durable: Durable::new(source.len()),
+            known_generation: 0,
+            log: Log::default(),
+            scans: HashMap::new(),
+            group_scale: None,
             entries: vec![Digest::ZERO; source.len()],
             source,
             target,
@@ -83,6 +108,30 @@ impl World {
             roots: 0,
             sealed: [None; 2],
         }
+    }
+
+    /// Both ends start anew, from what is durable at the target; the target's end was killed where something is left over.
+    pub(crate) fn reopen(&mut self, leftover: Option<Leftover>) {
+        if let Some(leftover) = leftover {
+            self.durable.kill(&mut self.target, leftover, &mut self.random);
+        }
+        assert!(self.durable.begun().is_empty(), "an end that stops in good order leaves nothing uncertain");
+        for (block, values) in self.target.iter().enumerate() {
+            let known = self.durable.known(block);
+            assert!(
+                known.is_none_or(|known| known == digest(values)),
+                "block {block} is trusted, but is not that"
+            );
+        }
+        self.sender = Sender::new(self.sender_options);
+        self.receiver = Receiver::new(self.receiver_options);
+        self.entries = vec![Digest::ZERO; self.source.len()];
+        (self.to_target, self.to_source) = (Link::default(), Link::default());
+        self.comparisons.clear();
+        self.sender_jobs.clear();
+        self.receiver_jobs.clear();
+        self.scanned_below = 0;
+        self.sealed = [None; 2];
     }
 
     /// The source's root.
@@ -100,11 +149,23 @@ impl World {
         let end = (self.scanned_below + length).min(self.layout.block_count());
         let blocks = BlockRange::new(self.scanned_below, end);
         self.scanned_below = end;
-        let digests: Vec<Digest> = part(&self.target, blocks).iter().map(digest).collect();
+        let digests: Vec<Digest> = blocks.iter().map(|block| self.read_digest(block)).collect();
         let truncated: Vec<TruncatedDigest> = digests.iter().map(Digest::truncated).collect();
         let is_zero = digests.iter().all(Digest::is_zero);
         self.entries[blocks.start.0 as usize..end as usize].copy_from_slice(&digests);
         self.receiver.handle_scanned(blocks, (!is_zero).then_some(&truncated));
+    }
+
+    /// What the journal knows of a block, or what the medium holds.
+    fn read_digest(&mut self, block: BlockIndex) -> Digest {
+        let index = block.0 as usize;
+        if let Some(known) = self.durable.known(index) {
+            return known;
+        }
+        *self.scans.entry(block).or_default() += 1;
+        let found = digest(&self.target[index]);
+        self.durable.scanned(index, found);
+        found
     }
 
     /// Compares the next announced run.
@@ -172,7 +233,10 @@ impl World {
                 let differing = differing.map(|(block, _)| block).collect();
                 self.sender.handle_chunk_compared(differing)?;
             }
-            SenderWork::Finish { root } => self.sealed[0] = Some(root),
+            SenderWork::Finish { root } => {
+                self.known_generation += 1;
+                self.sealed[0] = Some(root);
+            }
         }
         Ok(())
     }
@@ -204,87 +268,6 @@ impl World {
         };
         let (left, right) = blocks.split_at(blocks.len() / 3);
         [left, right].into_iter().filter(|part| !part.is_empty()).map(pack).collect()
-    }
-
-    /// Ends one piece of the receiving end's work.
-    pub(crate) fn finish_receiver_job(&mut self, job: ReceiverWork) {
-        match job {
-            ReceiverWork::PageDigests { blocks } => {
-                let at = self.random.below(blocks.len() as u64 + 1) as usize;
-                for part in [&blocks[..at], &blocks[at..]].into_iter().filter(|part| !part.is_empty()) {
-                    let pages = part.iter().flat_map(|&block| {
-                        let pages = self.layout.pages_of(block);
-                        self.target[block.0 as usize][..pages].iter().map(|&value| page_digest(value))
-                    });
-                    let digests: Vec<_> = pages.collect();
-                    self.receiver.handle_page_digests(part.to_vec(), &digests);
-                }
-            }
-            ReceiverWork::Apply(data) => self.apply(&data),
-            ReceiverWork::Zero { sequence, ranges } => {
-                let blocks = ranges.iter().flat_map(|range| range.iter());
-                let missing = blocks.filter(|&block| !self.write(block, [0; PAGES], Digest::ZERO)).collect();
-                self.receiver.handle_applied(sequence, PAGE_BYTES, missing);
-            }
-            ReceiverWork::Reference { sequence, offers } => {
-                let missing = offers.iter().filter(|offer| {
-                    let values = self.source[offer.block.0 as usize];
-                    self.chance(self.troubles.seed_misses) || !self.write(offer.block, values, offer.digest)
-                });
-                let missing = missing.map(|offer| offer.block).collect();
-                self.receiver.handle_applied(sequence, PAGE_BYTES, missing);
-            }
-            ReceiverWork::Commit => self.receiver.handle_committed(),
-            ReceiverWork::Seal { .. } => {
-                let is_wrong = self.troubles.wrong_roots_from.is_some_and(|from| self.roots >= from);
-                self.roots += 1;
-                self.receiver.handle_root(if is_wrong { Digest([9; 32]) } else { root_of(&self.entries) });
-            }
-            ReceiverWork::ChunkDigests => {
-                let digests = self.chunk_digests(&self.entries);
-                self.receiver.handle_chunk_digests(&digests);
-            }
-            ReceiverWork::ReadChunk { chunk } => {
-                let blocks = self.layout.chunk_blocks(chunk);
-                let digests: Vec<_> = part(&self.target, blocks).iter().map(digest).collect();
-                self.receiver.handle_full_digests(chunk, &digests);
-            }
-            ReceiverWork::Finish { root } => self.sealed[1] = Some(root),
-        }
-    }
-
-    fn apply(&mut self, data: &Data) {
-        let (mut at, mut missing) = (0, Vec::new());
-        for patch in &data.patches {
-            let mut values = self.target[patch.block.0 as usize];
-            patch.zero.iter().for_each(|page| values[page] = 0);
-            for page in patch.data.iter() {
-                values[page] = data.payload[at];
-                at += match data.encoding {
-                    Encoding::Raw => self.layout.page_bytes(patch.block, page).len(),
-                    Encoding::Zstd { .. } => 1,
-                };
-            }
-            if !self.write(patch.block, values, patch.digest) {
-                missing.push(patch.block);
-            }
-        }
-        assert_eq!(at, data.payload.len(), "the machine checked the payload's length");
-        // Large numbers close groups.
-        self.receiver.handle_applied(data.sequence, self.random.below(24 << 20), missing);
-    }
-
-    /// Writes a block if it verifies, and nothing goes wrong.
-    fn write(&mut self, block: BlockIndex, values: Block, expected: Digest) -> bool {
-        let is_broken = self.troubles.broken_block == Some(block);
-        let fails = self.chance(self.troubles.failures) && self.failed_once.insert(block);
-        if is_broken || fails || digest(&values) != expected {
-            return false;
-        }
-        *self.writes.entry(block).or_default() += 1;
-        self.target[block.0 as usize] = values;
-        self.entries[block.0 as usize] = expected;
-        true
     }
 
     fn chunk_digests(&self, entries: &[Digest]) -> Vec<Digest> {

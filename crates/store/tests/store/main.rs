@@ -1,4 +1,10 @@
 //! The store over folders of this host and over media that are cut off.
 
+mod crash;
+mod cut_medium;
+mod damage;
+mod faults;
+mod groups;
 mod sessions;
 mod support;
+mod trust;

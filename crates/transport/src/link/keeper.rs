@@ -4,10 +4,12 @@
 
 use super::core::{Core, Phase, lock};
 use crate::error::{Layer, TransportError};
+use crate::tls::Tls;
 use failback_model::Code;
 use failback_model::limits::{GOODBYE_MAX, LINK_TICK, SETUP_MAX};
 use rustls_pki_types::UnixTime;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Starts the keeper. It ends with the link.
@@ -23,7 +25,9 @@ pub(super) fn start(core: Arc<Core>) {
 /// Returns what went wrong.
 async fn keep(core: &Core) -> TransportError {
     let mut phase = core.phase();
-    let mut certificates = core.tls.as_ref().map(|tls| tls.watch());
+    let mut certificates = core.tls.as_ref().map(Tls::watch);
+    // They may have changed since the handshake.
+    certificates.iter_mut().for_each(watch::Receiver::mark_changed);
     let mut tick = interval(LINK_TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let started = Instant::now();

@@ -54,6 +54,10 @@ pub struct ChsGeometry {
 impl ChsGeometry {
     /// What ESXi writes for a disk of this length: SCSI disks grow their tracks with their size, IDE disks end at the
     /// 16383 cylinders of ATA.
+    ///
+    /// VMware's knowledge base, articles 1026254 and 1026266 (how to write a lost descriptor anew), has the three steps of
+    /// SCSI disks: under 1 GB, up to 2 GB, above. On which side a disk of exactly 1 or 2 GiB lies, those who quote it do
+    /// not agree; nothing depends on it, since guests take their geometry from the controller.
     pub const fn of(adapter: AdapterType, length_bytes: u64) -> Self {
         let (heads, sectors) = match adapter {
             AdapterType::Ide => (16, 63),
@@ -118,10 +122,18 @@ pub struct NewDescriptor {
 pub fn esxi_uuid(mut random: [u8; 16]) -> String {
     random[..3].copy_from_slice(&[0x60, 0x00, 0xc2]);
     random[3] = 0x90 | (random[3] & 0x0f);
-    let digits = random.map(|byte| format!("{byte:02x}"));
+    uuid_text(random)
+}
+
+/// These bytes as ESXi writes a uuid.
+pub fn uuid_text(bytes: [u8; 16]) -> String {
+    let mut digits = bytes.map(|byte| format!("{byte:02x}"));
+    if bytes.starts_with(&[0x60, 0x00, 0xc2]) {
+        // ESXi shows the vendor's prefix in capitals and leaves the rest as it came.
+        digits[2] = "C2".into();
+    }
     let (head, tail) = digits.split_at(8);
-    // ESXi shows the vendor's prefix in capitals and leaves the rest as it came.
-    format!("60 00 C2 {} {}-{}", digits[3], head[4..].join(" "), tail.join(" "))
+    format!("{}-{}", head.join(" "), tail.join(" "))
 }
 
 impl NewDescriptor {

@@ -110,6 +110,9 @@ fn geometry_is_what_esxi_and_qemu_expect() {
         (chs.cylinders, chs.heads, chs.sectors)
     };
     assert_eq!(of(AdapterType::LsiLogic, 512 << 20), (512, 64, 32));
+    assert_eq!(of(AdapterType::LsiLogic, 1 << 30), (1024, 64, 32));
+    assert_eq!(of(AdapterType::LsiLogic, (1 << 30) + 512), (512, 128, 32));
+    assert_eq!(of(AdapterType::LsiLogic, (2 << 30) + 512), (261, 255, 63));
     assert_eq!(of(AdapterType::BusLogic, 2 << 30), (1024, 128, 32));
     assert_eq!(of(AdapterType::LsiLogic, 40 << 30), (5221, 255, 63));
     assert_eq!(of(AdapterType::LsiLogic, 64 << 40), (8_555_179, 255, 63));
@@ -117,6 +120,13 @@ fn geometry_is_what_esxi_and_qemu_expect() {
     assert_eq!(of(AdapterType::Ide, 40 << 30), (16_383, 16, 63));
     assert_eq!(of(AdapterType::Ide, 0), (0, 16, 63));
     assert_eq!(AdapterType::from_word("pvscsi").map(AdapterType::as_str), Some("lsilogic"));
+}
+
+#[test]
+fn a_uuid_is_written_as_esxi_does() {
+    let given = *b"\x60\x00\xc2\x9b\x1f\x0a\x77\x34\x5c\x02\x9e\x8d\x10\x44\xab\xf3";
+    assert_eq!(uuid_text(given), "60 00 C2 9b 1f 0a 77 34-5c 02 9e 8d 10 44 ab f3");
+    assert_eq!(uuid_text([0xab; 16]), "ab ab ab ab ab ab ab ab-ab ab ab ab ab ab ab ab");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A receiving end whose peer breaks the protocol.
 
-use super::{BLOCKS, blocks, bytes, data, hello, new_receiver, of_sender, receiver, receiver_refuses};
+use super::{
+    BLOCKS, blocks, bytes, data, hello, new_receiver, new_receiver_of, of_sender, receiver, receiver_refuses,
+};
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, TruncatedDigest};
 use failback_session::{Receiver, ReceiverOptions, ReceiverWork};
 use failback_wire::{Data, Encoding, Hello, Message, Offer, Role};
@@ -85,9 +87,13 @@ fn offers_need_seeds_and_credit() {
     receiver_refuses(seedless, offers(0, 0..1));
     receiver_refuses(receiver(), offers(0, BLOCKS..BLOCKS + 1));
     receiver_refuses(receiver(), offers(0, 0..65));
-    let mut open = receiver();
+    let mut full = receiver();
+    full.handle_message(offers(0, 0..64)).expect("as much as the window holds");
+    receiver_refuses(full, offers(1, 64..65));
+    let mut open = new_receiver_of(true, 1 << 30);
+    open.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
     for part in 0..64 {
-        open.handle_message(offers(part, part * 64..(part + 1) * 64)).expect("within the window");
+        open.handle_message(offers(part, part * 64..(part + 1) * 64)).expect("a wide window");
     }
     receiver_refuses(open, offers(64, 4096..4097));
 }
@@ -142,10 +148,8 @@ fn what_compresses_well_counts_at_its_full_size() {
         Message::Data(Data { sequence, patches, encoding, payload: bytes(40) })
     };
     let mut full = receiver();
-    for sequence in 0..64 {
-        full.handle_message(pack(sequence)).expect("as much as one job may hold");
-    }
-    receiver_refuses(full, pack(64));
+    full.handle_message(pack(0)).expect("as much as the window holds");
+    receiver_refuses(full, pack(1));
 }
 
 #[test]
@@ -174,12 +178,13 @@ fn chunks_are_asked_for_once_after_their_digests_and_nothing_follows_the_seal() 
         receiver.handle_message(Message::Seal { root: Digest::ZERO, messages: 0 }).expect("a seal");
         assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Seal { verify: false })));
         receiver.handle_root(root);
+        while receiver.poll_transmit().is_some() {}
         receiver
     };
     let offered = || {
         let mut receiver = answered(Digest([1; 32]));
-        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests)));
-        receiver.handle_chunk_digests(&[Digest::ZERO; 69]);
+        assert!(matches!(receiver.poll_work(), Some(ReceiverWork::ChunkDigests { .. })));
+        receiver.handle_chunk_digests(ChunkIndex(0), &[Digest::ZERO; 69]);
         receiver
     };
     receiver_refuses(receiver(), ask(0));

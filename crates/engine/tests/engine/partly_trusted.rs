@@ -1,0 +1,209 @@
+//! Random ranges of random disks are trusted: the digests are those of a whole scan, and only the rest is read.
+
+use failback_blockio::{BufferPool, Device, DiskError, UnitSource};
+use failback_engine::{
+    DigestRun, DigestSource, KeptBytes, Known, PartlyTrusted, Scan, ScanEnd, TrustedDigests,
+};
+use failback_model::{BlockRange, BlockSize, ByteRange, Code, Digest, DiskGeometry, Layout};
+use failback_testkit::{Call, Damage, Fault, Faulty, MemoryDevice, Random, When};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A disk that notes which bytes were read.
+struct Noting {
+    disk: Faulty<MemoryDevice>,
+    reads: Mutex<Vec<ByteRange>>,
+}
+
+impl UnitSource for Noting {
+    fn geometry(&self) -> DiskGeometry {
+        DiskGeometry { length_bytes: self.disk.length_bytes(), sector_size: self.disk.sector_size() }
+    }
+
+    fn name(&self) -> &Path {
+        self.disk.path()
+    }
+
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let range = ByteRange::new(offset_bytes, offset_bytes + buffer.len() as u64);
+        self.reads.lock().expect("no test panics with it").push(range);
+        Device::read_at(&self.disk, offset_bytes, buffer)
+    }
+
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
+        Device::next_data(&self.disk, from_bytes)
+    }
+}
+
+/// Digests of a whole disk.
+struct Remembered(Vec<Digest>);
+
+impl TrustedDigests for Remembered {
+    fn digests(&self, blocks: BlockRange) -> Vec<Digest> {
+        self.0[blocks.start.0 as usize..blocks.end.0 as usize].to_vec()
+    }
+}
+
+/// A disk, how it is scanned, and how much that read.
+struct Case {
+    source: Arc<Noting>,
+    scan: Scan,
+    metered_bytes: Arc<AtomicU64>,
+}
+
+impl Case {
+    /// Runs of data, of zeros and of holes, of any length.
+    fn new(random: &mut Random, faults: impl IntoIterator<Item = Fault>) -> Self {
+        let length = 1 + random.below(40 << 20);
+        let disk = MemoryDevice::new(length);
+        let mut at = 0;
+        while at < length {
+            let end = length.min(at + 1 + random.below(1 << 20));
+            if random.below(2) == 0 {
+                let mut bytes = vec![0; (end - at) as usize];
+                random.fill(&mut bytes);
+                disk.write_at(at, &bytes).expect("memory takes it");
+            }
+            at = end;
+        }
+        let source = Arc::new(Noting { disk: Faulty::new(disk, faults), reads: Mutex::default() });
+        let block_size = BlockSize::new(16 << 10).expect("a block size");
+        let layout = Layout::new(length, block_size).expect("a small disk");
+        let metered_bytes = Arc::new(AtomicU64::new(0));
+        let meter = Arc::clone(&metered_bytes);
+        let scan = Scan {
+            source: Arc::clone(&source) as _,
+            layout,
+            blocks: layout.blocks(),
+            threads: 1 + random.below(3) as usize,
+            // Room for all: this listener lets nothing go.
+            keep: (random.below(2) == 0).then(|| BufferPool::new(64 << 20)),
+            meter: Arc::new(move |bytes, _| _ = meter.fetch_add(bytes, Ordering::Relaxed)),
+        };
+        Self { source, scan, metered_bytes }
+    }
+
+    /// Ranges of every length, some of them empty or touching.
+    fn ranges(&self, random: &mut Random) -> Vec<BlockRange> {
+        let count = self.scan.layout.block_count();
+        let (mut ranges, mut at) = (Vec::new(), 0);
+        while at < count && ranges.len() < 20 {
+            let most = [1, 20, 400][random.below(3) as usize];
+            let start = (at + random.below(1 + most)).min(count);
+            let most = [2, 200, 3000][random.below(3) as usize];
+            at = (start + random.below(most)).min(count);
+            ranges.push(BlockRange::new(start, at));
+        }
+        ranges
+    }
+
+    fn partly_trusted(&self, digests: &[Digest], ranges: Vec<BlockRange>) -> PartlyTrusted {
+        self.source.reads.lock().expect("no test panics with it").clear();
+        self.metered_bytes.store(0, Ordering::Relaxed);
+        let known = Known { digests: Box::new(Remembered(digests.to_vec())), ranges };
+        PartlyTrusted { known, scan: self.scan.clone() }
+    }
+
+    /// The bytes of the disk.
+    fn bytes(&self) -> Vec<u8> {
+        self.source.disk.inner().to_bytes()
+    }
+}
+
+/// All digests that a source delivers, and what it kept. Runs touch and stay within what one message holds.
+fn collect(source: &mut dyn DigestSource, layout: Layout) -> (Vec<Digest>, Vec<KeptBytes>) {
+    let (mut digests, mut kept) = (Vec::new(), Vec::new());
+    let outcome = source.deliver(&mut |run: DigestRun| {
+        assert_eq!(run.blocks.start.0, digests.len() as u64, "runs come in order and touch");
+        let of_run = run.digests.unwrap_or_else(|| vec![Digest::ZERO; run.blocks.count() as usize]);
+        assert_eq!(of_run.len() as u64, run.blocks.count());
+        digests.extend(of_run);
+        kept.extend(run.kept);
+        ControlFlow::Continue(())
+    });
+    outcome.expect("nothing fails");
+    assert_eq!(digests.len() as u64, layout.block_count());
+    (digests, kept)
+}
+
+#[test]
+fn what_is_trusted_is_not_read_and_gives_what_a_scan_gives() {
+    for seed in 0..60 {
+        let mut random = Random::new(seed);
+        let case = Case::new(&mut random, []);
+        let layout = case.scan.layout;
+        let (expected, _) = collect(&mut Scan { keep: None, ..case.scan.clone() }, layout);
+        let ranges = case.ranges(&mut random);
+        let is_trusted = |block: u64| ranges.iter().any(|r| (r.start.0..r.end.0).contains(&block));
+        let (digests, kept) = collect(&mut case.partly_trusted(&expected, ranges.clone()), layout);
+        assert!(digests == expected, "seed {seed}");
+        let reads = case.source.reads.lock().expect("no test panics with it");
+        let mut read_bytes = 0;
+        for read in reads.iter() {
+            read_bytes += read.length_bytes();
+            let blocks = layout.blocks_covering(*read);
+            assert!(!blocks.iter().any(|block| is_trusted(block.0)), "seed {seed}: {read:?} is trusted");
+        }
+        assert_eq!(
+            case.metered_bytes.load(Ordering::Relaxed),
+            read_bytes,
+            "seed {seed}: what is read counts"
+        );
+        let bytes = case.bytes();
+        for part in &kept {
+            let start = layout.block_bytes(part.first).start() as usize;
+            assert!(bytes[start..start + part.bytes.len()] == part.bytes, "seed {seed}");
+        }
+        if case.scan.keep.is_some() {
+            let kept_blocks: u64 = kept.iter().map(|part| part.bytes.len().div_ceil(16 << 10) as u64).sum();
+            let shipping =
+                (0..).zip(&expected).filter(|(block, d)| !d.is_zero() && !is_trusted(*block)).count();
+            assert!(kept_blocks >= shipping as u64, "seed {seed}: {kept_blocks} of {shipping} are kept");
+        }
+    }
+}
+
+#[test]
+fn a_read_error_ends_it_and_is_named() {
+    let mut met = 0;
+    for seed in 0..40 {
+        let mut random = Random::new(seed);
+        let fault = Fault { call: Call::Read, when: When::From(1 + random.below(4)), damage: Damage::Io };
+        let case = Case::new(&mut random, [fault]);
+        let zeros = vec![Digest::ZERO; case.scan.layout.block_count() as usize];
+        let ranges = case.ranges(&mut random);
+        let mut next = 0;
+        let outcome = case.partly_trusted(&zeros, ranges).deliver(&mut |run| {
+            assert_eq!(run.blocks.start.0, next, "what came before the error is in order");
+            next = run.blocks.end.0;
+            ControlFlow::Continue(())
+        });
+        match outcome {
+            Err(ScanEnd::Disk(error)) => {
+                met += 1;
+                assert_eq!(error.code, Code::ReadFailed, "seed {seed}");
+            }
+            other => assert!(other.is_ok() && next == case.scan.layout.block_count(), "seed {seed}"),
+        }
+    }
+    assert!(met > 20, "{met} scans met the fault");
+}
+
+#[test]
+fn whoever_wants_no_more_gets_no_more() {
+    for seed in 0..40 {
+        let mut random = Random::new(seed);
+        let case = Case::new(&mut random, []);
+        let zeros = vec![Digest::ZERO; case.scan.layout.block_count() as usize];
+        let ranges = case.ranges(&mut random);
+        let most = 1 + random.below(6);
+        let mut runs = 0;
+        let outcome = case.partly_trusted(&zeros, ranges).deliver(&mut |_| {
+            runs += 1;
+            if runs == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!(matches!(outcome, Err(ScanEnd::Stopped)), runs == most, "seed {seed}");
+    }
+}

@@ -1,0 +1,318 @@
+//! Receives sessions: who may write which disk, the one session that may, and its pass from welcome to seal.
+//!
+//! **Invariant**: a disk has one reception at a time. A newer one ends the older, waits until nothing of it is under way,
+//! and only then opens the image; an older epoch never gets that far. Whatever ends a pass, what was applied is committed
+//! and the image is closed before the disk is free again.
+
+use crate::target::{Target, TargetDisk};
+use failback_model::{
+    Code, DiskId, Epoch, Finding, Generation, Layout, MachineId, PeerIdentity, ProductVersion, SessionNumber,
+    SessionToken,
+};
+use failback_pass::{
+    Cancel, Link, PassError, PassOptions, Progress, ReceivingEnd, Sealed, guarded_end, index_seeds,
+};
+use failback_session::handshake::{Accepting, AcceptingOptions};
+use failback_store::Fingerprint;
+use failback_transport::{Host, LinkAcceptor, LinkEnd, LinkHandle, Refusal, RemoteLink};
+use failback_wire::{Capabilities, Message, Open, Welcome};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// Where a daemon keeps its disks, and who hears what happens to them.
+pub trait Registry: Send + Sync + 'static {
+    /// Held while a session of the disk is open: its definition, its share of memory.
+    type Lease: Send + 'static;
+
+    /// Whether a disk is here, and whether this peer may write it. Refusals: unknown disk, identity not allowed.
+    fn admit(&self, peer: &PeerIdentity, machine: &MachineId, disk: &DiskId) -> Result<(), Finding>;
+
+    /// Takes the disk for one session, with memory for it.
+    fn lease(
+        &self,
+        machine: &MachineId,
+        disk: &DiskId,
+    ) -> impl Future<Output = Result<(TargetDisk, Self::Lease), Finding>> + Send;
+
+    /// A session stands and its pass begins.
+    fn opened(&self, lease: &Self::Lease, session: &Session);
+
+    /// The pass is over: sealed, or not and why.
+    fn ended(&self, lease: &Self::Lease, session: &Session, outcome: &Result<Sealed, PassError>);
+}
+
+/// A session as a registry hears of it.
+pub struct Session {
+    /// Its number.
+    pub number: SessionNumber,
+    /// The job's epoch.
+    pub epoch: Epoch,
+    /// Generation of the target's last sealed state.
+    pub generation: Generation,
+    /// The pass's disk.
+    pub layout: Layout,
+    /// The target was made for this session.
+    pub is_new: bool,
+    /// It goes on from a pass that was cut.
+    pub is_resumed: bool,
+    /// Bytes that may be under way.
+    pub window_bytes: u64,
+    /// Whether the target is read anew before it is sealed.
+    pub verify: bool,
+    /// The connections.
+    pub link: LinkHandle,
+    /// Counts what happens.
+    pub progress: Arc<Progress>,
+}
+
+/// The pass that runs on a disk.
+struct Running {
+    cancel: Cancel,
+    /// `true` once it is over.
+    over: watch::Receiver<bool>,
+}
+
+type DiskName = (MachineId, DiskId);
+
+/// Answers sessions for a registry's disks. A clone is the same.
+pub struct Reception<R: Registry>(Arc<Shared<R>>);
+
+impl<R: Registry> Clone for Reception<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+struct Shared<R: Registry> {
+    registry: R,
+    data_connections: u16,
+    threads: usize,
+    running: Mutex<HashMap<DiskName, Running>>,
+    /// Turns: two sessions for one disk come one after the other.
+    turns: Mutex<HashMap<DiskName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl<R: Registry> Reception<R> {
+    /// For a registry's disks; passes read with so many threads each.
+    pub fn new(registry: R, data_connections: u16, threads: usize) -> Self {
+        let (running, turns) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { registry, data_connections, threads, running, turns }))
+    }
+
+    /// The registry.
+    pub fn registry(&self) -> &R {
+        &self.0.registry
+    }
+
+    /// Asks every pass to commit what it took in and to stop, and waits for that.
+    pub async fn drain(&self) {
+        let names: Vec<DiskName> = lock(&self.0.running).keys().cloned().collect();
+        for name in names {
+            self.end_running(&name).await;
+        }
+    }
+
+    /// Stops the pass of one disk, if there is one, and waits until it is over.
+    pub async fn stop(&self, machine: &MachineId, disk: &DiskId) {
+        self.end_running(&(machine.clone(), disk.clone())).await;
+    }
+
+    async fn end_running(&self, name: &DiskName) {
+        let over = lock(&self.0.running).get(name).map(|running| {
+            running.cancel.cancel();
+            running.over.clone()
+        });
+        if let Some(mut over) = over {
+            // The sender is dropped when the pass is over, however it ended.
+            let _ = over.wait_for(|is_over| *is_over).await;
+        }
+    }
+
+    fn turn(&self, name: &DiskName) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(lock(&self.0.turns).entry(name.clone()).or_default())
+    }
+
+    async fn accept(&self, peer: PeerIdentity, open: Open) -> Result<(Welcome, LinkAcceptor), Finding> {
+        let options = AcceptingOptions {
+            product: ProductVersion::CURRENT,
+            capabilities: Capabilities::OWN,
+            data_connections: self.0.data_connections,
+        };
+        let mut accepting = Accepting::new(options, Instant::now());
+        let request = accepting.handle_message(Message::Open(Box::new(open)), unix_ms()).map_err(said)?;
+        let open = request.open;
+        self.0.registry.admit(&peer, &open.machine, &open.disk)?;
+        let name = (open.machine.clone(), open.disk.clone());
+        let _turn = self.turn(&name).lock_owned().await;
+        self.end_running(&name).await;
+        let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
+        let state = disk.store.state();
+        if open.epoch < state.epoch {
+            let reason = format!(
+                "the job's epoch {} is over: disk {} has seen {}",
+                open.epoch, open.disk, state.epoch
+            );
+            return Err(Finding::error(Code::SourceOlder, reason));
+        }
+        let length_bytes = open.length_bytes;
+        let target = blocking(move || disk.open(length_bytes)).await?;
+        let pass_bytes = accepting.handle_target(target.offer()).map_err(said)?;
+        let layout = Layout::new(pass_bytes, request.layout.block_size())
+            .map_err(|error| Finding::error(Code::ImageSizeUnsupported, error.to_string()))?;
+        let (target, number) = blocking(move || target.begin(open.epoch, layout)).await?;
+        // The listener sets the token.
+        let welcome = accepting.handle_session(number, SessionToken([0; 16]), unix_ms());
+        let reception = self.clone();
+        let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
+        let (over, is_over) = watch::channel(false);
+        let entry = Running { cancel: cancel.clone(), over: is_over };
+        lock(&self.0.running).insert(name.clone(), entry);
+        let admitted = Admitted {
+            reception,
+            name,
+            over,
+            cancel,
+            target,
+            layout,
+            number,
+            epoch,
+            verify,
+            lease: Some(lease),
+        };
+        Ok((welcome, Box::new(move |link| admitted.start(link))))
+    }
+}
+
+/// A session that was welcomed; dropped before its link comes, it frees the disk.
+struct Admitted<R: Registry> {
+    reception: Reception<R>,
+    name: DiskName,
+    over: watch::Sender<bool>,
+    cancel: Cancel,
+    target: Target,
+    layout: Layout,
+    number: SessionNumber,
+    epoch: Epoch,
+    verify: bool,
+    lease: Option<R::Lease>,
+}
+
+impl<R: Registry> Drop for Admitted<R> {
+    fn drop(&mut self) {
+        // The lease is free before the next session hears that this one is over.
+        self.lease.take();
+        lock(&self.reception.0.running).remove(&self.name);
+        let _ = self.over.send(true);
+    }
+}
+
+impl<R: Registry> Admitted<R> {
+    /// Runs the pass on a thread of its own.
+    fn start(self, link: RemoteLink) {
+        let name = format!("pass-{}", self.name.1);
+        // Without a thread the session is dropped, and with it the link: the other end tries again.
+        let _ = std::thread::Builder::new().name(name).spawn(move || self.carry(link));
+    }
+
+    fn carry(mut self, link: RemoteLink) {
+        let progress = Arc::new(Progress::default());
+        let handle = link.handle();
+        let session = Session {
+            number: self.number,
+            epoch: self.epoch,
+            generation: self.target.generation(),
+            layout: self.layout,
+            is_new: self.target.is_new,
+            is_resumed: self.target.is_resumed(),
+            window_bytes: self.target.window_bytes,
+            verify: self.verify,
+            link: handle.clone(),
+            progress: Arc::clone(&progress),
+        };
+        let lease = self.lease.take().expect("a lease is held until the pass is over");
+        self.reception.registry().opened(&lease, &session);
+        let received = guarded_end(|| self.receive(&link, &progress));
+        let received = self.finish(received);
+        drop(link);
+        let outcome = match (received, handle.end()) {
+            // The pass only knows that the other end is gone; the link knows why.
+            (Err(error), Some(LinkEnd::Cut(why))) if is_peer_gone(&error) => {
+                Err(PassError::Failed(why.to_finding()))
+            }
+            (outcome, _) => outcome,
+        };
+        self.reception.registry().ended(&lease, &session, &outcome);
+        self.lease = Some(lease);
+    }
+
+    fn receive(&self, link: &RemoteLink, progress: &Arc<Progress>) -> Result<Sealed, PassError> {
+        let options = PassOptions {
+            block_size: self.layout.block_size(),
+            threads: self.reception.0.threads,
+            window_bytes: self.target.window_bytes,
+            seeds: self.target.seeds.clone(),
+            ..PassOptions::default()
+        };
+        let seeds = index_seeds(&options, progress, &self.cancel)?;
+        let known = self.target.known().map_err(PassError::Failed)?;
+        let end = ReceivingEnd {
+            image: Arc::clone(&self.target.image),
+            sink: self.target.sink(self.number),
+            layout: self.layout,
+            is_new: self.target.is_new,
+            seeds,
+            options: &options,
+            progress: Arc::clone(progress),
+            cancel: self.cancel.clone(),
+        };
+        let sender = link.sender();
+        end.run(Link::new(move |frame| sender.send(frame), link.input().clone()), Some(known))
+    }
+
+    /// Closes the image and notes how it looks, so that whoever else writes to it is noticed.
+    fn finish(&self, received: Result<Sealed, PassError>) -> Result<Sealed, PassError> {
+        let closed = self.target.image.close().map_err(PassError::from).and_then(|()| {
+            let fingerprint = Fingerprint::of_image(&*self.target.image)?;
+            self.target.store.released(&fingerprint).map_err(|error| PassError::Failed(error.to_finding()))
+        });
+        match (received, closed) {
+            // What failed first is the cause.
+            (Err(error), _) => Err(error),
+            (Ok(_), Err(error)) => Err(error),
+            (Ok(sealed), Ok(())) => Ok(sealed),
+        }
+    }
+}
+
+impl<R: Registry> Host for Reception<R> {
+    async fn open(&self, peer: PeerIdentity, open: Open) -> Result<(Welcome, LinkAcceptor), Refusal> {
+        let refused = |finding: Finding| Refusal { code: finding.code, message: finding.evidence };
+        self.accept(peer, open).await.map_err(refused)
+    }
+}
+
+/// Disks are opened and journals written on threads that may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Finding> + Send + 'static,
+) -> Result<T, Finding> {
+    let lost = |error| Finding::error(Code::Internal, format!("opening a disk: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(lost)?
+}
+
+fn said(error: failback_session::SessionError) -> Finding {
+    Finding::error(error.code, error.reason)
+}
+
+fn is_peer_gone(error: &PassError) -> bool {
+    matches!(error, PassError::Failed(finding) if finding.code == Code::PeerFailed)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

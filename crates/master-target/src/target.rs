@@ -1,0 +1,130 @@
+//! A disk of the site, from its definition to a sink that a pass may write to.
+
+use failback_engine::{Known, Sink};
+use failback_image::{Access, CreateOptions, Image, ImageSpec};
+use failback_model::{Code, Epoch, Finding, Generation, Layout, SessionNumber};
+use failback_pass::disk_mark;
+use failback_session::handshake::Target as Offer;
+use failback_store::{DiskState, DiskStore, Fingerprint, StoreError};
+use std::sync::Arc;
+
+/// A disk as its registry defines it.
+pub struct TargetDisk {
+    /// Where its image lies.
+    pub image: ImageSpec,
+    /// How it is made where it does not exist; `None`: it has to exist. Its length is at least the source's.
+    pub create: Option<CreateOptions>,
+    /// Extend it where the source is longer.
+    pub grow: bool,
+    /// Images whose blocks may be copied instead of received.
+    pub seeds: Vec<ImageSpec>,
+    /// What its machine's journal knows of it.
+    pub store: Arc<DiskStore>,
+    /// Bytes that may be under way for it.
+    pub window_bytes: u64,
+}
+
+/// A disk that is open.
+pub(crate) struct Target {
+    pub(crate) image: Arc<dyn Image>,
+    pub(crate) store: Arc<DiskStore>,
+    pub(crate) seeds: Vec<Arc<dyn failback_blockio::UnitSource>>,
+    pub(crate) is_new: bool,
+    pub(crate) window_bytes: u64,
+    mark: String,
+    before: DiskState,
+    /// Its length, or what it may be extended to.
+    length_bytes: u64,
+}
+
+impl TargetDisk {
+    /// Opens the image, or makes it with the source's length. Reads and writes.
+    pub(crate) fn open(self, length_bytes: u64) -> Result<Target, Finding> {
+        let failed = |error: failback_blockio::DiskError| error.to_finding();
+        let exists = failback_image::exists(&self.image).map_err(failed)?;
+        let (image, is_new) = match &self.create {
+            _ if exists => (failback_image::open(&self.image, Access::Write).map_err(failed)?, false),
+            Some(options) => {
+                let length_bytes = options.length_bytes.max(length_bytes);
+                let options = CreateOptions { length_bytes, ..options.clone() };
+                (failback_image::create(&self.image, &options).map_err(failed)?, true)
+            }
+            None => {
+                let evidence = format!("{} does not exist, and is not to be made", self.image.path.display());
+                let remedy = "hot-add the disk, correct its path, or allow 'create' for it";
+                return Err(Finding::error(Code::OpenFailed, evidence).with_remedy(remedy));
+            }
+        };
+        let mut seeds: Vec<Arc<dyn failback_blockio::UnitSource>> = Vec::new();
+        for seed in &self.seeds {
+            match failback_image::open(seed, Access::Read) {
+                Ok(seed) => seeds.push(seed),
+                // Without it more travels, and nothing else is different.
+                Err(error) => tracing::warn!("seed {}: {}", seed.path.display(), error.to_finding().evidence),
+            }
+        }
+        let mark = disk_mark(&*image).map_err(failed)?;
+        let mut own_bytes = image.geometry().length_bytes;
+        if self.grow && own_bytes < length_bytes {
+            image.check_grow(length_bytes).map_err(failed)?;
+            own_bytes = length_bytes;
+        }
+        let before = self.store.state();
+        let (store, window_bytes) = (self.store, self.window_bytes);
+        Ok(Target { image, store, seeds, is_new, window_bytes, mark, before, length_bytes: own_bytes })
+    }
+}
+
+impl Target {
+    /// What the other end is told of it.
+    pub(crate) fn offer(&self) -> Offer {
+        let geometry = self.image.geometry();
+        Offer {
+            length_bytes: self.length_bytes,
+            sector_bytes: geometry.sector_size.bytes() as u32,
+            disk_mark: self.mark.clone(),
+            epoch: self.before.epoch,
+            generation: self.before.generation,
+            root: self.before.root.filter(|_| !self.before.in_pass),
+            is_new: self.is_new,
+            has_seeds: !self.seeds.is_empty(),
+            is_resumed: self.is_resumed(),
+            window_bytes: self.window_bytes,
+        }
+    }
+
+    /// Begins the session, durably; older ones are refused from now on.
+    pub(crate) fn begin(self, epoch: Epoch, layout: Layout) -> Result<(Self, SessionNumber), Finding> {
+        if self.image.geometry().length_bytes < layout.length_bytes() {
+            self.image.grow(layout.length_bytes()).map_err(|error| error.to_finding())?;
+        }
+        let fingerprint = Fingerprint::of_image(&*self.image).map_err(|error| error.to_finding())?;
+        let number = self.store.open_session(epoch, layout, self.is_new, &fingerprint).map_err(refused)?;
+        Ok((self, number))
+    }
+
+    /// Generation of its last sealed state.
+    pub(crate) fn generation(&self) -> Generation {
+        self.before.generation
+    }
+
+    /// Whether an earlier pass was cut and left something to go on from.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.before.in_pass && self.before.trusted_blocks > 0
+    }
+
+    /// What need not be scanned.
+    pub(crate) fn known(&self) -> Result<Known, Finding> {
+        let trusted = self.store.trusted().map_err(refused)?;
+        Ok(Known { digests: Box::new(trusted.digests), ranges: trusted.ranges })
+    }
+
+    /// Where the session writes to.
+    pub(crate) fn sink(&self, session: SessionNumber) -> Arc<dyn Sink> {
+        self.store.sink(Arc::clone(&self.image), session)
+    }
+}
+
+fn refused(error: StoreError) -> Finding {
+    error.to_finding()
+}

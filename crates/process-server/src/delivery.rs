@@ -1,0 +1,194 @@
+//! One disk brought home once: open a session, send the pass, say goodbye.
+//!
+//! **Invariant**: a delivery that fails leaves nothing behind but what helps the next one: the finished part of the source's scan.
+//! Whatever ends it is told as a finding with the code of its cause, so that whoever decides about the next try need not
+//! know the layers below.
+
+use crate::known::known_of;
+use failback_blockio::UnitSource;
+use failback_image::Image;
+use failback_model::limits::GOODBYE_MAX;
+use failback_model::{
+    Code, Digest, DiskId, Epoch, Finding, Generation, JobId, Layout, MachineId, ProductVersion,
+};
+use failback_pass::{
+    Cancel, Link, PassError, PassOptions, Progress, SendingEnd, content_end_bytes, disk_mark, guarded_end,
+};
+use failback_session::handshake::Opening;
+use failback_store::{Fingerprint, SourceState};
+use failback_transport::{ConnectOptions, LinkEnd, LinkHandle, RemoteLink, connect};
+use failback_wire::{Capabilities, Message, Open, Version, Welcome};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
+
+/// What is sent, to whom, and how.
+pub struct Delivery {
+    /// The disk; it must not change while it is sent.
+    pub source: Arc<dyn Image>,
+    /// Whose disk.
+    pub machine: MachineId,
+    /// Which disk.
+    pub disk: DiskId,
+    /// The job.
+    pub job: JobId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Generation of the target's last state that is known to have come from this source; 0: none.
+    pub generation: Generation,
+    /// Bring an older state of the source on purpose.
+    pub accept_older: bool,
+    /// Data connections beside the control connection.
+    pub data_connections: u16,
+    /// To whom.
+    pub connect: ConnectOptions,
+    /// How it is sent. Its window is a bound; the target may grant less.
+    pub options: PassOptions,
+    /// Folder for the finished part of the scan; `None`: nothing is kept.
+    pub state: Option<PathBuf>,
+    /// Counts what happens.
+    pub progress: Arc<Progress>,
+    /// Stops it.
+    pub cancel: Cancel,
+}
+
+/// What a finished delivery brought.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// Root of both ends.
+    pub root: Digest,
+    /// Generation that the target gave it.
+    pub generation: Generation,
+    /// Length of the pass's disk, bytes.
+    pub pass_bytes: u64,
+    /// Blocks of it.
+    pub blocks_total: u64,
+}
+
+impl Delivery {
+    /// Carries it out on this thread; connections live on `runtime`. `opened` hears of the session once it stands.
+    pub fn run(
+        &self,
+        runtime: &Handle,
+        opened: impl FnOnce(&Welcome, &LinkHandle),
+    ) -> Result<Sent, PassError> {
+        let open = self.request()?;
+        let (welcome, link) = self.connect(runtime, open)?;
+        let handle = link.handle();
+        opened(&welcome, &handle);
+        let sent = guarded_end(|| self.send(&welcome, &link));
+        drop(link);
+        let ended = runtime.block_on(async { tokio::time::timeout(GOODBYE_MAX * 2, handle.ended()).await });
+        match (sent, ended) {
+            (Ok(sent), _) => Ok(sent),
+            // The pass only knows that the other end is gone; the link knows why.
+            (Err(error), Ok(LinkEnd::Cut(why))) if is_peer_gone(&error) => {
+                Err(PassError::Failed(why.to_finding()))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn request(&self) -> Result<Open, PassError> {
+        let geometry = self.source.geometry();
+        Ok(Open {
+            version_min: Version::OLDEST.number(),
+            version_max: Version::CURRENT.number(),
+            product: ProductVersion::CURRENT,
+            clock_unix_ms: unix_ms(),
+            machine: self.machine.clone(),
+            disk: self.disk.clone(),
+            length_bytes: geometry.length_bytes,
+            content_end_bytes: content_end_bytes(&*self.source)?,
+            block_bytes: self.options.block_size.bytes() as u32,
+            sector_bytes: geometry.sector_size.bytes() as u32,
+            disk_mark: disk_mark(&*self.source)?,
+            generation: self.generation,
+            root: Digest::ZERO,
+            epoch: self.epoch,
+            capabilities: Capabilities::OWN,
+            data_connections: self.data_connections,
+            verify: self.options.verify,
+            accept_older: self.accept_older,
+            accept_mismatch: self.options.accept_mismatch,
+            job: self.job.clone(),
+        })
+    }
+
+    /// Opens the session, or gives up when asked to.
+    fn connect(&self, runtime: &Handle, open: Open) -> Result<(Welcome, RemoteLink), PassError> {
+        let mut opening = Opening::new(open.clone(), Instant::now());
+        // The transport carries the request itself.
+        opening.poll_transmit();
+        let opened = runtime.block_on(async {
+            tokio::select! {
+                opened = connect(&self.connect, open) => Some(opened),
+                () = cancelled(&self.cancel) => None,
+            }
+        });
+        let (welcome, link) =
+            opened.ok_or(PassError::Cancelled)?.map_err(|error| PassError::Failed(error.to_finding()))?;
+        let welcome = opening
+            .handle_message(Message::Welcome(Box::new(welcome)), unix_ms())
+            .map_err(|error| PassError::Failed(Finding::error(error.code, error.reason)))?;
+        Ok((welcome, link))
+    }
+
+    fn send(&self, welcome: &Welcome, link: &RemoteLink) -> Result<Sent, PassError> {
+        let layout = Layout::new(welcome.pass_bytes, self.options.block_size)
+            .map_err(|error| PassError::Failed(Finding::error(Code::ProtocolViolation, error.to_string())))?;
+        let state = self.scan_state(layout)?;
+        let known = match &state {
+            Some(state) => Some(known_of(state.trusted().map_err(stored)?)),
+            None => None,
+        };
+        let options = PassOptions {
+            window_bytes: self.options.window_bytes.min(welcome.window_bytes),
+            ..self.options.clone()
+        };
+        let end = SendingEnd {
+            source: Arc::clone(&self.source) as Arc<dyn UnitSource>,
+            layout,
+            options: &options,
+            ships_everything: welcome.is_new && !welcome.has_seeds,
+            scan_log: state.map(|state| state as _),
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+        };
+        let (sender, queue) = (link.sender(), link.sender());
+        let way = Link::new(move |frame| sender.send(frame), link.input().clone())
+            .with_queue(move || queue.queued_bytes());
+        let root = end.run(way, known)?;
+        let generation = welcome.generation.next();
+        Ok(Sent { root, generation, pass_bytes: welcome.pass_bytes, blocks_total: layout.block_count() })
+    }
+
+    fn scan_state(&self, layout: Layout) -> Result<Option<Arc<SourceState>>, PassError> {
+        let Some(folder) = &self.state else { return Ok(None) };
+        let text = format!("{:?}", Fingerprint::of_image(&*self.source)?);
+        Ok(Some(Arc::new(SourceState::open(folder, &text, layout).map_err(stored)?)))
+    }
+}
+
+/// Whether an error only says that the other end is gone.
+fn is_peer_gone(error: &PassError) -> bool {
+    matches!(error, PassError::Failed(finding) if finding.code == Code::PeerFailed)
+}
+
+fn stored(error: failback_store::StoreError) -> PassError {
+    PassError::Failed(error.to_finding())
+}
+
+/// Returns once a pass was asked to stop. A flag has no waker, so it is looked at.
+async fn cancelled(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(CANCEL_TICK).await;
+    }
+}
+
+const CANCEL_TICK: std::time::Duration = std::time::Duration::from_millis(50);
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,34 @@
+//! A connection as its daemon's status tells it.
+
+use super::LinkStatus;
+use failback_transport::{LinkHandle, Rate, SocketChoice};
+use std::collections::BTreeMap;
+
+impl LinkStatus {
+    /// Looks at a link.
+    pub fn of(link: &LinkHandle) -> Self {
+        let stats = link.stats();
+        let control = stats.connections.first();
+        let remote = control.and_then(|one| one.remote);
+        Self {
+            peer: link.peer().to_string(),
+            address: remote.map_or_else(String::new, |remote| remote.to_string()),
+            data_connections: stats.connections.len().saturating_sub(1) as u32,
+            sockets: control.map(|one| sockets(&one.socket)).unwrap_or_default(),
+            bandwidth_bytes_per_second: match link.throttle().rate() {
+                Rate::Unlimited => None,
+                Rate::BytesPerSecond(rate) => Some(rate.get()),
+            },
+        }
+    }
+}
+
+fn sockets(choice: &SocketChoice) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("congestion".into(), choice.congestion.clone()),
+        ("send_buffer_bytes".into(), choice.send_buffer_bytes.to_string()),
+        ("receive_buffer_bytes".into(), choice.receive_buffer_bytes.to_string()),
+        ("nodelay".into(), choice.is_nodelay.to_string()),
+        ("keepalive".into(), choice.is_keepalive.to_string()),
+    ])
+}

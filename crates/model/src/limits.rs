@@ -310,6 +310,8 @@ pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait before a connection is tried again.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Time for a session to end once a newer one of the same disk wants its place.
+pub const TAKEOVER_MAX: Duration = Duration::from_secs(20);
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -319,4 +321,5 @@ const _: () = {
     assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
     assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
     assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
+    assert!(TAKEOVER_MAX.as_secs() < IDLE_MAX.as_secs(), "whoever asks still waits for the answer");
 };

@@ -36,6 +36,7 @@ impl Host for Welcoming {
             session: SessionNumber(1),
             data_connections: open.data_connections,
             length_bytes: open.length_bytes,
+            pass_bytes: open.length_bytes,
             generation: Generation(0),
             root: Digest::ZERO,
             is_new: true,
@@ -56,6 +57,9 @@ fn open(data_connections: u16) -> Open {
         machine: MachineId::new("m").expect("an id"),
         disk: DiskId::new("d").expect("an id"),
         length_bytes: 1 << 40,
+        content_end_bytes: 0,
+        sector_bytes: 512,
+        disk_mark: String::new(),
         block_bytes: 64 << 10,
         generation: Generation(0),
         root: Digest::ZERO,
@@ -64,6 +68,7 @@ fn open(data_connections: u16) -> Open {
         data_connections,
         verify: false,
         accept_older: false,
+        accept_mismatch: false,
         job: JobId::new("j").expect("an id"),
     }
 }

@@ -70,6 +70,8 @@ pub struct Session {
 /// The pass that runs on a disk.
 struct Running {
     cancel: Cancel,
+    /// Its job's.
+    epoch: Epoch,
     /// `true` once it is over.
     over: watch::Receiver<bool>,
 }
@@ -146,16 +148,11 @@ impl<R: Registry> Reception<R> {
         self.0.registry.admit(&peer, &open.machine, &open.disk)?;
         let name = (open.machine.clone(), open.disk.clone());
         let _turn = self.turn(&name).lock_owned().await;
+        let running = lock(&self.0.running).get(&name).map(|running| running.epoch);
+        running.map_or(Ok(()), |running| check_epoch(&open, running))?;
         self.end_running(&name).await;
         let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
-        let state = disk.store.state();
-        if open.epoch < state.epoch {
-            let reason = format!(
-                "the job's epoch {} is over: disk {} has seen {}",
-                open.epoch, open.disk, state.epoch
-            );
-            return Err(Finding::error(Code::SourceOlder, reason));
-        }
+        check_epoch(&open, disk.store.state().epoch)?;
         let length_bytes = open.length_bytes;
         let target = blocking(move || disk.open(length_bytes)).await?;
         let pass_bytes = accepting.handle_target(target.offer()).map_err(said)?;
@@ -167,7 +164,7 @@ impl<R: Registry> Reception<R> {
         let reception = self.clone();
         let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
         let (over, is_over) = watch::channel(false);
-        let entry = Running { cancel: cancel.clone(), over: is_over };
+        let entry = Running { cancel: cancel.clone(), epoch, over: is_over };
         lock(&self.0.running).insert(name.clone(), entry);
         let admitted = Admitted {
             reception,
@@ -299,6 +296,15 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Finding> {
     let lost = |error| Finding::error(Code::Internal, format!("opening a disk: {error}"));
     tokio::task::spawn_blocking(work).await.map_err(lost)?
+}
+
+/// A job that is over neither writes to a disk nor ends the pass of the one that took its place.
+fn check_epoch(open: &Open, seen: Epoch) -> Result<(), Finding> {
+    if open.epoch >= seen {
+        return Ok(());
+    }
+    let reason = format!("the job's epoch {} is over: disk {} has seen {seen}", open.epoch, open.disk);
+    Err(Finding::error(Code::SourceOlder, reason))
 }
 
 fn said(error: failback_session::SessionError) -> Finding {

@@ -7,14 +7,16 @@
 mod daemon;
 mod proxy;
 
-pub(crate) use daemon::{Daemon, Host, PATIENCE, job};
+pub(crate) use daemon::{Daemon, Host, PATIENCE, job, machine};
 pub(crate) use proxy::Proxy;
 
 use crate::disks::folder;
 use failback_model::PeerIdentity;
 use failback_pki::{Authority, Bundle, Request, Validity};
+use failback_testkit::Random;
 use serde_json::{Value, json};
 use std::cell::RefCell;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -49,6 +51,14 @@ impl Sites {
         self.folder.path().join(name)
     }
 
+    /// A raw disk of this length that no compressor shortens.
+    pub(crate) fn random_disk(&self, name: &str, seed: u64, length_bytes: u64) -> PathBuf {
+        let (path, mut bytes) = (self.path(name), vec![0; length_bytes as usize]);
+        Random::new(seed).fill(&mut bytes);
+        fs::write(&path, bytes).expect("writes");
+        path
+    }
+
     /// A port of the test's own address.
     pub(crate) fn at(&self, port: u16) -> SocketAddr {
         (self.address, port).into()
@@ -66,7 +76,8 @@ impl Sites {
         if authority.overview().newest(&identity).is_none() {
             authority.issue(&Request::new(identity.clone(), Validity::days(1))).expect("a certificate");
         }
-        as_table(&authority.bundle(&identity))
+        let files: Bundle = authority.bundle(&identity);
+        json!({"certificate": files.cert, "key": files.key, "ca": files.ca, "crl": files.crl})
     }
 
     /// Starts the master target on port 9443 with these machines. `options` are further keys of its configuration.
@@ -139,9 +150,4 @@ pub(crate) fn merged(mut own: Value, others: &Value) -> Value {
     let keys = own.as_object_mut().expect("a table");
     keys.extend(others.as_object().expect("a table").clone());
     own
-}
-
-/// A daemon's `[tls]`.
-pub(crate) fn as_table(files: &Bundle) -> Value {
-    json!({"certificate": files.cert, "key": files.key, "ca": files.ca, "crl": files.crl})
 }

@@ -5,6 +5,7 @@
 //! and the image is closed before the disk is free again.
 
 use crate::target::{Target, TargetDisk};
+use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
     Code, DiskId, Epoch, Finding, Generation, Layout, MachineId, PeerIdentity, ProductVersion, SessionNumber,
     SessionToken,
@@ -74,6 +75,8 @@ struct Running {
     epoch: Epoch,
     /// `true` once it is over.
     over: watch::Receiver<bool>,
+    /// Its connections, once they stand.
+    link: Option<LinkHandle>,
 }
 
 type DiskName = (MachineId, DiskId);
@@ -108,11 +111,18 @@ impl<R: Registry> Reception<R> {
         &self.0.registry
     }
 
-    /// Asks every pass to commit what it took in and to stop, and waits for that.
+    /// Asks every pass to commit what it took in and to stop, and waits for that, and until the other ends heard why.
     pub async fn drain(&self) {
-        let names: Vec<DiskName> = lock(&self.0.running).keys().cloned().collect();
-        for name in names {
-            self.end_running(&name).await;
+        let running: Vec<_> = {
+            let running = lock(&self.0.running);
+            running.iter().map(|(name, running)| (name.clone(), running.link.clone())).collect()
+        };
+        for (name, _) in &running {
+            self.end_running(name).await;
+        }
+        for link in running.into_iter().filter_map(|(_, link)| link) {
+            // One that does not answer is not waited for.
+            let _ = tokio::time::timeout(GOODBYE_MAX, link.ended()).await;
         }
     }
 
@@ -164,7 +174,7 @@ impl<R: Registry> Reception<R> {
         let reception = self.clone();
         let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
         let (over, is_over) = watch::channel(false);
-        let entry = Running { cancel: cancel.clone(), epoch, over: is_over };
+        let entry = Running { cancel: cancel.clone(), epoch, over: is_over, link: None };
         lock(&self.0.running).insert(name.clone(), entry);
         let admitted = Admitted {
             reception,
@@ -230,6 +240,9 @@ impl<R: Registry> Admitted<R> {
             link: handle.clone(),
             progress: Arc::clone(&progress),
         };
+        if let Some(running) = lock(&self.reception.0.running).get_mut(&self.name) {
+            running.link = Some(handle.clone());
+        }
         let lease = self.lease.take().expect("a lease is held until the pass is over");
         self.reception.registry().opened(&lease, &session);
         let received = guarded_end(|| self.receive(&target, &link, &progress));
@@ -238,10 +251,8 @@ impl<R: Registry> Admitted<R> {
         // Whoever hears of the end may open the image.
         drop(target);
         let outcome = match (received, handle.end()) {
-            // The pass only knows that the other end is gone; the link knows why.
-            (Err(error), Some(LinkEnd::Cut(why))) if is_peer_gone(&error) => {
-                Err(PassError::Failed(why.to_finding()))
-            }
+            // The pass only knows that the other end is gone; the link knows why. What that end said of itself is better.
+            (Err(PassError::PeerGone), Some(LinkEnd::Cut(why))) => Err(PassError::Failed(why.to_finding())),
             (outcome, _) => outcome,
         };
         self.reception.registry().ended(lease, &session, &outcome);
@@ -317,10 +328,6 @@ fn check_epoch(open: &Open, seen: Epoch) -> Result<(), Finding> {
 
 fn said(error: failback_session::SessionError) -> Finding {
     Finding::error(error.code, error.reason)
-}
-
-fn is_peer_gone(error: &PassError) -> bool {
-    matches!(error, PassError::Failed(finding) if finding.code == Code::PeerFailed)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -278,6 +278,9 @@ pub enum PassError {
     /// Stopped on request.
     #[error("stopped on request; what was written is durable")]
     Cancelled,
+    /// The other end is gone without a word; whoever has the connection knows why.
+    #[error("the other end stopped")]
+    PeerGone,
     /// Anything else, as a finding.
     #[error("{}", .0.evidence)]
     Failed(Finding),
@@ -290,6 +293,7 @@ impl PassError {
             Self::Disk(error) => vec![error.to_finding()],
             Self::Refused(findings) => findings.clone(),
             Self::Cancelled => vec![Finding::error(Code::Cancelled, self.to_string())],
+            Self::PeerGone => vec![Finding::error(Code::PeerFailed, self.to_string())],
             Self::Failed(finding) => vec![finding.clone()],
         }
     }

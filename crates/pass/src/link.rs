@@ -62,7 +62,7 @@ impl Link {
     pub(crate) fn send(&self, message: &Message, encoded_bytes: &AtomicU64) -> Result<(), PassError> {
         let frame = message.encode();
         encoded_bytes.fetch_add(frame.encoded_bytes(), Ordering::Relaxed);
-        if (self.output)(frame) { Ok(()) } else { Err(peer_gone()) }
+        if (self.output)(frame) { Ok(()) } else { Err(PassError::PeerGone) }
     }
 }
 
@@ -74,9 +74,4 @@ pub(crate) fn decode(frame: &Frame) -> Result<Message, PassError> {
             format!("a frame that cannot be read: {error}"),
         ))
     })
-}
-
-/// The other end stopped; its own error says why.
-pub(crate) fn peer_gone() -> PassError {
-    PassError::Failed(Finding::error(Code::PeerFailed, "the other end stopped"))
 }

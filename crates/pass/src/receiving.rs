@@ -182,7 +182,7 @@ impl Loop<'_> {
             select! {
                 recv(self.link.input) -> frame => match frame {
                     Ok(frame) => self.take_frame(&frame),
-                    Err(_) => self.stop(crate::link::peer_gone()),
+                    Err(_) => self.stop(PassError::PeerGone),
                 },
                 recv(self.answers) -> answer => {
                     if let Ok(answer) = answer {

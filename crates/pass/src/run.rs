@@ -155,7 +155,11 @@ fn run_both(
 
 /// Whether an error only says that the other end stopped.
 fn is_echo(error: &PassError) -> bool {
-    matches!(error, PassError::Failed(finding) if finding.code == Code::PeerFailed)
+    match error {
+        PassError::PeerGone => true,
+        PassError::Failed(finding) => finding.code == Code::PeerFailed,
+        _ => false,
+    }
 }
 
 /// Indexes the seeds of the options, where there are any.

@@ -171,7 +171,7 @@ impl Loop<'_> {
             let scanned = if may_scan { &self.scanned } else { &pending };
             select! {
                 recv(self.link.input) -> frame => {
-                    let frame = frame.map_err(|_| crate::link::peer_gone())?;
+                    let frame = frame.map_err(|_| PassError::PeerGone)?;
                     self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
                 }
                 recv(self.packed) -> packed => {

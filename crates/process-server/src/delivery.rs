@@ -82,10 +82,8 @@ impl Delivery {
         let ended = runtime.block_on(async { tokio::time::timeout(GOODBYE_MAX * 2, handle.ended()).await });
         match (sent, ended) {
             (Ok(sent), _) => Ok(sent),
-            // The pass only knows that the other end is gone; the link knows why.
-            (Err(error), Ok(LinkEnd::Cut(why))) if is_peer_gone(&error) => {
-                Err(PassError::Failed(why.to_finding()))
-            }
+            // The pass only knows that the other end is gone; the link knows why. What that end said of itself is better.
+            (Err(PassError::PeerGone), Ok(LinkEnd::Cut(why))) => Err(PassError::Failed(why.to_finding())),
             (Err(error), _) => Err(error),
         }
     }
@@ -169,11 +167,6 @@ impl Delivery {
         let text = format!("{:?}", Fingerprint::of_image(&*self.source)?);
         Ok(Some(Arc::new(SourceState::open(folder, &text, layout).map_err(stored)?)))
     }
-}
-
-/// Whether an error only says that the other end is gone.
-fn is_peer_gone(error: &PassError) -> bool {
-    matches!(error, PassError::Failed(finding) if finding.code == Code::PeerFailed)
 }
 
 fn stored(error: failback_store::StoreError) -> PassError {

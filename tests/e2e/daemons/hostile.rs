@@ -1,7 +1,7 @@
 //! Whoever finds the port: scanners, random bytes, connections that say nothing. A pass does not mind, and the daemon
 //! stays small.
 
-use super::Slow;
+use super::{RESIDENT_MOST_BYTES, Slow};
 use failback_testkit::Random;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -54,5 +54,7 @@ fn strangers_on_the_port_neither_stop_a_pass_nor_cost_much() {
     slow.ps.reprotect("app01");
     assert_eq!(slow.ps.sealed("disk0").generation, 2);
     assert!(!slow.mt.log().contains("ERROR"), "{}", slow.mt.log());
+    let resident = slow.mt.resident_most_bytes();
+    assert!(resident <= RESIDENT_MOST_BYTES, "{resident} bytes resident");
     drop(idle);
 }

@@ -9,6 +9,7 @@ mod links;
 mod media;
 mod peers;
 mod registry;
+mod soak;
 mod wan;
 
 use crate::command::qemu_img;
@@ -20,6 +21,14 @@ use std::path::{Path, PathBuf};
 fn assert_equal(source: &Path, target: &Path) {
     qemu_img(&["compare", "-f", "raw", "-F", "raw"], &[source, target]);
 }
+
+/// What a test counts to: a small number, or what `tools/long` asks for.
+fn asked(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
+}
+
+/// Memory that a daemon may have resident, whatever its disks (DESIGN.md 10).
+const RESIDENT_MOST_BYTES: u64 = 256 << 20;
 
 /// One new disk that travels slowly enough to be struck on its way, over a link that counts and can be cut.
 struct Slow {

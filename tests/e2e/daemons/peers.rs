@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 const LENGTH_BYTES: u64 = 2 << 20;
 
@@ -98,6 +99,21 @@ fn certificates_of_another_authority_are_refused_until_they_are_replaced() {
         Event::CertificatesReloaded { findings, .. } if findings.is_empty() => Some(()),
         _ => None,
     });
+    lab.comes_home(&mut ps, &mut mt);
+}
+
+#[test]
+fn a_certificate_that_expired_is_refused_until_it_is_renewed() {
+    let lab = Lab::new(1005);
+    let (now, minute) = (SystemTime::now(), Duration::from_secs(60));
+    let over = Validity::between(now - 3 * minute, now - minute);
+    let ours = identity(PROCESS_SERVER);
+    lab.sites.authority().issue(&Certificate::new(ours.clone(), over)).expect("issued");
+    let mut mt = lab.sites.master_target(&lab.targets(), &json!({}));
+    let mut ps = lab.sites.process_server(&lab.sources(), &json!({}));
+    lab.refused(&mut ps, "FB510");
+    lab.sites.authority().renew(&ours, Validity::days(1)).expect("renewed");
+    ps.order(&Request::Reload { job: job() });
     lab.comes_home(&mut ps, &mut mt);
 }
 

@@ -82,6 +82,13 @@ impl Daemon {
         line.expect("the kernel counts").parse().expect("a number")
     }
 
+    /// The most memory that it had resident so far, bytes.
+    pub(crate) fn resident_most_bytes(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        line.expect("the kernel counts").parse::<u64>().expect("a number") << 10
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.id(), signal).expect("may signal its own child");
@@ -136,15 +143,16 @@ impl Daemon {
     }
 
     /// Begins a job of all disks of a machine; what happened before is forgotten.
+    #[track_caller]
     pub(crate) fn reprotect(&mut self, id: &str) {
-        self.reprotect_with(id, PassFlags::default());
+        self.forget();
+        self.reprotect_also(id);
     }
 
-    /// The same with flags.
+    /// The same beside what was begun before.
     #[track_caller]
-    pub(crate) fn reprotect_with(&mut self, id: &str, flags: PassFlags) {
-        self.forget();
-        self.order(&Request::Reprotect { job: job(), machine: machine(id), flags });
+    pub(crate) fn reprotect_also(&self, id: &str) {
+        self.order(&Request::Reprotect { job: job(), machine: machine(id), flags: PassFlags::default() });
     }
 
     /// Tries at once what waits for its next try.

@@ -7,7 +7,7 @@ use crate::report::Voice;
 use crate::values;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use failback_image::{Provisioning, VmdkType};
+use failback_image::{AdapterType, DiskUuid, Provisioning, VmdkType};
 use failback_pass::{Compression, Refinement};
 use failback_service::size;
 use std::ffi::OsString;
@@ -348,6 +348,12 @@ pub(crate) struct NewImageArgs {
     /// Kind of a created VMDK; vmfs unless given
     #[arg(long, value_name = "KIND", ignore_case = true, value_parser = values::vmdk_type())]
     pub(crate) vmdk_type: Option<VmdkType>,
+    /// Controller that a created VMDK is for: lsilogic (unless given), buslogic, ide or pvscsi
+    #[arg(long, value_name = "KIND", ignore_case = true, value_parser = values::adapter_type())]
+    pub(crate) adapter_type: Option<AdapterType>,
+    /// Identity of a created VMDK or VHD: 16 bytes, as a UUID or as ESXi writes it; a fresh one unless given
+    #[arg(long, value_name = "UUID", value_parser = values::uuid)]
+    pub(crate) uuid: Option<DiskUuid>,
 }
 
 /// How a command speaks.

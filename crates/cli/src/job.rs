@@ -6,8 +6,9 @@
 use crate::args::{NewImageArgs, PassArgs};
 use crate::report::is_refused;
 use crate::transfer::{block_size, collect, create_options, open_to_read};
+use crate::without_effect;
 use failback_blockio::{DiskError, Operation};
-use failback_image::{Access, FormatName, Image, ImageSpec, VmdkType, check_create, is_file_of};
+use failback_image::{Access, Image, ImageSpec, check_create, is_file_of};
 use failback_model::{BlockSize, Code, Finding};
 use failback_pass::{Cancel, PassOptions, Plan, Target};
 use std::ffi::OsStr;
@@ -75,7 +76,9 @@ impl Job {
         let options = options_of(asked, size.unwrap_or(BlockSize::DEFAULT), seeds);
         let mut job = Self { target, source, existing, options, plan: None, findings };
         match is_there {
-            Some(true) if asked.in_place => job.findings.extend(options_without_effect(asked)),
+            Some(true) if asked.in_place => {
+                job.findings.extend(without_effect::on_existing(asked.target, asked.create))
+            }
             Some(true) => job.findings.push(exists_already(asked.target)),
             Some(false) => job.judge_new(asked.create),
             None => {}
@@ -94,7 +97,7 @@ impl Job {
     fn judge_new(&mut self, create: &NewImageArgs) {
         let length_bytes = self.source.as_ref().map_or(0, |source| source.geometry().length_bytes);
         self.findings.extend(check_create(&self.target, &create_options(create, length_bytes)));
-        self.findings.extend(vmdk_type_without_effect(&self.target, create.vmdk_type));
+        self.findings.extend(without_effect::on_format(&self.target, create));
     }
 
     /// Where the pass would go, without making anything; `None` where that is not known.
@@ -179,26 +182,4 @@ fn exists_already(target: &OsStr) -> Finding {
     let remedy = "choose another path; 'failback sync' brings an image that exists to the source's bytes";
     let reason = "something of that name is there";
     DiskError::new(Code::ImageExists, Operation::Create, path, reason).with_remedy(remedy).to_finding()
-}
-
-/// An option that is silently ignored is a trap.
-fn options_without_effect(asked: &Asked<'_>) -> Option<Finding> {
-    let create = asked.create;
-    let has_any = create.provisioning.is_some() || create.vmdk_type.is_some();
-    let evidence = format!("{} exists and stays as it is made", asked.target.display());
-    let remedy = "leave out --provisioning and --vmdk-type, which are for created images";
-    has_any.then(|| Finding::warning(Code::Usage, evidence).with_remedy(remedy).about(asked.target))
-}
-
-/// The same where what is made is no VMDK.
-pub(crate) fn vmdk_type_without_effect(target: &ImageSpec, vmdk_type: Option<VmdkType>) -> Option<Finding> {
-    let format = target.format_by_name().filter(|&format| format != FormatName::Vmdk)?;
-    let kind = vmdk_type?.as_str();
-    let path = target.path.display();
-    let evidence = format!("--vmdk-type {kind} says nothing about {path}, which is {}", format.prefix());
-    Some(
-        Finding::warning(Code::Usage, evidence)
-            .with_remedy("leave it out, or name a .vmdk file")
-            .about(&target.path),
-    )
 }

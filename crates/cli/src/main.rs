@@ -24,6 +24,7 @@ mod sync;
 mod transfer;
 mod usage;
 mod values;
+mod without_effect;
 
 use args::{Cli, Command, ImageCommand};
 use clap::Parser;

@@ -46,6 +46,8 @@ pub(crate) fn create_options(args: &NewImageArgs, length_bytes: u64) -> CreateOp
     CreateOptions {
         provisioning: args.provisioning,
         vmdk_type: args.vmdk_type.unwrap_or_default(),
+        adapter_type: args.adapter_type.unwrap_or_default(),
+        uuid: args.uuid,
         ..CreateOptions::new(length_bytes)
     }
 }

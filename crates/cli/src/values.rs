@@ -1,7 +1,7 @@
 //! Values of options as types: words, levels and counts, each refused by name where it is wrong.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
-use failback_image::{Provisioning, VmdkType};
+use failback_image::{AdapterType, DiskUuid, NoDiskUuid, Provisioning, VmdkType};
 use failback_model::limits::THREADS_MAX;
 use failback_pass::{Compression, Refinement};
 
@@ -20,6 +20,17 @@ pub(crate) fn vmdk_type() -> impl TypedValueParser<Value = VmdkType> {
         let named = |kind: &VmdkType| kind.as_str().eq_ignore_ascii_case(&word);
         VmdkType::ALL.into_iter().find(named).unwrap_or_default()
     })
+}
+
+/// Controllers by the words of their own; a descriptor has one word for both of LSI Logic's and VMware's own.
+pub(crate) fn adapter_type() -> impl TypedValueParser<Value = AdapterType> {
+    PossibleValuesParser::new(["lsilogic", "buslogic", "ide", "pvscsi"])
+        .map(|word| AdapterType::from_word(&word).unwrap_or_default())
+}
+
+/// The identity of a disk.
+pub(crate) fn uuid(text: &str) -> Result<DiskUuid, NoDiskUuid> {
+    text.parse()
 }
 
 /// Reader threads: 1 to 64.

@@ -67,9 +67,11 @@ fn judged_head(device: &dyn Device) -> Result<Vec<u8>, DiskError> {
     if header.log_guid == [0; 16] {
         return Ok(head);
     }
-    let reason =
-        "its log holds changes that were not applied; open it once where it was made, so that they are";
-    Err(DiskError::new(Code::ImageUnclean, Operation::Open, device.path(), reason).at(header.log_offset))
+    let reason = "its log holds changes that were not applied";
+    let error = DiskError::new(Code::ImageUnclean, Operation::Open, device.path(), reason);
+    let remedy =
+        "have them applied by opening it once where it was made, or by 'qemu-img check -r all' on a copy";
+    Err(error.at(header.log_offset).with_remedy(remedy))
 }
 
 /// The first region table that is sound, as the crate chooses it.

@@ -49,6 +49,10 @@ pub fn plan(
     }
     findings.extend(existing.zip(verdict).map(|(image, evidence)| planner.wrong_disk(image, evidence)));
     if let Some(image) = existing {
+        if same_disk(&source.identity(), &image.identity()) {
+            let evidence = format!("{} is, or holds, {}", source.name().display(), image.name().display());
+            findings.push(Finding::error(Code::SameImage, evidence).about(image.name()));
+        }
         findings.extend(planner.cannot_hold(image, layout)?);
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

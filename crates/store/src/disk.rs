@@ -142,10 +142,11 @@ impl DiskStore {
     /// What need not be scanned. Where the disk is as it was sealed, the digests are proven against its root first.
     pub fn trusted(&self) -> Result<TrustedState, StoreError> {
         let disk = &*self.0;
-        let (digests, root) = disk
-            .journal
-            .read(disk.slot, |state| (state.digests.clone(), state.root.filter(|_| state.is_sealed())));
-        if let (Some(file), Some(root)) = (&digests, root) {
+        let (digests, sealed_root) = disk.journal.read(disk.slot, |state| {
+            let is_to_prove = state.is_sealed() && !state.trusted.is_empty();
+            (state.digests.clone(), state.root.filter(|_| is_to_prove))
+        });
+        if let (Some(file), Some(root)) = (&digests, sealed_root) {
             self.prove(file, root)?;
         }
         let ranges = disk.journal.read(disk.slot, |state| state.trusted.runs());
@@ -179,11 +180,14 @@ impl DiskStore {
     /// Takes trust from the chunks whose digests are not those that were sealed.
     fn prove(&self, file: &DigestFile, root: Digest) -> Result<(), StoreError> {
         let layout = file.layout();
-        let generation = self.0.journal.read(self.0.slot, |state| state.generation);
+        let (generation, is_whole) =
+            self.0.journal.read(self.0.slot, |state| (state.generation, state.trusted.is_full()));
         let held = match file.root() {
             Some(held) => held,
             // Recovery put entries into it again.
-            None => file.seal(generation.0)?,
+            None if is_whole => file.seal(generation.0)?,
+            // A part was doubted and is being scanned: there is nothing to prove it against.
+            None => return Ok(()),
         };
         let mut damaged = Vec::new();
         if held != root {
@@ -200,9 +204,8 @@ impl DiskStore {
             let mut groups = self.0.groups();
             groups.ahead.forget();
             for blocks in damaged.chunks(JOURNAL_RECORD_MAX_RANGES) {
-                self.0.journal.update(self.0.slot, |state| {
-                    (vec![Record::Intent { group: state.group, blocks: blocks.to_vec() }], ())
-                })?;
+                let record = Record::Doubted { blocks: blocks.to_vec() };
+                self.0.journal.update(self.0.slot, |_| (vec![record], ()))?;
             }
         }
         Ok(())

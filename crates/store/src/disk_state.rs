@@ -135,7 +135,9 @@ impl DiskFold {
                 }
             }
             Record::Scanned { blocks, .. } => self.check_blocks(std::slice::from_ref(blocks)),
-            Record::Intent { blocks, .. } | Record::Trusted { blocks } => self.check_blocks(blocks),
+            Record::Intent { blocks, .. } | Record::Trusted { blocks } | Record::Doubted { blocks } => {
+                self.check_blocks(blocks)
+            }
             Record::Commit { entries, zeros, .. } => {
                 let last = entries.last().map(|(block, _)| BlockRange::new(block.0, block.0 + 1));
                 self.check_blocks(zeros)?;
@@ -201,6 +203,7 @@ impl DiskFold {
                     blocks.iter().for_each(|range| self.trusted.insert(*range));
                 }
             }
+            Record::Doubted { blocks } => blocks.iter().for_each(|range| self.trusted.remove(*range)),
             Record::Disk { .. } | Record::Checkpoint(_) => {}
         }
     }

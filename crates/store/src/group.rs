@@ -61,12 +61,11 @@ impl Groups {
         self.number
     }
 
-    /// Blocks that are about to change.
+    /// Blocks are about to change, and the journal says so.
     pub(crate) fn begin(&mut self, blocks: BlockRange) {
         self.begun.insert(blocks);
         self.reopened.insert(blocks);
         self.open.remove(blocks);
-        self.ahead.take(blocks);
     }
 
     /// Where the journal says of all of them that they are unknown.

@@ -12,6 +12,7 @@ use failback_blockio::{DiskError, Operation};
 use failback_format::journal_record::{DiskSlot, Record};
 use failback_model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 use failback_model::{Code, DiskId, MachineId};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A position in the journal, over all its segments since it was opened.
@@ -25,6 +26,8 @@ pub(crate) struct Journal {
     machine: MachineId,
     inner: Mutex<Inner>,
     synced: Condvar,
+    /// Whether `latch` is set, for who only wants to know that.
+    is_latched: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,11 +60,25 @@ impl Journal {
     ) -> Self {
         let durable = Position(u64::from(segment.durable_bytes));
         let inner = Inner { segment, base: 0, durable, is_syncing: false, latch: None, disks };
-        Self { medium, machine, inner: Mutex::new(inner), synced: Condvar::new() }
+        Self {
+            medium,
+            machine,
+            inner: Mutex::new(inner),
+            synced: Condvar::new(),
+            is_latched: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn medium(&self) -> &dyn Medium {
         &*self.medium
+    }
+
+    /// Refuses after a failure.
+    pub(crate) fn check(&self, operation: Operation) -> Result<(), DiskError> {
+        match self.is_latched.load(Ordering::Relaxed) {
+            true => self.check_latch(&self.lock(), operation),
+            false => Ok(()),
+        }
     }
 
     /// Looks at a disk's state.
@@ -110,7 +127,7 @@ impl Journal {
             self.check_latch(&inner, Operation::Write)?;
             for record in &records {
                 let kept = inner.disks[usize::from(disk.0)].keep_digests(record);
-                kept.map_err(|error| failed_write(&mut inner, error))?;
+                kept.map_err(|error| self.failed_write(&mut inner, error))?;
             }
             self.append_locked(&mut inner, disk, &records)?;
             records.iter().for_each(|record| inner.disks[usize::from(disk.0)].apply(record));
@@ -151,7 +168,7 @@ impl Journal {
                     }
                     Ok(())
                 }
-                Err(error) => Err(latched(&mut inner, error)),
+                Err(error) => Err(self.latched(&mut inner, error)),
             };
             self.synced.notify_all();
             result?;
@@ -166,14 +183,14 @@ impl Journal {
             self.rotate(inner)?;
             bytes = inner.segment.encode(disk, records);
         }
-        inner.segment.append(&bytes, records.len()).map_err(|error| failed_write(inner, error))
+        inner.segment.append(&bytes, records.len()).map_err(|error| self.failed_write(inner, error))
     }
 
     /// Closes the segment and goes on in the next.
     fn rotate(&self, inner: &mut Inner) -> Result<(), DiskError> {
         let number = inner.segment.number + 1;
         let segment = write_segment(&*self.medium, &self.machine, number, &mut inner.disks)
-            .map_err(|error| failed_write(inner, error))?;
+            .map_err(|error| self.failed_write(inner, error))?;
         let old = std::mem::replace(&mut inner.segment, segment);
         inner.base += u64::from(old.end_bytes);
         inner.durable = Position(inner.base + u64::from(inner.segment.durable_bytes));
@@ -198,23 +215,23 @@ impl Journal {
             let mut inner = poisoned.into_inner();
             // Whatever the thread that panicked was about to do, it may be half done.
             inner.latch.get_or_insert_with(|| "a thread panicked within it".into());
+            self.is_latched.store(true, Ordering::Relaxed);
             inner
         })
     }
-}
 
-/// A write that failed: with space freed it can be tried again, anything else is final. So is a sync, whatever it says.
-fn failed_write(inner: &mut Inner, error: DiskError) -> DiskError {
-    if error.code == Code::NoSpace && error.operation != Operation::Flush {
-        return DiskError { code: Code::JournalFailed, ..error };
+    /// A write that failed: with space freed it can be tried again, anything else is final. So is a sync, whatever it
+    /// says.
+    fn failed_write(&self, inner: &mut Inner, error: DiskError) -> DiskError {
+        if error.code == Code::NoSpace && error.operation != Operation::Flush {
+            return DiskError { code: Code::JournalFailed, ..error };
+        }
+        self.latched(inner, error)
     }
-    latched(inner, error)
-}
 
-fn latched(inner: &mut Inner, error: DiskError) -> DiskError {
-    inner.latch.get_or_insert_with(|| error.to_string());
-    match error.code {
-        Code::JournalDamaged => error,
-        _ => DiskError { code: Code::JournalFailed, ..error },
+    fn latched(&self, inner: &mut Inner, error: DiskError) -> DiskError {
+        inner.latch.get_or_insert_with(|| error.to_string());
+        self.is_latched.store(true, Ordering::Relaxed);
+        DiskError { code: Code::JournalFailed, ..error }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: one folder is open once: its lock file is held until the last handle on the store is gone.
 
-use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, sync_folder};
+use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, folder_of, sync_folder};
 use failback_model::Code;
 use failback_model::limits::{JOURNAL_AHEAD_BYTES, JOURNAL_SEGMENT_MAX_BYTES};
 use std::fmt::Debug;
@@ -57,13 +57,7 @@ pub struct Folder {
 impl Folder {
     /// Makes the folder if need be and locks it: where another has it, [`Code::JournalInUse`].
     pub fn open(path: &Path) -> Result<Self, DiskError> {
-        let fail = |error| DiskError::io(Operation::Create, path, None, error);
-        if !path.is_dir() {
-            fs::create_dir_all(path).map_err(fail)?;
-            if let Some(parent) = path.parent() {
-                sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-            }
-        }
+        create_folder(path)?;
         let lock_path = path.join(LOCK_NAME);
         let lock = match FileDevice::create_new(&lock_path, 0) {
             Err(error) if error.code == Code::ImageExists => FileDevice::open(&lock_path, Access::Write)?,
@@ -75,6 +69,17 @@ impl Folder {
         })?;
         Ok(Self { path: path.into(), _lock: lock })
     }
+}
+
+/// Makes a folder and those above it, durably.
+fn create_folder(path: &Path) -> Result<(), DiskError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = folder_of(path);
+    create_folder(above)?;
+    fs::create_dir(path).map_err(|error| DiskError::io(Operation::Create, path, None, error))?;
+    sync_folder(above)
 }
 
 impl Medium for Folder {

@@ -20,12 +20,12 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
 
 /// Name of a file that is not finished.
 pub(crate) fn draft_name(name: &str) -> String {
-    format!("{name}.draft")
+    format!("{name}.failback-draft")
 }
 
 /// Whether a file was left unfinished.
 pub(crate) fn is_draft(name: &str) -> bool {
-    name.ends_with(".draft")
+    name.ends_with(".failback-draft")
 }
 
 /// Name of a disk's digest file.

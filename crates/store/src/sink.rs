@@ -48,10 +48,10 @@ impl JournaledSink {
         DiskError::new(code, operation, self.image.name(), reason)
     }
 
-    /// Refuses after a commit that failed: what it was about is unknown until the next session.
+    /// Refuses after the journal failed, or a commit: what that was about is unknown until the next session.
     fn check(&self, operation: Operation) -> Result<(), DiskError> {
         match self.failed.get() {
-            None => Ok(()),
+            None => self.disk.journal.check(operation),
             Some(first) => {
                 let reason = format!("an earlier commit failed ({first})");
                 Err(self.refuse(Code::JournalLatched, operation, reason))
@@ -130,6 +130,9 @@ impl JournaledSink {
 
     fn seal_state(&self, root: Digest) -> Result<u64, DiskError> {
         self.commit_group()?;
+        // What was announced ahead did not change.
+        let released = trusted_again(&self.disk.groups().ahead.release_all());
+        self.disk.journal.update(self.disk.slot, |_| (released, ()))?;
         let fingerprint = Fingerprint::of_image(&*self.image)?.digest();
         let (digests, is_known, generation) = self.disk.journal.read(self.disk.slot, |state| {
             (state.digests.clone(), state.trusted.is_full(), state.generation.next())
@@ -159,13 +162,14 @@ impl Sink for JournaledSink {
         self.check(Operation::Write)?;
         blocks.iter().try_for_each(|range| self.require_blocks(Operation::Write, *range))?;
         let mut groups = self.disk.groups();
-        blocks.iter().for_each(|range| groups.begin(*range));
         let group = groups.number();
+        // First, so that none of them is released with others.
+        blocks.iter().for_each(|range| groups.ahead.take(*range));
         let (end, is_logged) = self.disk.journal.update(self.disk.slot, |state| {
             let known = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
             let known = united(known);
             // What is unknown already needs no record, unless it is the first to say that the disk changes.
-            if known.is_empty() && state.in_pass {
+            if known.is_empty() && state.in_pass && state.fingerprint.is_none() {
                 return (Vec::new(), false);
             }
             let told = groups.ahead.announce(&known, &state.trusted);
@@ -173,6 +177,7 @@ impl Sink for JournaledSink {
             records.extend(trusted_again(&told.released));
             (records, true)
         })?;
+        blocks.iter().for_each(|range| groups.begin(*range));
         let durable_at = groups.begun_at(is_logged.then_some(end));
         drop(groups);
         durable_at.map_or(Ok(()), |position| self.disk.journal.wait_durable(position))

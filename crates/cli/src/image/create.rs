@@ -2,9 +2,9 @@
 
 use super::info::InfoSummary;
 use crate::args::CreateArgs;
-use crate::job::vmdk_type_without_effect;
 use crate::report::{Voice, is_refused};
 use crate::transfer::{create, create_options, open_to_read};
+use crate::without_effect::on_format;
 use failback_image::{ImageSpec, check_create};
 use failback_model::{ExitClass, Finding};
 use failback_pass::Cancel;
@@ -14,7 +14,7 @@ pub(crate) fn run(args: &CreateArgs, cancel: &Cancel) -> ExitClass {
     let voice = Voice { command: "image create", json: args.output.json, quiet: false };
     let (spec, options) = (ImageSpec::parse(&args.image), create_options(&args.create, args.size));
     let mut findings = check_create(&spec, &options);
-    findings.extend(vmdk_type_without_effect(&spec, args.create.vmdk_type));
+    findings.extend(on_format(&spec, &args.create));
     if is_refused(&findings) {
         return voice.fail(&findings);
     }

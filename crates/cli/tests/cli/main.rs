@@ -8,6 +8,7 @@ mod interruption;
 mod lab;
 mod plan;
 mod progress;
+mod seeds;
 mod targets;
 mod texts;
 

@@ -157,6 +157,56 @@ fn a_disk_is_not_written_over_while_it_is_read_through_its_partition() {
     lab.run(&["sync", "--accept-mismatch", "--verify", second, first]).text(0);
 }
 
+#[test]
+fn a_created_image_has_the_identity_and_the_controller_that_are_named() {
+    let lab = Lab::new();
+    lab.disk("source.raw", 49, 1 << 20);
+    let (rfc, esxi) =
+        ("6000c29b-1f0a-7734-5c02-9e8d1044abf3", "60 00 C2 9b 1f 0a 77 34-5c 02 9e 8d 10 44 ab f3");
+    for (index, (given, adapter, written)) in
+        [(rfc, "pvscsi", "lsilogic"), (esxi, "IDE", "ide"), (rfc, "buslogic", "buslogic")]
+            .into_iter()
+            .enumerate()
+    {
+        let options = ["--uuid", given, "--adapter-type", adapter];
+        for command in [&["image", "create"][..], &["sync"], &["image", "convert"]] {
+            let name = format!("{}{index}.vmdk", command.join("-"));
+            let ends: &[&str] =
+                if command == ["image", "create"] { &[&name, "1M"] } else { &["source.raw", &name] };
+            lab.run(&[command, &options, ends].concat()).text(0);
+            let info = lab.run(&["image", "info", "--json", &name]).json(0);
+            assert_eq!((&info["uuid"], &info["adapter_type"]), (&esxi.into(), &written.into()), "{name}");
+            let heads = if written == "ide" { "\"16\"" } else { "\"64\"" };
+            let text = String::from_utf8(lab.read(&name)).expect("a descriptor");
+            assert!(text.contains(&format!("ddb.geometry.heads = {heads}")), "{text}");
+        }
+    }
+    lab.run(&["image", "create", "--uuid", esxi, "disk.vhd", "1M"]).text(0);
+    assert_eq!(lab.run(&["image", "info", "--json", "disk.vhd"]).json(0)["uuid"], rfc);
+    for wrong in ["", "60 00 C2", "6000c29b", "x\"\nRW 1 FLAT \"/etc/passwd\" 0"] {
+        let refused = lab.run(&["image", "create", "--uuid", wrong, "wrong.vmdk", "1M"]).text(2);
+        assert!(!lab.path("wrong.vmdk").exists(), "{}", refused.stderr);
+    }
+    lab.run(&["image", "create", "--adapter-type", "virtio", "wrong.vmdk", "1M"]).text(2);
+}
+
+#[test]
+fn an_identity_or_a_controller_without_effect_is_named() {
+    let lab = Lab::new();
+    lab.disk("source.raw", 50, 1 << 20);
+    let uuid = "6000c29b-1f0a-7734-5c02-9e8d1044abf3";
+    let warnings = |words: &[&str]| {
+        let ended = lab.run(words).text(0);
+        ended.stderr.matches("warning[FB901]").count()
+    };
+    assert_eq!(warnings(&["sync", "--uuid", uuid, "--adapter-type", "ide", "source.raw", "new.raw"]), 2);
+    assert_eq!(warnings(&["sync", "--uuid", uuid, "source.raw", "new.raw"]), 1, "it exists");
+    assert_eq!(warnings(&["sync", "--adapter-type", "ide", "source.raw", "new.raw"]), 1, "it exists");
+    assert_eq!(warnings(&["image", "create", "--uuid", uuid, "--adapter-type", "ide", "new.vhd", "1M"]), 1);
+    assert_eq!(warnings(&["image", "convert", "--uuid", uuid, "source.raw", "copy.raw"]), 1);
+    assert_eq!(warnings(&["image", "convert", "--uuid", uuid, "source.raw", "copy.vmdk"]), 0);
+}
+
 /// A disk of so many files of one sector each.
 fn split_disk(lab: &Lab, name: &str, count: usize) {
     let mut text = "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n\

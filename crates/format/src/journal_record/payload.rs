@@ -18,6 +18,7 @@ const RELEASED: u8 = 7;
 const FORGET: u8 = 8;
 const CHECKPOINT: u8 = 9;
 const TRUSTED: u8 = 10;
+const DOUBTED: u8 = 11;
 
 const FLAG_SEALED: u32 = 1;
 const FLAG_IN_PASS: u32 = 2;
@@ -35,6 +36,7 @@ pub(super) fn kind(record: &Record) -> u8 {
         Record::Forget => FORGET,
         Record::Checkpoint(_) => CHECKPOINT,
         Record::Trusted { .. } => TRUSTED,
+        Record::Doubted { .. } => DOUBTED,
     }
 }
 
@@ -65,7 +67,9 @@ pub(super) fn encode(into: &mut Vec<u8>, record: &Record) {
         Record::Released { fingerprint } => into.extend(fingerprint.0),
         Record::Forget => {}
         Record::Checkpoint(disk) => encode_checkpoint(into, disk),
-        Record::Trusted { blocks } => blocks.iter().for_each(|range| put_range(into, *range)),
+        Record::Trusted { blocks } | Record::Doubted { blocks } => {
+            blocks.iter().for_each(|range| put_range(into, *range));
+        }
     }
 }
 
@@ -96,6 +100,7 @@ pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Record, FormatError> {
         FORGET => Record::Forget,
         CHECKPOINT => decode_checkpoint(&mut fields)?,
         TRUSTED => Record::Trusted { blocks: all_ranges(&mut fields)? },
+        DOUBTED => Record::Doubted { blocks: all_ranges(&mut fields)? },
         other => return fields.fault(format!("unknown kind of record {other}")),
     };
     fields.finish()?;

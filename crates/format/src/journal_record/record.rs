@@ -77,9 +77,15 @@ pub enum Record {
     },
     /// Nothing of the disk is trusted any more.
     Forget,
+    /// The digests of these blocks turned out to be wrong; the disk itself does not change.
+    Doubted {
+        /// Which blocks.
+        blocks: Vec<BlockRange>,
+    },
     /// All that is known of one disk; only at the start of a segment, one for each slot in turn.
     Checkpoint(DiskCheckpoint),
-    /// More blocks of the disk whose digests are in its manifest; only at the start of a segment.
+    /// The digests that the disk's manifest holds of these blocks are right: in a checkpoint, or where blocks were
+    /// intended to change and did not.
     Trusted {
         /// Which blocks.
         blocks: Vec<BlockRange>,

@@ -62,6 +62,7 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
         (first, seal),
         (first, Record::Released { fingerprint: digest(3) }),
         (second, Record::Forget),
+        (first, Record::Doubted { blocks: vec![range(2, 3)] }),
     ]
 }
 
@@ -135,7 +136,7 @@ fn claims_are_found_behind_what_is_bad_and_only_at_their_place() {
     assert_eq!(durable_claim(&bytes[at + 4..], SALT, at as u32 + 4), Some(end), "records are aligned");
     assert_eq!(durable_claim(&bytes[at..], SALT, at as u32 + 8), None);
     // A header counts even where the record behind it is not whole.
-    let last = bytes.len() - golden[11].len();
+    let last = bytes.len() - golden[12].len();
     bytes.truncate(last + RECORD_HEADER_BYTES);
     assert_eq!(durable_claim(&bytes[last..], SALT, last as u32), Some(end));
 }
@@ -162,7 +163,7 @@ fn a_record_that_checks_and_makes_no_sense_is_an_error() {
     assert!(matches!(forged(8, &[]), Ok(Found::Record { record: Record::Forget, .. })));
     let nonsense: [(u8, Vec<u8>); 20] = [
         (0, vec![]),
-        (11, vec![]),
+        (12, vec![]),
         (8, vec![0]),
         (1, b"../x".to_vec()),
         (1, vec![0xff]),
@@ -298,6 +299,7 @@ fn records() -> impl Strategy<Value = Record> {
         Just(Record::Forget),
         checkpoints().prop_map(Record::Checkpoint),
         ranges().prop_map(|blocks| Record::Trusted { blocks }),
+        ranges().prop_map(|blocks| Record::Doubted { blocks }),
     ]
 }
 
@@ -348,7 +350,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_give_an_answer(bytes in vec(any::<u8>(), 0..200), kind in 0..12u8) {
+    fn any_bytes_give_an_answer(bytes in vec(any::<u8>(), 0..200), kind in 0..13u8) {
         let _found = find_record(&bytes, place(128, 0));
         let _header = SegmentHeader::decode(&bytes);
         if let Ok(record) = payload::decode(kind, &bytes) {

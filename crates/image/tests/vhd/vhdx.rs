@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A VHDX of 3 MiB as qemu makes it, in memory.
 fn sample() -> (Vec<u8>, Vec<u8>) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (raw, path) = (folder.path().join("raw"), folder.path().join("disk.vhdx"));
     let disk = sample_disk(3 << 20);
     std::fs::write(&raw, &disk).unwrap();
@@ -48,7 +48,7 @@ fn forge(bytes: &mut [u8], structure: usize, length: usize, at: usize, field: &[
 
 #[test]
 fn what_qemu_makes_is_read() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (raw, path) = (folder.path().join("raw"), folder.path().join("disk.vhdx"));
     for (options, length) in [
         ("", 20 << 20),
@@ -81,7 +81,9 @@ fn a_log_is_not_replayed_and_a_parent_not_looked_for() {
     for header in [0x1_0000, 0x2_0000] {
         forge(&mut bytes, header, 4096, 48, &[1; 16]);
     }
-    assert_eq!(code_of(&bytes), Code::ImageUnclean);
+    let finding = over(&bytes).err().expect("this image is refused").to_finding();
+    assert_eq!(finding.code, Code::ImageUnclean);
+    assert!(finding.remedy.contains("qemu-img check -r all"), "{}", finding.remedy);
     let (mut bytes, _) = sample();
     // The items lie 64 KiB behind the table of metadata; qemu's first is the block size, then the flags.
     let at = region(&bytes, METADATA).1;

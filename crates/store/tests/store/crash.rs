@@ -48,11 +48,14 @@ struct Player {
     /// Blocks that this session touched.
     begun: Vec<bool>,
     version: u8,
+    /// Blocks of the disk, by the layout of the session.
+    blocks: u64,
 }
 
 impl Player {
     fn open(medium: CutMedium, seed: u64) -> Self {
         let image = DeviceImage::new(medium.image());
+        let medium_is_new = medium.names().expect("listed").is_empty();
         let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
         let disk = store.disk(&disk_id()).expect("a disk");
         let sink = disk.sink(image.clone(), SessionNumber(0));
@@ -67,8 +70,11 @@ impl Player {
             pending: vec![None; BLOCKS as usize],
             begun: vec![false; BLOCKS as usize],
             version: 0,
+            blocks: BLOCKS,
         };
-        player.open_session();
+        // An image in which nothing was written yet is zero.
+        let is_new = medium_is_new && player.random.below(2) == 0;
+        player.open_session(is_new);
         player
     }
 
@@ -76,10 +82,18 @@ impl Player {
         self.history.push((self.medium.events(), promise));
     }
 
-    fn open_session(&mut self) {
+    /// A session; now and then one that sees fewer blocks of the disk, or all of them again.
+    fn open_session(&mut self, is_new: bool) {
+        if self.random.below(6) == 0 {
+            self.blocks = if self.blocks == BLOCKS { BLOCKS - 9 } else { BLOCKS };
+        }
+        if self.disk.state().layout != Some(layout(self.blocks)) {
+            self.promise(Promise::Doubtful(range(0, BLOCKS)));
+        }
         let epoch = Epoch(self.disk.state().epoch.0 + self.random.below(2));
         let fingerprint = Fingerprint::of_image(&*self.image).expect("it has no files");
-        let number = self.disk.open_session(epoch, layout(BLOCKS), false, &fingerprint).expect("a session");
+        let number =
+            self.disk.open_session(epoch, layout(self.blocks), is_new, &fingerprint).expect("a session");
         self.promise(Promise::Session(number, epoch));
         self.sink = self.disk.sink(self.image.clone(), number);
         self.pending = vec![None; BLOCKS as usize];
@@ -93,12 +107,12 @@ impl Player {
         self.disk = self.store.disk(&disk_id()).expect("a disk");
         assert!(self.store.recovered().findings.is_empty(), "{:?}", self.store.recovered());
         check_trust(&self.disk, &self.image, "after a kill");
-        self.open_session();
+        self.open_session(false);
     }
 
     fn some_blocks(&mut self) -> BlockRange {
-        let start = self.random.below(BLOCKS);
-        range(start, (start + 1 + self.random.below(6)).min(BLOCKS))
+        let start = self.random.below(self.blocks);
+        range(start, (start + 1 + self.random.below(6)).min(self.blocks))
     }
 
     fn scan(&mut self) {
@@ -121,7 +135,7 @@ impl Player {
     /// What is in doubt when blocks are begun: what is announced ahead, too.
     fn doubtful(&self, blocks: BlockRange) -> BlockRange {
         let ahead_blocks = self.medium.ahead_bytes() / BLOCK_BYTES;
-        range(blocks.start.0, (blocks.end.0 + ahead_blocks).min(BLOCKS))
+        range(blocks.start.0, (blocks.end.0 + ahead_blocks).min(self.blocks))
     }
 
     fn begin(&mut self, blocks: BlockRange) {
@@ -141,7 +155,7 @@ impl Player {
         self.begin(blocks);
         let written = range(blocks.start.0, blocks.start.0 + self.random.below(blocks.count() + 1));
         if self.random.below(4) == 0 && !written.is_empty() {
-            let bytes = layout(BLOCKS).bytes_of(written);
+            let bytes = layout(self.blocks).bytes_of(written);
             self.sink.zero(bytes).expect("zeroed");
             self.sink.applied(&[], &[written]).expect("applied");
             written.iter().for_each(|block| self.pending[block.0 as usize] = Some(Digest::ZERO));
@@ -181,7 +195,7 @@ impl Player {
         self.commit();
         let trusted = self.disk.trusted().expect("known").ranges;
         let is_trusted = |block: u64| trusted.iter().any(|run| (run.start.0..run.end.0).contains(&block));
-        for block in (0..BLOCKS).filter(|&block| !is_trusted(block)) {
+        for block in (0..self.blocks).filter(|&block| !is_trusted(block)) {
             if self.begun[block as usize] {
                 self.next_version();
                 self.begin(range(block, block + 1));
@@ -192,10 +206,10 @@ impl Player {
                 self.sink.scanned(range(block, block + 1), Some(&[digest])).expect("logged");
             }
         }
-        let digests: Vec<Digest> = (0..BLOCKS).map(|block| self.image.digest_of(block)).collect();
-        let root = root_of(layout(BLOCKS), &digests);
+        let digests: Vec<Digest> = (0..self.blocks).map(|block| self.image.digest_of(block)).collect();
+        let root = root_of(layout(self.blocks), &digests);
         let generation = self.sink.seal(root).expect("sealed");
-        assert_eq!(self.disk.state().trusted_blocks, BLOCKS);
+        assert_eq!(self.disk.state().trusted_blocks, self.blocks);
         let all = digests.into_iter().enumerate().map(|(block, digest)| (BlockIndex(block as u64), digest));
         self.promise(Promise::Known(all.collect()));
         self.promise(Promise::Sealed(Generation(generation), root));
@@ -209,7 +223,7 @@ impl Player {
                 8..16 => self.write(),
                 16..20 => self.commit(),
                 20 => self.kill(),
-                21 => self.open_session(),
+                21 => self.open_session(false),
                 22 => self.seal(),
                 _ => {
                     let blocks = self.some_blocks();

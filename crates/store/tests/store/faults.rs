@@ -55,7 +55,8 @@ fn the_first_failed_sync_is_the_last() {
     let first = sink.begin(&[range(0, 5)]).expect_err("the sync fails");
     assert_eq!(first.code, Code::JournalFailed, "{first}");
     // The next sync would succeed, as the kernel has dropped what it could not write.
-    for refused in [sink.begin(&[range(7, 8)]), sink.commit(), sink.begin(&[range(0, 1)])] {
+    let write = || sink.write(0, &contents(1));
+    for refused in [sink.begin(&[range(7, 8)]), write(), sink.commit(), sink.begin(&[range(0, 1)])] {
         let error = refused.expect_err("refused");
         assert_eq!(error.code, Code::JournalLatched, "{error}");
         assert!(error.to_string().contains("os error 5"), "it names the first failure: {error}");
@@ -83,6 +84,11 @@ fn a_full_medium_says_so_and_goes_on_when_there_is_space() {
     let medium = faulty(0, vec![fault]);
     let (disk, sink) = session(&medium);
     let error = sink.begin(&[range(0, 5)]).expect_err("it is full");
+    assert_eq!(
+        sink.write(0, &contents(1)).expect_err("refused").code,
+        Code::Internal,
+        "its intent is not logged"
+    );
     assert_eq!(error.code, Code::JournalFailed);
     assert!(
         error.to_string().contains("journal-") && error.to_string().contains("no storage space"),

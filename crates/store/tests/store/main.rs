@@ -5,6 +5,7 @@ mod cut_medium;
 mod damage;
 mod faults;
 mod groups;
+mod process;
 mod sessions;
 mod support;
 mod trust;

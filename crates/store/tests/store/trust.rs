@@ -66,6 +66,31 @@ fn what_was_announced_is_known_again_to_the_next_session() {
 }
 
 #[test]
+fn a_seal_knows_what_was_announced_and_not_begun() {
+    let played = played();
+    let digests: Vec<Digest> = (0..BLOCKS).map(|block| played.image.digest_of(block)).collect();
+    played.sink.seal(root_of(layout(BLOCKS), &digests)).expect("sealed");
+    assert_eq!(played.disk.state().trusted_blocks, BLOCKS);
+    let store = MachineStore::open_on(Box::new(played.medium.repaired()), &machine()).expect("recovered");
+    assert_eq!(store.disk(&disk_id()).expect("a disk").state().trusted_blocks, BLOCKS);
+}
+
+#[test]
+fn a_released_image_that_is_written_to_is_believed_by_the_journal_again() {
+    let played = played();
+    played.disk.released(&before()).expect("noted");
+    let number = played.disk.open_session(Epoch(1), layout(BLOCKS), false, &before()).expect("a session");
+    let sink = played.disk.sink(played.image.clone(), number);
+    played.disk.forget().expect("forgotten");
+    sink.scanned(range(0, 10), None).expect("logged");
+    played.disk.released(&before()).expect("noted");
+    // Blocks that are unknown already: all the same the image changes from here on.
+    write_blocks(&*sink, range(20, 21), 1);
+    sink.commit().expect("committed");
+    assert_eq!(played.next_session(BLOCKS, &after()), 11);
+}
+
+#[test]
 fn a_sealed_disk_that_somebody_wrote_to_is_scanned() {
     let played = played();
     played.seal();

@@ -184,6 +184,9 @@ pub(crate) fn open(data_connections: u16) -> Open {
         machine: MachineId::new("m").expect("an id"),
         disk: DiskId::new("d").expect("an id"),
         length_bytes: 1 << 30,
+        content_end_bytes: 0,
+        sector_bytes: 512,
+        disk_mark: String::new(),
         block_bytes: 64 << 10,
         generation: Generation(0),
         root: Digest::ZERO,
@@ -192,6 +195,7 @@ pub(crate) fn open(data_connections: u16) -> Open {
         data_connections,
         verify: false,
         accept_older: false,
+        accept_mismatch: false,
         job: JobId::new("j").expect("an id"),
     }
 }
@@ -206,6 +210,7 @@ pub(crate) fn welcome(data_connections: u16) -> Welcome {
         session: SessionNumber(1),
         data_connections,
         length_bytes: 1 << 30,
+        pass_bytes: 1 << 30,
         generation: Generation(0),
         root: Digest::ZERO,
         is_new: true,

@@ -1,5 +1,6 @@
 //! The kinds of images, the parts of their files, and what is to be seen when one of them fails.
 
+use failback_testkit::Random;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -43,6 +44,8 @@ pub(crate) enum Place {
     Directory(u64),
     /// The first grain table of that directory.
     Table(u64),
+    /// Where this block of the disk lies: grains stand in the order in which they were written.
+    Grain(usize),
     /// The middle of the file, where a block and a grain begin.
     Middle,
     /// Its last sector.
@@ -61,10 +64,24 @@ impl Place {
             Self::Byte(at) => at,
             Self::Directory(field_at) => sector_named_at(field_at),
             Self::Table(field_at) => sector_named_at(sector_named_at(field_at)),
+            Self::Grain(block) => {
+                let bytes = fs::read(file).expect("reads");
+                let is_there = |sector: &&[u8]| *sector == &content(block)[..512];
+                let before = bytes.chunks(512).take_while(|sector| !is_there(sector)).count() as u64 * 512;
+                assert!(before < length, "block {block} is nowhere in {}", file.display());
+                before
+            }
             Self::Middle => length / 2 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64,
             Self::Last => length - 512,
         }
     }
+}
+
+/// What a block of the disk holds before it changes, no other block the same.
+pub(crate) fn content(block: usize) -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK_BYTES];
+    Random::part(600, block as u64).fill(&mut bytes);
+    bytes
 }
 
 /// What a run says that nothing disturbed.
@@ -153,8 +170,8 @@ pub(crate) const SPARSE: Kind = Kind {
         part("t.vmdk", Place::Directory(DIRECTORY), "FB202", "FB202", UNDISTURBED),
         part("t.vmdk", Place::Table(REDUNDANT), "FB202", "FB202", "FB203"),
         part("t.vmdk", Place::Table(DIRECTORY), "FB202", "FB202", "FB203"),
-        part("t.vmdk", Place::Middle, "FB202", "FB202", "FB203"),
-        part("t.vmdk", Place::Last, "FB202", "FB202", "FB203"),
+        part("t.vmdk", Place::Grain(63), "FB202", "FB202", "FB203"),
+        part("t.vmdk", Place::Grain(126), "FB202", "FB202", "FB203"),
     ],
 };
 
@@ -171,8 +188,8 @@ pub(crate) const TWO_GB_SPARSE: Kind = Kind {
         part("t-s001.vmdk", Place::Directory(DIRECTORY), "FB202", "FB202", UNDISTURBED),
         part("t-s001.vmdk", Place::Table(REDUNDANT), "FB202", "FB202", "FB203"),
         part("t-s001.vmdk", Place::Table(DIRECTORY), "FB202", "FB202", "FB203"),
-        part("t-s001.vmdk", Place::Middle, "FB202", "FB202", "FB203"),
-        part("t-s001.vmdk", Place::Last, "FB202", "FB202", "FB203"),
+        part("t-s001.vmdk", Place::Grain(63), "FB202", "FB202", "FB203"),
+        part("t-s001.vmdk", Place::Grain(126), "FB202", "FB202", "FB203"),
     ],
 };
 

@@ -164,7 +164,8 @@ impl BufferPool {
     }
 
     /// The same without waiting; `None` where the budget is used up.
-    pub fn try_acquire(&self, length_bytes: usize) -> Option<AlignedBuffer> {
+    #[cfg(test)]
+    fn try_acquire(&self, length_bytes: usize) -> Option<AlignedBuffer> {
         let state = self.0.lock();
         self.0.fits(&state, capacity_for(length_bytes)).then(|| self.hand_out(state, length_bytes))
     }

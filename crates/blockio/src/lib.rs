@@ -26,7 +26,7 @@ pub use draft::{DRAFT_SUFFIX, draft_of, is_left_over};
 pub use error::{DiskError, Operation};
 pub use file::{Access, FileDevice, FileId};
 pub use limit::raise_open_files_limit;
-pub use map::{MappedFile, MappedView, temp_folder};
+pub use map::{MappedFile, temp_folder};
 pub use new_files::{NewFiles, folder_of, sync_folder};
 pub use publish::publish;
 pub use read::ReadMode;

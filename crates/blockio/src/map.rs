@@ -6,12 +6,11 @@
 
 use crate::{DiskError, Operation};
 use failback_model::ByteRange;
-use memmap2::{Mmap, MmapMut};
+use memmap2::MmapMut;
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -129,33 +128,6 @@ impl MappedFile {
     }
 }
 
-/// A file mapped for reading.
-#[derive(Debug)]
-pub struct MappedView(Mmap);
-
-impl MappedView {
-    /// Maps an existing file of failback's own.
-    pub fn open(path: &Path) -> Result<Self, DiskError> {
-        let file = File::open(path).map_err(|error| DiskError::io(Operation::Open, path, None, error))?;
-        // SAFETY: the file is failback's own (module invariant): no other process shortens or rewrites it.
-        let map = unsafe { Mmap::map(&file) };
-        map.map(Self).map_err(|error| DiskError::io(Operation::Map, path, None, error))
-    }
-
-    /// Its bytes.
-    pub fn as_slice(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Deref for MappedView {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 fn create_new(path: &Path) -> Result<File, DiskError> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     file.map_err(|error| DiskError::io(Operation::Create, path, None, error))
@@ -198,7 +170,7 @@ mod tests {
         assert!(data.start() > 0 && data.start() <= 1 << 29 && data.end() > 1 << 29, "{data:?}");
         assert_eq!(map.next_data(data.end()).expect("looked for"), None);
         map.flush().expect("flushed");
-        assert_eq!(&MappedView::open(&path).expect("opened")[1 << 29..][..5], b"hello");
+        assert_eq!(&MappedFile::open_write(&path).expect("opened").as_slice()[1 << 29..][..5], b"hello");
         let taken_bytes = std::fs::metadata(&path).expect("its size").blocks() * 512;
         assert!(taken_bytes < 1 << 20, "{taken_bytes} bytes taken by a sparse file");
         assert_eq!(MappedFile::create(&path, 1).unwrap_err().code, failback_model::Code::CreateFailed);

@@ -17,7 +17,7 @@ mod sink;
 mod unpack;
 
 pub use compare::{Comparer, Comparison, TargetRun};
-pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd, TrustedManifest};
+pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd};
 pub use pack::Packer;
 pub use partly_trusted::{Known, PartlyTrusted, ScanLog, TrustedDigests};
 pub use read::{read_around_holes, read_digests};

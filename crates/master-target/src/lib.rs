@@ -1,7 +1,21 @@
-//! The master target: receives disks on the site, journals and writes them.
+//! The master target: the daemon at the site that receives what differs, keeps a journal, and writes the target disks.
+//!
+//! [`MasterTarget`] answers the control socket; [`Site`] knows who may write which disk; [`Reception`] carries sessions,
+//! one a disk.
+//!
+//! **Invariant**: nobody writes to a disk but the newest session of a peer that the disk's machine allows.
 
+pub mod config;
+mod orders;
 mod reception;
+mod server;
+mod site;
+mod stores;
 mod target;
+mod verify;
 
 pub use reception::{Reception, Registry, Session};
+pub use server::MasterTarget;
+pub use site::{DiskLease, Site};
+pub use stores::Stores;
 pub use target::TargetDisk;

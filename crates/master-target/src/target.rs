@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct TargetDisk {
     /// Where its image lies.
     pub image: ImageSpec,
-    /// How it is made where it does not exist; `None`: it has to exist. The length is the source's.
+    /// How it is made where it does not exist; `None`: it has to exist. Its length is at least the source's.
     pub create: Option<CreateOptions>,
     /// Extend it where the source is longer.
     pub grow: bool,
@@ -45,6 +45,7 @@ impl TargetDisk {
         let (image, is_new) = match &self.create {
             _ if exists => (failback_image::open(&self.image, Access::Write).map_err(failed)?, false),
             Some(options) => {
+                let length_bytes = options.length_bytes.max(length_bytes);
                 let options = CreateOptions { length_bytes, ..options.clone() };
                 (failback_image::create(&self.image, &options).map_err(failed)?, true)
             }
@@ -56,7 +57,11 @@ impl TargetDisk {
         };
         let mut seeds: Vec<Arc<dyn failback_blockio::UnitSource>> = Vec::new();
         for seed in &self.seeds {
-            seeds.push(failback_image::open(seed, Access::Read).map_err(failed)?);
+            match failback_image::open(seed, Access::Read) {
+                Ok(seed) => seeds.push(seed),
+                // Without it more travels, and nothing else is different.
+                Err(error) => tracing::warn!("seed {}: {}", seed.path.display(), error.to_finding().evidence),
+            }
         }
         let mark = disk_mark(&*image).map_err(failed)?;
         let mut own_bytes = image.geometry().length_bytes;

@@ -209,9 +209,9 @@ pub const UNKNOWN_CONNECTIONS_MAX: usize = 64;
 /// Connections that wait in the kernel to be accepted.
 pub const ACCEPT_BACKLOG: u32 = 1024;
 /// Piece in which the socket of an unknown peer is read.
-pub const UNKNOWN_READ_BYTES: usize = 16 << 10;
+pub const UNKNOWN_READ_BYTES: usize = 4 << 10;
 /// Piece in which a socket is read.
-pub const SOCKET_READ_BYTES: usize = 64 << 10;
+pub const SOCKET_READ_BYTES: usize = 128 << 10;
 /// Piece in which the head of frames is read.
 pub const FRAME_READ_BYTES: usize = 16 << 10;
 /// Frames that one connection takes from the queue at once.
@@ -219,11 +219,17 @@ pub const WRITE_BATCH_BYTES: u64 = 256 << 10;
 /// The same under a throttle, at least.
 pub const WRITE_BATCH_MIN_BYTES: u64 = 16 << 10;
 /// Plain bytes that the TLS layer holds encrypted until the socket takes them.
-pub const TLS_BUFFER_BYTES: usize = 256 << 10;
+pub const TLS_BUFFER_BYTES: usize = 128 << 10;
 /// Bulk frames of a link that came and are still in use, beyond the session's window.
 pub const INPUT_SLACK_BYTES: usize = 32 << 20;
 /// Frames of control of a link that came and are still in use.
 pub const CONTROL_INPUT_MAX_BYTES: usize = 16 << 20;
+/// What a frame that came costs beside its bytes: many tiny ones must not cost more than a few large ones.
+pub const FRAME_OVERHEAD_BYTES: usize = 512;
+/// Memory of frames of a link that lies idle until the next ones come.
+pub const POOL_IDLE_MAX_BYTES: usize = 8 << 20;
+/// Buffers of frames are multiples of this; smaller frames come from the allocator.
+pub const POOL_STEP_BYTES: usize = 64 << 10;
 /// A frame that has begun brings at least this within [`IDLE_MAX`], until it is complete.
 pub const FRAME_PROGRESS_MIN_BYTES: usize = 4 << 10;
 /// Time between two of the kernel's questions to a silent peer.
@@ -260,6 +266,7 @@ const _: () = {
     );
     assert!(CONNECTIONS_MAX > 4 * (1 + DATA_CONNECTIONS_MAX), "several sessions fit, however wide");
     assert!(CONTROL_INPUT_MAX_BYTES >= 4 * FRAME_MAX_BYTES && INPUT_SLACK_BYTES >= 4 * FRAME_MAX_BYTES);
+    assert!(POOL_IDLE_MAX_BYTES >= 2 * FRAME_MAX_BYTES && POOL_STEP_BYTES < FRAME_MAX_BYTES);
     assert!(FRAME_READ_BYTES <= SETUP_FRAME_MAX_BYTES && WRITE_BATCH_MIN_BYTES <= WRITE_BATCH_BYTES);
     assert!(
         PKI_CERTIFICATES_MAX as u64 * 40 <= TLS_FILE_MAX_BYTES,
@@ -303,6 +310,8 @@ pub const BUDGET_DEFAULT_BYTES: u64 = 128 << 20;
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait before a connection is tried again.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Time for a session to end once a newer one of the same disk wants its place.
+pub const TAKEOVER_MAX: Duration = Duration::from_secs(20);
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -312,4 +321,5 @@ const _: () = {
     assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
     assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
     assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
+    assert!(TAKEOVER_MAX.as_secs() < IDLE_MAX.as_secs(), "whoever asks still waits for the answer");
 };

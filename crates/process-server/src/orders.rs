@@ -1,30 +1,25 @@
 //! What the control socket may ask of a process server.
 
 use crate::ProcessServer;
-use crate::config::{Disk, Machine};
+use crate::config::Machine;
 use failback_model::{Code, DiskId, Finding, JobId, MachineId, Severity};
 use failback_service::clock::unix_ms;
 use failback_service::control::{Orders, PassFlags, Request};
-use failback_service::event::Event;
-use failback_service::registry::{Change, Intent, Wanted};
+use failback_service::registry::{Intent, Wanted};
 use failback_service::status::{DaemonStatus, MachineStatus};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 impl Orders for ProcessServer {
     fn status(&self, machine: Option<&MachineId>) -> Result<DaemonStatus, Finding> {
         let machines: Vec<_> =
-            self.asked_for(machine)?.iter().map(|machine| self.status_of(machine)).collect();
+            self.registry.asked_for(machine)?.iter().map(|machine| self.status_of(machine)).collect();
         let disks = machines.iter().flat_map(|machine| &machine.disks);
         let sessions = disks.filter(|disk| disk.link.is_some()).count() as u64;
         Ok(self.kit.status(Some(self.certificate()), sessions, machines))
     }
 
     fn registry(&self, machine: Option<&MachineId>) -> Result<Vec<Value>, Finding> {
-        let as_json = |machine: &Machine| {
-            serde_json::to_value(machine).map_err(|error| Finding::error(Code::Internal, error.to_string()))
-        };
-        self.asked_for(machine)?.iter().map(as_json).collect()
+        self.registry.definitions(machine)
     }
 
     fn is_draining(&self) -> bool {
@@ -43,9 +38,7 @@ impl Orders for ProcessServer {
             }
             Request::Stop { machine, .. } => self.stop(machine).map_err(alone),
             Request::Resume { machine, .. } => self.resume(machine).map_err(alone),
-            Request::RegisterMachine { machine, .. } => self.register(machine).map_err(alone),
-            Request::RegisterDisk { machine, disk, .. } => self.register_disk(machine, disk).map_err(alone),
-            Request::Release { machine, disk, .. } => self.release(machine, disk.as_ref()).map_err(alone),
+            Request::Release { machine, .. } => self.release(request, machine).map_err(alone),
             Request::Bandwidth { machine, schedule, .. } => {
                 self.bandwidth(machine, schedule.as_deref()).map_err(alone)
             }
@@ -54,17 +47,12 @@ impl Orders for ProcessServer {
                 let is_error = |finding: &Finding| finding.severity == Severity::Error;
                 if findings.iter().any(is_error) { Err(findings) } else { Ok("read again".into()) }
             }
-            _ => Err(vec![Finding::error(Code::RequestInvalid, "it changes nothing and needs no job")]),
+            request => self.change_registry(request).map_err(alone),
         }
     }
 }
 
 impl ProcessServer {
-    fn asked_for(&self, machine: Option<&MachineId>) -> Result<Vec<Machine>, Finding> {
-        machine
-            .map_or_else(|| Ok(self.registry.machines()), |machine| Ok(vec![self.registry.machine(machine)?]))
-    }
-
     fn status_of(&self, machine: &Machine) -> MachineStatus {
         let disks = machine.disk.iter().map(|disk| self.kit.board.disk(&machine.id, &disk.id).status());
         MachineStatus {
@@ -130,45 +118,19 @@ impl ProcessServer {
         Ok(format!("{id}: {left} of {} disks go on", machine.disk.len()))
     }
 
-    fn register(&self, machine: &Value) -> Result<String, Finding> {
-        let machine: Machine = understood(machine)?;
-        let id = machine.id.clone();
-        let change = self.registry.register(machine)?;
-        if change != Change::None {
-            self.kit.events.publish(Event::MachineRegistered { machine: id.to_string() });
-            self.settle();
-        }
-        Ok(said(change, &id, None))
-    }
-
-    fn register_disk(&self, machine: &MachineId, disk: &Value) -> Result<String, Finding> {
-        let disk: Disk = understood(disk)?;
-        let id = disk.id.clone();
-        let change = self.registry.register_disk(machine, disk)?;
-        if change != Change::None {
-            self.kit
-                .events
-                .publish(Event::DiskRegistered { machine: machine.to_string(), disk: id.to_string() });
-            self.settle();
-        }
-        Ok(said(change, machine, Some(&id)))
-    }
-
-    fn release(&self, machine: &MachineId, disk: Option<&DiskId>) -> Result<String, Finding> {
+    /// A machine that waits for its next try has no lease, but a task that would miss what is released.
+    fn release(&self, request: &Request, machine: &MachineId) -> Result<String, Finding> {
         if self.supervisor.is_running(machine) {
             let evidence = format!("passes of {machine} run or wait for their next try");
             return Err(Finding::error(Code::AlreadyRunning, evidence));
         }
-        let change = self.registry.release(machine, disk)?;
-        if change != Change::None {
-            let machine = machine.to_string();
-            self.kit.events.publish(match disk {
-                Some(disk) => Event::DiskReleased { machine, disk: disk.to_string() },
-                None => Event::MachineReleased { machine },
-            });
-            self.settle();
-        }
-        Ok(said(change, machine, disk))
+        self.change_registry(request)
+    }
+
+    fn change_registry(&self, request: &Request) -> Result<String, Finding> {
+        let changed = self.registry.carry_out(request, &self.kit.events);
+        self.settle();
+        changed.unwrap_or_else(|| Err(invalid("it changes nothing and needs no job".into())))
     }
 
     fn bandwidth(&self, id: &MachineId, schedule: Option<&str>) -> Result<String, Finding> {
@@ -186,18 +148,4 @@ impl ProcessServer {
 
 fn invalid(evidence: String) -> Finding {
     Finding::error(Code::RequestInvalid, evidence)
-}
-
-fn understood<T: DeserializeOwned>(value: &Value) -> Result<T, Finding> {
-    T::deserialize(value).map_err(|error| invalid(error.to_string()))
-}
-
-fn said(change: Change, machine: &MachineId, disk: Option<&DiskId>) -> String {
-    let what = disk.map_or_else(|| machine.to_string(), |disk| format!("{machine}/{disk}"));
-    match change {
-        Change::Added => format!("{what} is registered"),
-        Change::Replaced => format!("{what} has a new definition"),
-        Change::Removed => format!("{what} is released; no disk was touched"),
-        Change::None => format!("{what} was so already"),
-    }
 }

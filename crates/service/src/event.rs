@@ -148,7 +148,7 @@ pub enum Event {
         /// The pass's counters.
         counters: BTreeMap<String, u64>,
     },
-    /// A pass broke off and will be tried again.
+    /// A pass broke off and will be tried again, by this end or by the other.
     PassInterrupted {
         /// Machine.
         machine: String,
@@ -158,8 +158,8 @@ pub enum Event {
         finding: FindingLine,
         /// Tries that failed since the last one that got through.
         failed_tries: u32,
-        /// When the next try comes.
-        next_try_unix_ms: u64,
+        /// When the next try comes; none: when the other end makes one.
+        next_try_unix_ms: Option<u64>,
     },
     /// A pass failed and needs an operator.
     PassFailed {
@@ -190,8 +190,8 @@ pub enum Event {
     },
     /// A peer was sent away.
     PeerRefused {
-        /// Its address.
-        address: String,
+        /// Its address, where it is known.
+        address: Option<String>,
         /// Name that its certificate proves, where it got that far.
         peer: Option<String>,
         /// Why.
@@ -301,9 +301,12 @@ impl fmt::Display for Event {
             Self::PassSealed { generation, root, elapsed_seconds, .. } => {
                 write!(f, ": generation {generation}, root {root}, {elapsed_seconds:.1} s")?;
             }
-            Self::PassInterrupted { failed_tries, .. } => write!(f, " (try {failed_tries})")?,
+            Self::PassInterrupted { failed_tries, .. } if *failed_tries > 0 => {
+                write!(f, " (try {failed_tries})")?
+            }
             Self::PeerRefused { address, peer, .. } => {
-                write!(f, ": {} at {address}", peer.as_deref().unwrap_or("unknown"))?;
+                let (peer, address) = (peer.as_deref(), address.as_deref());
+                write!(f, ": {} at {}", peer.unwrap_or("unknown"), address.unwrap_or("unknown"))?;
             }
             Self::Missed { count } => write!(f, ": {count}")?,
             _ => {}

@@ -9,6 +9,7 @@
 mod check;
 mod intent;
 mod lease;
+mod orders;
 mod overlay;
 
 pub use check::faults_of;

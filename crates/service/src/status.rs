@@ -92,6 +92,8 @@ pub enum DiskStage {
     Verifying,
     /// A try failed; the next one has a time.
     Retrying,
+    /// The session broke off; the other end makes the next try.
+    Waiting,
     /// Needs an operator.
     Failed,
 }
@@ -110,6 +112,7 @@ impl DiskStage {
             Self::Sealing => "sealing",
             Self::Verifying => "verifying",
             Self::Retrying => "retrying",
+            Self::Waiting => "waiting",
             Self::Failed => "failed",
         }
     }

@@ -1,11 +1,13 @@
 //! The receiving end: tells what the target holds, applies what arrives, closes commit groups, proves the root.
 //!
 //! **Invariant**: `Acknowledged` is sent only for messages that a finished commit made durable, `Sealed` only when the
-//! target's own root equals the source's; and once the pass was fenced off, it starts no work and takes no message.
+//! target's own root equals the source's; and once the pass was stopped, nothing that still comes has any effect.
 
 mod admission;
 mod check;
 mod groups;
+mod next;
+mod repair;
 mod requests;
 mod work;
 
@@ -19,24 +21,16 @@ use failback_model::limits::{BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, OFFER_MAX_B
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
 use failback_wire::{Class, Hello, Message, Role};
 use groups::Groups;
+use repair::Repair;
 use requests::Requests;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Instant;
-
-/// Whether the pass goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
-    Running,
-    Stopping,
-    Fenced,
-}
 
 /// The receiving end of one pass.
 #[derive(Debug)]
 pub struct Receiver {
     options: ReceiverOptions,
-    course: Course,
+    is_stopping: bool,
     verify: bool,
     is_greeted: bool,
     scanned_below: u64,
@@ -47,10 +41,7 @@ pub struct Receiver {
     seal: Option<(Digest, u64)>,
     is_sealing: bool,
     is_sealed: bool,
-    has_offered_chunks: bool,
-    /// Chunks whose digests are still to be offered, and whether some of them are being looked up.
-    chunks: Range<u64>,
-    is_offering: bool,
+    repair: Repair,
     transmit: VecDeque<Message>,
     /// What keeps its order, and waits for everything else: digests are many, and all else is waited for.
     ordered: VecDeque<Message>,
@@ -72,7 +63,7 @@ impl Receiver {
         });
         Self {
             options,
-            course: Course::Running,
+            is_stopping: false,
             verify: false,
             is_greeted: false,
             scanned_below: 0,
@@ -83,9 +74,7 @@ impl Receiver {
             seal: None,
             is_sealing: false,
             is_sealed: false,
-            has_offered_chunks: false,
-            chunks: 0..0,
-            is_offering: false,
+            repair: Repair::default(),
             transmit: VecDeque::from([hello]),
             ordered: VecDeque::new(),
             to_apply: VecDeque::new(),
@@ -95,7 +84,7 @@ impl Receiver {
 
     /// Whether the scan's next run may be handed over.
     pub fn wants_digests(&self) -> bool {
-        self.digest_credit > 0 && self.course == Course::Running
+        self.digest_credit > 0 && !self.is_stopping
     }
 
     /// Tells the time, best after every event: a group that is old enough is committed.
@@ -108,31 +97,19 @@ impl Receiver {
         self.groups.poll_timeout()
     }
 
-    /// Stops in good order: nothing more is taken in, what was taken in is written and committed. Go on until
-    /// [`Self::is_stopped`].
+    /// Stops in good order: nothing more is taken in, frames that were sent before or buffered included; what was taken in
+    /// is written and committed. Go on until [`Self::is_stopped`]. So a session that a newer one replaces, or whose other
+    /// end is gone, loses nothing that came.
     pub fn stop(&mut self) {
-        if self.course == Course::Running {
-            self.course = Course::Stopping;
+        if !std::mem::replace(&mut self.is_stopping, true) {
             self.work.clear();
         }
     }
 
     /// Whether all that was taken in is durable after [`Self::stop`].
     pub fn is_stopped(&self) -> bool {
-        self.course == Course::Stopping
-            && self.admission.is_idle()
-            && self.groups.is_clean()
-            && !self.is_sealing
-            && self.work.is_empty()
-    }
-
-    /// A newer session writes the disk from now on. Work that is under way may still answer; it has no effect.
-    pub fn fence(&mut self) {
-        self.course = Course::Fenced;
-        self.to_apply.clear();
-        self.work.clear();
-        self.transmit = VecDeque::from([stale().to_message()]);
-        self.ordered.clear();
+        let is_done = self.admission.is_idle() && self.groups.is_clean();
+        self.is_stopping && is_done && !self.is_sealing && self.work.is_empty()
     }
 
     /// Next message to send.
@@ -142,9 +119,6 @@ impl Receiver {
 
     /// Next piece of work to start.
     pub fn poll_work(&mut self) -> Option<ReceiverWork> {
-        if self.course == Course::Fenced {
-            return None;
-        }
         let work = self.work.pop_front().or_else(|| self.next_commit());
         let work = work.or_else(|| self.next_to_apply()).or_else(|| self.next_seal());
         work.or_else(|| self.next_chunks())
@@ -203,7 +177,7 @@ impl Receiver {
             self.send(Message::Sealed { root });
             self.work.push_back(ReceiverWork::Finish { root });
         } else if self.options.layout.chunk_count() > 0 {
-            self.chunks = 0..self.options.layout.chunk_count();
+            self.repair.start(self.options.layout.chunk_count());
         } else {
             let reason = "the roots of a disk without blocks differ".into();
             self.send(SessionError { code: Code::RootMismatch, reason }.to_message());
@@ -212,8 +186,7 @@ impl Receiver {
 
     /// Takes the digests of the chunks that were asked for, from `first`.
     pub fn handle_chunk_digests(&mut self, first: ChunkIndex, digests: &[Digest]) {
-        self.is_offering = false;
-        self.has_offered_chunks = self.chunks.is_empty();
+        self.repair.offer();
         self.send(Message::ChunkDigests { first, digests: pack_digests(digests) });
     }
 
@@ -225,9 +198,8 @@ impl Receiver {
     /// Takes a message of the sending end.
     pub fn handle_message(&mut self, message: Message) -> Result<(), SessionError> {
         match message {
-            _ if self.course == Course::Fenced => return Err(stale()),
             Message::Error { code, message } => return Err(SessionError::peer_failed(&code, &message)),
-            _ if self.course == Course::Stopping => {}
+            _ if self.is_stopping => {}
             Message::Hello(hello) => return self.handle_hello(&hello),
             _ if !self.is_greeted || self.is_sealed => {
                 return Err(SessionError::violation("a message before the greeting or after the seal"));
@@ -306,9 +278,7 @@ impl Receiver {
     }
 
     fn handle_chunk_request(&mut self, chunks: Vec<ChunkIndex>) -> Result<(), SessionError> {
-        if !std::mem::take(&mut self.has_offered_chunks) {
-            return Err(SessionError::violation("a chunk request that follows no chunk digests"));
-        }
+        self.repair.answer()?;
         if chunks.last().is_some_and(|chunk| chunk.0 >= self.options.layout.chunk_count()) {
             return Err(SessionError::violation("a chunk past the disk's end"));
         }
@@ -316,51 +286,13 @@ impl Receiver {
         Ok(())
     }
 
-    fn next_commit(&mut self) -> Option<ReceiverWork> {
-        let is_last = self.course == Course::Stopping && self.admission.is_idle();
-        self.groups.close(self.admission.applied_below(), is_last).then_some(ReceiverWork::Commit)
-    }
-
-    fn next_to_apply(&mut self) -> Option<ReceiverWork> {
-        if self.groups.is_blocked() { None } else { self.to_apply.pop_front() }
-    }
-
-    fn next_seal(&mut self) -> Option<ReceiverWork> {
-        let is_due = self.course == Course::Running && self.admission.is_complete();
-        if self.is_sealing || self.groups.is_committing() || !is_due {
-            return None;
-        }
-        self.is_sealing = true;
-        self.groups.clear();
-        Some(ReceiverWork::Seal { verify: self.verify })
-    }
-
-    /// The next chunks to offer, once those before have gone out.
-    fn next_chunks(&mut self) -> Option<ReceiverWork> {
-        let may_offer = self.course == Course::Running && !self.is_offering && self.ordered.is_empty();
-        if !may_offer || self.chunks.is_empty() {
-            return None;
-        }
-        let end = self.chunks.end.min(self.chunks.start + BATCH_MAX_BLOCKS as u64);
-        let chunks = self.chunks.start..end;
-        self.chunks.start = end;
-        self.is_offering = true;
-        Some(ReceiverWork::ChunkDigests { chunks })
-    }
-
-    /// Says something, unless the pass was fenced off.
+    /// Says something.
     fn send(&mut self, message: Message) {
-        match (self.course, message.class()) {
-            (Course::Fenced, _) => {}
-            (_, Class::Ordered) => self.ordered.push_back(message),
+        match message.class() {
+            Class::Ordered => self.ordered.push_back(message),
             _ => self.transmit.push_back(message),
         }
     }
-}
-
-fn stale() -> SessionError {
-    let reason = "a newer session writes this disk".into();
-    SessionError { code: Code::StaleSession, reason }
 }
 
 fn pack_digests(digests: &[Digest]) -> Bytes {

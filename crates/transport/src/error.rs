@@ -82,6 +82,14 @@ impl TransportError {
         Self::new(Code::ProtocolViolation, layer, with, reason)
     }
 
+    /// Whether it came from somebody who showed no certificate at all: noise of the network.
+    pub(crate) fn is_of_a_stranger(&self) -> bool {
+        let io = self.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());
+        let tls = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        matches!(self.layer, Layer::Tcp | Layer::Tls)
+            && !matches!(tls, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)))
+    }
+
     /// As a finding with the code's own remedy.
     pub fn to_finding(&self) -> Finding {
         Finding::error(self.code, self.to_string())

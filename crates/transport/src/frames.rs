@@ -6,8 +6,11 @@
 //! **Invariant**: a header is checked against its limit, and room for the frame taken from the budget, before the frame
 //! is allocated; a frame that has begun must go on: an end that trickles is cut off.
 
+use crate::pool::{Buffer, Pool};
 use bytes::Bytes;
-use failback_model::limits::{FRAME_PROGRESS_MIN_BYTES, FRAME_READ_BYTES, IDLE_MAX, SETUP_FRAME_MAX_BYTES};
+use failback_model::limits::{
+    FRAME_OVERHEAD_BYTES, FRAME_PROGRESS_MIN_BYTES, FRAME_READ_BYTES, IDLE_MAX, SETUP_FRAME_MAX_BYTES,
+};
 use failback_wire::{Class, Frame, HEADER_BYTES, Header, WireError};
 use std::io;
 use std::sync::Arc;
@@ -50,19 +53,19 @@ impl Budget {
     /// Waits for room. The semaphores are never closed.
     async fn take(&self, class: Class, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let from = if class == Class::Bulk { &self.bulk } else { &self.control };
-        from.clone().acquire_many_owned(bytes as u32).await.ok()
+        from.clone().acquire_many_owned((bytes + FRAME_OVERHEAD_BYTES) as u32).await.ok()
     }
 }
 
 /// A frame's memory with its share of the budget.
 struct Charged {
-    bytes: Vec<u8>,
+    buffer: Buffer,
     _share: Option<OwnedSemaphorePermit>,
 }
 
 impl AsRef<[u8]> for Charged {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.buffer.as_ref()
     }
 }
 
@@ -74,19 +77,29 @@ pub(crate) struct FrameReader {
     end: usize,
     limit_bytes: usize,
     budget: Option<Budget>,
+    pool: Pool,
 }
 
 impl FrameReader {
     /// For the small frames of a peer that is not known yet.
     pub(crate) fn new(input: Input) -> Self {
         let buffer = vec![0; FRAME_READ_BYTES].into();
-        Self { input, buffer, start: 0, end: 0, limit_bytes: SETUP_FRAME_MAX_BYTES, budget: None }
+        Self {
+            input,
+            buffer,
+            start: 0,
+            end: 0,
+            limit_bytes: SETUP_FRAME_MAX_BYTES,
+            budget: None,
+            pool: Pool::default(),
+        }
     }
 
-    /// From here on for a peer that is known: larger frames, within a budget.
-    pub(crate) fn open_up(&mut self, limit_bytes: usize, budget: Budget) {
+    /// From here on for a peer that is known: larger frames, within a budget, in the memory of its link.
+    pub(crate) fn open_up(&mut self, limit_bytes: usize, budget: Budget, pool: Pool) {
         self.limit_bytes = limit_bytes;
         self.budget = Some(budget);
+        self.pool = pool;
     }
 
     /// The next frame; `None` where the stream ends between two.
@@ -108,7 +121,8 @@ impl FrameReader {
             Some(budget) => budget.take(class, total).await,
             None => None,
         };
-        let mut bytes = vec![0; total];
+        let mut buffer = self.pool.take(total);
+        let bytes = buffer.as_mut_slice();
         let held = total.min(self.end - self.start);
         bytes[..held].copy_from_slice(&self.buffer[self.start..self.start + held]);
         self.start += held;
@@ -118,7 +132,7 @@ impl FrameReader {
         while filled < total {
             filled += pace.read(&mut self.input, &mut bytes[filled..]).await?;
         }
-        let bytes = Bytes::from_owner(Charged { bytes, _share: share });
+        let bytes = Bytes::from_owner(Charged { buffer, _share: share });
         Ok(Some((class, Frame::split_from(&bytes)?.0)))
     }
 

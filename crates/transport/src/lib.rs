@@ -16,6 +16,7 @@ mod link;
 mod listen;
 mod metered;
 mod outbox;
+mod pool;
 mod setup;
 mod socket;
 mod throttle;

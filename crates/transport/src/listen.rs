@@ -186,7 +186,12 @@ impl Shared {
 
     fn note(&self, error: &TransportError) {
         *self.counters().failed.entry(error.code.as_str()).or_default() += 1;
-        tracing::info!(code = error.code.as_str(), layer = error.layer.as_str(), %error, "connection refused");
+        let (code, layer) = (error.code.as_str(), error.layer.as_str());
+        // Whoever scans ports must not fill the log.
+        match error.is_of_a_stranger() {
+            true => tracing::debug!(code, layer, %error, "connection refused"),
+            false => tracing::warn!(code, layer, %error, "connection refused"),
+        }
     }
 
     async fn serve(
@@ -216,9 +221,7 @@ impl Shared {
     }
 
     async fn secure(&self, stream: TcpStream, remote: SocketAddr) -> Result<Connection, TransportError> {
-        let config = self.tls.material().server();
-        let config = config
-            .map_err(|error| TransportError::new(Code::TlsFailed, Layer::Tls, remote, error.to_string()))?;
+        let config = self.tls.material().server.clone();
         let (stream, rest) = Bare::new(stream, remote).part();
         match timeout(SETUP_MAX, TlsAcceptor::from(config).accept(stream)).await {
             Ok(Ok(mut stream)) => {
@@ -258,17 +261,14 @@ impl Shared {
         });
         let link = RemoteLink::new(core.clone(), input);
         self.sessions.expect(&core, &welcome, connection.chain.first());
-        let (shared, token) = (self.clone(), welcome.token);
-        let ended = core.clone();
-        connection
-            .send(&Message::Welcome(Box::new(welcome)))
-            .await
-            .inspect_err(|error| core.cut(error.clone()))?;
-        core.attach(connection.into_attachment(None, Some(place)));
+        let (shared, token, ended) = (self.clone(), welcome.token, core.clone());
         tokio::spawn(async move {
             ended.ended().await;
             shared.sessions.forget(&token);
         });
+        let welcomed = connection.send(&Message::Welcome(Box::new(welcome))).await;
+        welcomed.inspect_err(|error| core.cut(error.clone()))?;
+        core.attach(connection.into_attachment(None, Some(place)));
         acceptor(link);
         Ok(())
     }

@@ -156,3 +156,98 @@ impl Outbox {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use failback_model::BlockRange;
+    use failback_wire::Message;
+
+    const BOTH: Lane = Lane::Control { takes_bulk: true };
+    const CONTROL: Lane = Lane::Control { takes_bulk: false };
+
+    fn frame(class: Class, number: u64) -> Frame {
+        let message = match class {
+            Class::Link => Message::Ping { nonce: number },
+            Class::Urgent => Message::Acknowledged { below: number },
+            Class::Ordered => Message::DigestCredit { blocks: number },
+            Class::Bulk => Message::Zero { sequence: number, ranges: vec![BlockRange::new(0, 1)] },
+        };
+        assert_eq!(message.class(), class);
+        message.encode()
+    }
+
+    fn take(outbox: &Outbox, ready: Ready, most_bytes: u64) -> Vec<Message> {
+        let mut frames = Vec::new();
+        outbox.take(ready, most_bytes, &mut frames);
+        frames.iter().map(|frame| Message::decode(frame).expect("a message")).collect()
+    }
+
+    #[test]
+    fn what_is_urgent_leaves_first_and_each_class_in_its_order() {
+        let outbox = Outbox::default();
+        for number in 0..2 {
+            for class in [Class::Bulk, Class::Ordered, Class::Urgent] {
+                assert!(outbox.push(frame(class, number)));
+            }
+        }
+        assert_eq!(outbox.look(BOTH), Some(Ready::Control));
+        assert_eq!(outbox.look(Lane::Data), Some(Ready::Bulk));
+        let control = take(&outbox, Ready::Control, u64::MAX);
+        assert_eq!(
+            control,
+            [
+                Message::Acknowledged { below: 0 },
+                Message::Acknowledged { below: 1 },
+                Message::DigestCredit { blocks: 0 },
+                Message::DigestCredit { blocks: 1 },
+            ]
+        );
+        assert_eq!(outbox.look(CONTROL), None);
+        assert_eq!(outbox.look(BOTH), Some(Ready::Bulk));
+        assert_eq!(take(&outbox, Ready::Bulk, 0).len(), 1, "one in any case");
+        assert_eq!(take(&outbox, Ready::Bulk, u64::MAX).len(), 1);
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn a_closed_outbox_gives_out_what_waits_and_takes_nothing() {
+        let outbox = Outbox::default();
+        assert!(outbox.push(frame(Class::Bulk, 0)));
+        outbox.close();
+        assert!(!outbox.push(frame(Class::Urgent, 0)));
+        assert_eq!(outbox.look(CONTROL), Some(Ready::Drained));
+        assert_eq!(outbox.look(Lane::Data), Some(Ready::Bulk));
+        assert_eq!(take(&outbox, Ready::Bulk, u64::MAX).len(), 1);
+        assert_eq!(outbox.look(Lane::Data), Some(Ready::Drained));
+    }
+
+    #[tokio::test]
+    async fn every_writer_that_waits_hears_of_work_and_of_the_end() {
+        let outbox = std::sync::Arc::new(Outbox::default());
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                let outbox = outbox.clone();
+                tokio::spawn(async move {
+                    let mut taken = 0;
+                    while outbox.ready(Lane::Data).await == Ready::Bulk {
+                        taken += take(&outbox, Ready::Bulk, 0).len();
+                        tokio::task::yield_now().await;
+                    }
+                    taken
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        for number in 0..100 {
+            assert!(outbox.push(frame(Class::Bulk, number)));
+        }
+        outbox.close();
+        let mut each = Vec::new();
+        for writer in writers {
+            each.push(writer.await.expect("no panic"));
+        }
+        assert_eq!(each.iter().sum::<usize>(), 100);
+        assert!(each.iter().all(|&taken| taken > 0), "{each:?}");
+    }
+}

@@ -43,6 +43,8 @@ pub(crate) struct Material {
     pub(crate) trust: Arc<Trust>,
     pub(crate) identity: PeerIdentity,
     expires_at: SystemTime,
+    /// Configuration of a listener.
+    pub(crate) server: Arc<ServerConfig>,
 }
 
 /// The certificates of this end, shared by everything that speaks TLS. A clone is the same.
@@ -112,20 +114,9 @@ impl Material {
         let leaf = &certified.cert[0];
         let identity = identity_of(leaf).map_err(|error| bad(&files.cert, error))?;
         let expires_at = expiry(&trust, &certified.cert).map_err(|error| bad(&files.cert, error))?;
-        Ok(Self { provider, certified: Arc::new(certified), trust, identity, expires_at })
-    }
-
-    /// Configuration of a listener.
-    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let verifier = Arc::new(ClientVerifier { trust: self.trust.clone() });
-        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
-            .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.certified.clone())));
-        // A ticket would let a session outlive a revocation.
-        config.send_tls13_tickets = 0;
-        config.max_early_data_size = 0;
-        Ok(Arc::new(config))
+        let certified = Arc::new(certified);
+        let server = server_config(&provider, &certified, &trust).map_err(|error| bad(&files.cert, error))?;
+        Ok(Self { provider, certified, trust, identity, expires_at, server })
     }
 
     /// Configuration of a connection to one peer.
@@ -149,6 +140,21 @@ impl Material {
         self.provider.secure_random.fill(&mut bytes).map_err(|_| rustls::Error::FailedToGetRandomBytes)?;
         Ok(bytes)
     }
+}
+
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    certified: &Arc<CertifiedKey>,
+    trust: &Arc<Trust>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(Arc::new(ClientVerifier { trust: trust.clone() }))
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified.clone())));
+    // A ticket would let a session outlive a revocation.
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
 }
 
 /// AES-128 before AES-256: as safe here, and a third faster.

@@ -5,8 +5,10 @@
 
 mod disk;
 mod frames;
+mod handshake;
 mod journal;
 mod manifest;
+mod session;
 mod sketch;
 mod unpack;
 mod vhd;
@@ -14,8 +16,10 @@ mod vhdx;
 mod vmdk;
 
 pub use frames::frames;
+pub use handshake::{handshake, handshake_request};
 pub use journal::journal;
 pub use manifest::manifest;
+pub use session::{session, session_seals};
 pub use sketch::{sketch_of, sketched};
 pub use unpack::{unpack, unpack_disk};
 pub use vhd::vhd;
@@ -26,7 +30,7 @@ pub use vmdk::{vmdk_descriptor, vmdk_sparse, vmdk_stream};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in the corpus.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("vmdk_descriptor", vmdk_descriptor),
     ("vmdk_sparse", vmdk_sparse),
     ("vmdk_stream", vmdk_stream),
@@ -35,5 +39,7 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("manifest", manifest),
     ("frames", frames),
     ("unpack", unpack),
+    ("handshake", handshake),
+    ("session", session),
     ("journal", journal),
 ];

@@ -1,6 +1,6 @@
 //! Replays the stored corpus: every input that once taught the fuzzer something, or broke something, is a test.
 
-use failback_fuzz_bodies::{TARGETS, sketched};
+use failback_fuzz_bodies::{TARGETS, session_seals, sketched};
 use failback_image::{Access, vhd, vhdx, vmdk};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +47,15 @@ fn the_sound_seeds_open() {
     for image in opened {
         let image = image.unwrap_or_else(|error| panic!("{error}"));
         assert!(image.next_data(0).unwrap().is_some(), "{:?} has data", image.identity().format);
+    }
+}
+
+#[test]
+fn the_honest_passes_seal() {
+    for seed in ["tiny", "seeds", "refined", "large"] {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/session").join(format!("seed-{seed}"));
+        assert!(session_seals(&std::fs::read(path).unwrap()), "{seed}");
     }
 }
 

@@ -7,6 +7,7 @@ mod interruption;
 mod lab;
 mod plan;
 mod progress;
+mod seeds;
 mod targets;
 mod texts;
 

@@ -9,7 +9,7 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn what_we_create_has_its_exact_length_and_bytes_for_qemu() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for length in [512, MIB, 12_345 * 512, 40 * MIB + 512] {
         let (path, raw) = (folder.path().join(format!("{length}.vhd")), folder.path().join("raw"));
         let disk = sample_disk(length as usize);
@@ -29,7 +29,7 @@ fn what_we_create_has_its_exact_length_and_bytes_for_qemu() {
 
 #[test]
 fn a_disk_of_no_bytes_and_one_larger_than_2_tib_are_created_and_read() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for length in [0, 3 << 40] {
         let path = folder.path().join(format!("{length}.vhd"));
         let image = vhd::create(&path, &CreateOptions::new(length)).unwrap();
@@ -44,7 +44,7 @@ fn a_disk_of_no_bytes_and_one_larger_than_2_tib_are_created_and_read() {
 
 #[test]
 fn what_we_grow_is_read_by_qemu() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (path, raw) = (folder.path().join("disk.vhd"), folder.path().join("raw"));
     let mut disk = sample_disk(5 << 20);
     let image = vhd::create(&path, &CreateOptions::new(5 * MIB)).unwrap();
@@ -64,7 +64,7 @@ fn what_we_grow_is_read_by_qemu() {
 
 #[test]
 fn provisioning_is_made_and_kept() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for (provisioning, reopened) in [
         (Provisioning::Thin, Provisioning::Thin),
         (Provisioning::Thick, Provisioning::Thick),
@@ -85,7 +85,7 @@ fn provisioning_is_made_and_kept() {
 
 #[test]
 fn what_qemu_makes_is_read_and_fixed_ones_are_written() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let raw = folder.path().join("raw");
     for (options, format) in [
         ("subformat=fixed,force_size=on", ImageFormat::VhdFixed),
@@ -128,7 +128,7 @@ fn what_qemu_makes_is_read_and_fixed_ones_are_written() {
 
 #[test]
 fn an_image_that_is_open_for_writing_is_not_opened_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = folder.path().join("disk.vhd");
     let first = vhd::create(&path, &CreateOptions::new(MIB)).unwrap();
     let second = vhd::open(&path, Access::Write).err().expect("the first has it");

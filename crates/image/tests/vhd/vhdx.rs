@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A VHDX of 3 MiB as qemu makes it, in memory.
 fn sample() -> (Vec<u8>, Vec<u8>) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (raw, path) = (folder.path().join("raw"), folder.path().join("disk.vhdx"));
     let disk = sample_disk(3 << 20);
     std::fs::write(&raw, &disk).unwrap();
@@ -48,7 +48,7 @@ fn forge(bytes: &mut [u8], structure: usize, length: usize, at: usize, field: &[
 
 #[test]
 fn what_qemu_makes_is_read() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (raw, path) = (folder.path().join("raw"), folder.path().join("disk.vhdx"));
     for (options, length) in [
         ("", 20 << 20),

@@ -45,7 +45,7 @@ fn an_esxi_descriptor_changes_in_its_ids_alone() {
         lines.join("\n") + "\n\t # odd = comment\nsome.future.key=  \"x = y\"  \n"
     };
     for text in [ESXI_V3.to_owned(), crlf, version_1, with_offset, padded, unended, reordered] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let path = lay(folder.path(), text.as_bytes());
         let (after, id) = write_once(&path);
         expect_only_ids_changed(&text, &after, "7f3ac1d9", id);
@@ -61,7 +61,7 @@ fn an_esxi_descriptor_changes_in_its_ids_alone() {
 #[test]
 fn a_disk_that_is_only_read_is_not_touched() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path(), ESXI_V3.as_bytes());
     let inode = fs::metadata(&path).expect("there").ino();
     for access in [Access::Read, Access::Write] {
@@ -81,7 +81,7 @@ fn a_disk_that_is_only_read_is_not_touched() {
 #[test]
 fn identity_and_thin_flag_are_read_and_owner_and_mode_stay() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path(), ESXI_V3.as_bytes());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("mode set");
     let owned = std::os::unix::fs::chown(&path, Some(1234), Some(2345)).is_ok();
@@ -105,7 +105,7 @@ fn identity_and_thin_flag_are_read_and_owner_and_mode_stay() {
 #[test]
 fn the_new_content_id_is_durable_before_the_data() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path(), ESXI_V3.as_bytes());
     let image = open(&path, Access::Write);
     // Where the descriptor cannot be replaced, no byte of the extent changes, now or later.
@@ -135,7 +135,7 @@ fn a_replaced_descriptor_keeps_its_extended_attributes() {
 #[test]
 fn qemu_reads_an_esxi_disk_that_we_wrote_to() {
     let _guard = alone();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path(), ESXI_V3.as_bytes());
     write_once(&path);
     let raw = folder.path().join("db01-flat.vmdk");
@@ -145,7 +145,7 @@ fn qemu_reads_an_esxi_disk_that_we_wrote_to() {
 #[test]
 fn one_file_may_hold_several_extents_and_zero_has_none() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let text = ESXI_V3.replace("createType=\"vmfs\"", "createType=\"monolithicFlat\"").replace(
         "RW 2048 VMFS \"db01-flat.vmdk\"",
         "RW 1024 FLAT \"db01-flat.vmdk\" 1024\nRW 8 ZERO\nRW 1024 FLAT \"db01-flat.vmdk\" 0",
@@ -165,7 +165,10 @@ fn one_file_may_hold_several_extents_and_zero_has_none() {
 #[test]
 fn a_link_to_a_descriptor_is_the_disk_it_leads_to() {
     let _guard = together();
-    let (folder, links) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (folder, links) = (
+        tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let path = lay(folder.path(), ESXI_V3.as_bytes());
     let link = links.path().join("current.vmdk");
     std::os::unix::fs::symlink(&path, &link).expect("linked");

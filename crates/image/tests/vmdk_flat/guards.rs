@@ -17,7 +17,7 @@ fn lay(folder: &Path) -> PathBuf {
 #[test]
 fn lock_files_of_hosted_products_and_of_esxi_on_nfs_mean_in_use() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path());
     let nfs_lock = |name: &str| {
         let inode = fs::metadata(folder.path().join(name)).expect("there").ino();
@@ -52,7 +52,7 @@ fn assert_in_use(path: &Path) {
 #[test]
 fn a_writer_is_alone_and_readers_share() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path());
     let writer = open(&path, Access::Write);
     writer.write_at(0, b"x").expect("written");
@@ -75,7 +75,7 @@ fn delta(parent_id: &str, hint: &str) -> String {
 #[test]
 fn a_parent_is_read_but_not_written() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path());
     let sibling = folder.path().join("db01-000001.vmdk");
     let children = [
@@ -114,8 +114,8 @@ fn a_parent_is_read_but_not_written() {
 #[test]
 fn a_sibling_that_cannot_be_judged_counts_as_a_delta() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
-    let elsewhere = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let elsewhere = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path());
     let sibling = folder.path().join("db01-000001.vmdk");
     let refused = |what: &str| {
@@ -158,7 +158,7 @@ fn a_sibling_that_cannot_be_judged_counts_as_a_delta() {
 #[test]
 fn a_guest_cannot_lock_its_own_disk_whatever_its_extent_is_called() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path());
     let flat = "db01-data.vmdk";
     fs::write(&path, ESXI_V3.replace("db01-flat.vmdk", flat)).expect("written");
@@ -172,7 +172,7 @@ fn a_guest_cannot_lock_its_own_disk_whatever_its_extent_is_called() {
 #[test]
 fn a_hosted_delta_with_its_descriptor_inside_counts() {
     let _guard = alone();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let base = folder.path().join("base.vmdk");
     let child = folder.path().join("base-000001.vmdk");
     qemu_ok(&["create", "-f", "vmdk", "-o", "subformat=monolithicFlat", text(&base), "1M"]);
@@ -198,7 +198,7 @@ fn a_hosted_delta_with_its_descriptor_inside_counts() {
 #[test]
 fn what_a_guest_wrote_into_its_disk_locks_no_other() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path());
     fs::write(folder.path().join("db02-flat.vmdk"), delta("7f3ac1d9", "db01.vmdk")).expect("written");
     fs::write(folder.path().join("db03-f001.vmdk"), delta("7f3ac1d9", "db01.vmdk")).expect("written");

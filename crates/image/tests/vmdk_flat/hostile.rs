@@ -18,7 +18,7 @@ fn lay(folder: &Path, descriptor: &str) -> PathBuf {
 
 /// Opens ESXi's descriptor with its extent line replaced.
 fn code_of(extents: &str) -> (Code, String) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = lay(folder.path(), &ESXI_V3.replace(EXTENT, extents));
     let error = refusal(&path, Access::Write);
     (error.code, error.to_string())
@@ -74,7 +74,7 @@ fn kinds_that_are_not_handled_say_what_to_do() {
         ("partitionedDevice", "hot-add"),
         ("custom", "hot-add"),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let text = ESXI_V3.replace("createType=\"vmfs\"", &format!("createType=\"{kind}\""));
         let error = refusal(&lay(folder.path(), &text), Access::Read);
         assert_eq!(error.code, Code::ImageUnsupported, "{error}");
@@ -118,8 +118,8 @@ fn lengths_that_cannot_be() {
 #[test]
 fn links_and_what_is_no_regular_file_are_not_followed() {
     let _guard = together();
-    let outside = tempfile::tempdir().expect("a folder");
-    let folder = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let secret = outside.path().join("secret");
     fs::write(&secret, pattern(1, 1 << 20)).expect("written");
     let path = lay(folder.path(), ESXI_V3);
@@ -142,7 +142,7 @@ fn links_and_what_is_no_regular_file_are_not_followed() {
 #[test]
 fn two_names_of_one_file_are_damage() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let extents = "RW 2048 FLAT \"db01-flat.vmdk\" 0\nRW 2048 FLAT \"again.vmdk\" 0";
     let path = lay(folder.path(), &ESXI_V3.replace(EXTENT, extents));
     fs::hard_link(folder.path().join("db01-flat.vmdk"), folder.path().join("again.vmdk")).expect("linked");
@@ -188,7 +188,7 @@ fn extents_of_another_kind_than_the_disk_says() {
 #[test]
 fn what_is_no_descriptor() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = folder.path().join("d.vmdk");
     let cut = |text: &str| ESXI_V3.replace(text, "");
     let cases: [(Vec<u8>, Code); 9] = [

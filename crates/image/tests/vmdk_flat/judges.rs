@@ -41,7 +41,7 @@ fn others_read_what_we_make() {
     let _guard = alone();
     for kind in FLAT {
         for length_bytes in [512, MIB + 512, 3 * 1024 * MIB + 1536] {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
             let (vmdk, raw) = make(folder.path(), kind, length_bytes, Provisioning::Thin);
             let info = qemu_ok(&["info", "-f", "vmdk", "--output=json", &vmdk]);
             assert!(info.contains(&format!("\"virtual-size\": {length_bytes}")), "{info}");
@@ -75,7 +75,7 @@ fn we_read_and_write_what_qemu_makes() {
     let _guard = alone();
     for subformat in ["monolithicFlat", "twoGbMaxExtentFlat"] {
         for adapter in ["ide", "lsilogic", "buslogic"] {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
             let (raw, vmdk) = (folder.path().join("in.raw"), folder.path().join("made.vmdk"));
             let length_bytes = 2049 * MIB;
             let twin = failback_image::create(&ImageSpec::from(&raw), &CreateOptions::new(length_bytes))
@@ -106,7 +106,7 @@ fn every_adapter_and_provisioning_opens_in_qemu() {
     let _guard = alone();
     for adapter_type in [AdapterType::LsiLogic, AdapterType::BusLogic, AdapterType::Ide] {
         for provisioning in [Provisioning::Thin, Provisioning::Thick, Provisioning::Eager] {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
             let path = folder.path().join("d.vmdk");
             let options = CreateOptions {
                 adapter_type,

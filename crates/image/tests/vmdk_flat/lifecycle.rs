@@ -26,7 +26,7 @@ fn count(folder: &Path) -> usize {
 #[test]
 fn a_new_disk_has_a_fresh_identity_unless_one_is_given() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let mut seen = std::collections::HashSet::new();
     for name in ["a.vmdk", "b.vmdk"] {
         let image = create(&folder.path().join(name), &options(VmdkType::Vmfs, MIB)).expect("created");
@@ -51,7 +51,7 @@ fn a_new_disk_has_a_fresh_identity_unless_one_is_given() {
 #[test]
 fn sizes_that_are_no_sectors_name_the_next_and_an_empty_disk_is_one() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = folder.path().join("d.vmdk");
     let error = failback_image::create(&ImageSpec::from(&path), &options(VmdkType::Vmfs, MIB + 1))
         .err()
@@ -102,7 +102,7 @@ fn a_disk_of_64_tib_is_made_and_one_more_sector_is_not() {
 #[test]
 fn nothing_is_left_of_a_disk_that_could_not_be_made() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let in_the_way = folder.path().join("d-f002.vmdk");
     fs::write(&in_the_way, "mine").expect("written");
     let split = options(VmdkType::TwoGbMaxExtentFlat, 3 * 2047 * MIB);
@@ -128,7 +128,7 @@ fn growing_keeps_the_bytes_and_the_descriptor_follows() {
         (VmdkType::TwoGbMaxExtentFlat, 2047 * MIB, 2048 * MIB),
         (VmdkType::Vmfs, 0, MIB),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let path = folder.path().join("d.vmdk");
         let image = create(&path, &options(kind, from)).expect("created");
         let data = pattern(5, 100_000.min(from as usize));
@@ -156,7 +156,7 @@ fn growing_keeps_the_bytes_and_the_descriptor_follows() {
 fn zeros_keep_the_space_of_a_thick_disk_and_free_that_of_a_thin_one() {
     let _guard = together();
     for (provisioning, kept) in [(Provisioning::Thick, true), (Provisioning::Thin, false)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let path = folder.path().join("d.vmdk");
         let made = CreateOptions { provisioning: Some(provisioning), ..options(VmdkType::Vmfs, 4 * MIB) };
         drop(create(&path, &made).expect("created"));

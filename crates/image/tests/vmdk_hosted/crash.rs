@@ -91,7 +91,7 @@ fn cut(events: &[Event], random: &mut Random) -> MemoryDevice {
 #[test]
 fn every_cut_leaves_each_sector_old_or_new() {
     let _guard = alone();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     for seed in 0..6 {
         let recording = Recording::new();
         let device: Arc<dyn Device> = Arc::new(recording.add(Arc::new(MemoryDevice::new(0))));

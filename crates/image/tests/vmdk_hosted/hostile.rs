@@ -37,7 +37,7 @@ fn read_all(file: &[u8]) -> Result<Disk, DiskError> {
 }
 
 fn good(kind: VmdkType) -> (Vec<u8>, Disk) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let bytes = content(11, 40 * GRAIN + 512);
     let path = made(folder.path(), kind, &bytes);
     (std::fs::read(path).expect("read"), Disk(bytes))

@@ -38,7 +38,7 @@ fn four_programs_read_what_we_make() {
     let _guard = alone();
     for kind in KINDS {
         for length_bytes in LENGTHS {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
             let bytes = content(length_bytes, length_bytes);
             let raw = folder.path().join("twin.raw");
             std::fs::write(&raw, &bytes).expect("a twin");
@@ -72,7 +72,7 @@ fn we_read_what_qemu_makes_and_qemu_what_we_make_of_it() {
     let _guard = alone();
     for kind in KINDS {
         for length_bytes in LENGTHS {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
             let mut bytes = content(length_bytes + 1, length_bytes);
             let (raw, vmdk) = (folder.path().join("disk.raw"), folder.path().join("disk.vmdk"));
             std::fs::write(&raw, &bytes).expect("written");
@@ -110,7 +110,7 @@ fn we_read_what_qemu_makes_and_qemu_what_we_make_of_it() {
 #[test]
 fn zeroed_grains_of_qemu_read_as_zero_and_take_new_data() {
     let _guard = alone();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let (raw, vmdk) = (folder.path().join("disk.raw"), folder.path().join("disk.vmdk"));
     let mut bytes = vec![7; 4 * GRAIN as usize];
     std::fs::write(&raw, &bytes).expect("written");
@@ -139,7 +139,7 @@ fn zeroed_grains_of_qemu_read_as_zero_and_take_new_data() {
 fn a_disk_of_many_tables_and_files_agrees_with_qemu() {
     let _guard = alone();
     for kind in KINDS {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let length_bytes = (5 << 30) + 512;
         let (raw, vmdk) = (folder.path().join("disk.raw"), folder.path().join("disk.vmdk"));
         let twin = std::fs::File::create(&raw).expect("a twin");

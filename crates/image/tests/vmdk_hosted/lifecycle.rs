@@ -36,7 +36,7 @@ fn first_entry(path: &Path, field: u64) -> u64 {
 #[test]
 fn reading_changes_nothing_and_writing_marks_until_close() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let bytes = content(1, 5 * GRAIN);
     let path = made(folder.path(), SPARSE, &bytes);
     let before = std::fs::read(&path).expect("read");
@@ -71,7 +71,7 @@ fn reading_changes_nothing_and_writing_marks_until_close() {
 #[test]
 fn a_content_id_without_its_zeros_moves_no_byte() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = made(folder.path(), SPARSE, &content(1, GRAIN));
     let mut file = std::fs::read(&path).expect("read");
     let at = file.windows(4).position(|word| word == b"CID=").expect("a descriptor") + 4;
@@ -92,7 +92,7 @@ fn a_content_id_without_its_zeros_moves_no_byte() {
 fn both_tables_follow_and_either_copy_is_enough() {
     let _guard = together();
     for (stale, other) in [(56, 48), (48, 56)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let bytes = vec![5; 3 * GRAIN as usize];
         let path = made(folder.path(), SPARSE, &bytes);
         let (stale, other) = (first_entry(&path, stale), first_entry(&path, other));
@@ -122,7 +122,7 @@ fn both_tables_follow_and_either_copy_is_enough() {
 #[test]
 fn zeroing_keeps_holes_and_places() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = folder.path().join("disk.vmdk");
     let image = make(&path, SPARSE, 8 * GRAIN + 512);
     image.write_at(2 * GRAIN, &vec![3; 3 * GRAIN as usize]).expect("written");
@@ -158,7 +158,7 @@ fn zeroing_keeps_holes_and_places() {
 fn threads_write_neighbouring_pieces_of_one_grain() {
     let _guard = together();
     for kind in [SPARSE, VmdkType::TwoGbMaxExtentSparse, VmdkType::StreamOptimized] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let bytes = content(3, 90 * GRAIN + 512);
         let path = folder.path().join("disk.vmdk");
         let image = make(&path, kind, bytes.len() as u64);
@@ -185,7 +185,7 @@ fn threads_write_neighbouring_pieces_of_one_grain() {
 #[test]
 fn more_tables_than_memory_holds_come_back() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = folder.path().join("disk.vmdk");
     let table_bytes = 512 * GRAIN;
     let tables = GRAIN_TABLES_MAX as u64 + 300;
@@ -217,7 +217,7 @@ fn more_tables_than_memory_holds_come_back() {
 #[test]
 fn sizes_and_provisionings_that_cannot_be_are_refused_before_a_file_is_made() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = folder.path().join("disk.vmdk");
     for kind in [SPARSE, VmdkType::StreamOptimized] {
         let cases = [
@@ -246,7 +246,7 @@ fn sizes_and_provisionings_that_cannot_be_are_refused_before_a_file_is_made() {
 #[test]
 fn a_disk_that_tracks_changes_is_only_read() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let bytes = content(8, 3 * GRAIN);
     let path = made(folder.path(), SPARSE, &bytes);
     patch(&path, 4, &[3]);
@@ -261,7 +261,7 @@ fn a_disk_that_tracks_changes_is_only_read() {
 fn a_directory_without_a_table_is_only_read() {
     let _guard = together();
     for kind in [SPARSE, VmdkType::TwoGbMaxExtentSparse] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         // Two tables: the second holds nothing, and loses its place in both directories.
         let path =
             made(folder.path(), kind, &[content(8, 3 * GRAIN), vec![0; 600 * GRAIN as usize]].concat());
@@ -281,7 +281,7 @@ fn a_directory_without_a_table_is_only_read() {
 #[test]
 fn what_a_descriptor_inside_forbids_or_says_holds() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let bytes = content(8, 3 * GRAIN);
     let path = made(folder.path(), SPARSE, &bytes);
     let whole = std::fs::read(&path).expect("read");
@@ -313,7 +313,7 @@ fn what_a_descriptor_inside_forbids_or_says_holds() {
 #[test]
 fn an_extent_that_was_not_closed_is_a_warning_of_its_disk() {
     let _guard = together();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = made(folder.path(), VmdkType::TwoGbMaxExtentSparse, &content(8, 3 * GRAIN));
     patch(&folder.path().join("disk-s001.vmdk"), UNCLEAN, &[1]);
     let warnings = open(&path, Access::Write).expect("opened").warnings();

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const STREAM: VmdkType = VmdkType::StreamOptimized;
 
 fn begin(length_bytes: u64) -> (TempDir, PathBuf, Arc<dyn Image>) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let path = folder.path().join("disk.vmdk");
     let image = make(&path, STREAM, length_bytes);
     (folder, path, image)

@@ -3,7 +3,7 @@
 use failback_model::limits::{DATA_CONNECTIONS_DEFAULT, DATA_CONNECTIONS_MAX, THREADS_MAX};
 use failback_model::{BlockSize, DiskId, MachineId, PeerIdentity};
 use failback_pass::{Compression, PassOptions};
-use failback_service::config::{ByteSize, Fault};
+use failback_service::config::{ByteSize, Fault, unstable_device};
 use failback_service::registry::{DiskEntry, MachineEntry};
 use failback_service::text;
 use failback_transport::{Schedule, SocketOptions};
@@ -148,7 +148,8 @@ impl Disk {
         });
         let source =
             self.source.is_empty().then(|| Fault::new("source", "it is empty", "name an image or a device"));
-        block_size.into_iter().chain(threads).chain(source).collect()
+        let device = unstable_device("source", &self.source);
+        block_size.into_iter().chain(threads).chain(source).chain(device).collect()
     }
 
     /// Options of its passes.

@@ -151,3 +151,15 @@ fn systemd_credentials_are_filled_in() {
     assert_eq!(tls.resolved(Some(Path::new("/run/c"))).key, Path::new("/run/c/key.pem"));
     assert_eq!(tls.resolved(None), tls);
 }
+
+#[test]
+fn devices_are_named_so_that_the_name_lasts() {
+    for image in ["/dev/sdb", "dev:/dev/nvme0n1", "raw:/dev/vda", "/dev/dm-3"] {
+        assert!(unstable_device("path", image).is_some(), "{image}");
+    }
+    for image in
+        ["/dev/disk/by-id/wwn-0x5", "/dev/mapper/vg-lv", "/dev/loop3", "/sdb", "raw:/mnt/sdb.raw", "x"]
+    {
+        assert_eq!(unstable_device("path", image), None, "{image}");
+    }
+}

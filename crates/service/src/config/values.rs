@@ -202,3 +202,16 @@ impl Limits {
         connections.into_iter().chain(data).collect()
     }
 }
+
+/// Refuses names of devices that the kernel gives out in the order in which it finds them: after a restart they may
+/// mean another disk.
+pub fn unstable_device(key: &str, image: &str) -> Option<Fault> {
+    const UNSTABLE: [&str; 6] = ["sd", "vd", "xvd", "hd", "nvme", "dm-"];
+    let path =
+        image.split_once(':').map_or(image, |(_, path)| if path.starts_with('/') { path } else { image });
+    let name = path.strip_prefix("/dev/")?;
+    UNSTABLE.iter().any(|prefix| name.starts_with(prefix)).then(|| {
+        let reason = format!("{path} may be another disk after a restart");
+        Fault::new(key, reason, "name it by /dev/disk/by-id/, which 'ls -l /dev/disk/by-id' shows")
+    })
+}

@@ -168,7 +168,7 @@ mod tests {
             disk: "disk0".into(),
             finding: (&finding).into(),
             failed_tries: 2,
-            next_try_unix_ms: 0,
+            next_try_unix_ms: None,
         };
         assert_eq!(
             event.to_string(),

@@ -160,7 +160,23 @@ impl DiskHandle {
             disk: self.disk(),
             finding: FindingLine::from(why),
             failed_tries,
-            next_try_unix_ms,
+            next_try_unix_ms: Some(next_try_unix_ms),
+        });
+    }
+
+    /// The session broke off; the other end makes the next try.
+    pub fn waiting(&self, why: &Finding) {
+        let mut state = self.state();
+        state.end(DiskStage::Waiting);
+        state.status.error = Some(FindingLine::from(why));
+        drop(state);
+        self.events.count(why.code);
+        self.events.publish(Event::PassInterrupted {
+            machine: self.machine(),
+            disk: self.disk(),
+            finding: FindingLine::from(why),
+            failed_tries: 0,
+            next_try_unix_ms: None,
         });
     }
 

@@ -34,13 +34,13 @@ impl Requests {
 
     /// A block's pages come: its request, if there is one, is closed.
     pub(super) fn close(&mut self, block: BlockIndex) -> Result<(), SessionError> {
-        match self.0.remove(&block) {
-            None | Some(true) => Ok(()),
-            Some(false) => Err(SessionError::violation(format!(
-                "pages of block {} before the page digests that were asked for",
-                block.0
-            ))),
+        // What is still to be answered stays: the answer comes, whatever the other end did.
+        if self.0.get(&block) == Some(&false) {
+            let reason = format!("pages of block {} before the page digests that were asked for", block.0);
+            return Err(SessionError::violation(reason));
         }
+        self.0.remove(&block);
+        Ok(())
     }
 
     /// Something else comes for this block.

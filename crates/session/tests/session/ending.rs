@@ -1,11 +1,10 @@
-//! Ends before the seal: groups that close by age, an end that stops in good order, and a session that a newer one replaced.
+//! Ends before the seal: groups that close by age, and an end that stops in good order.
 
-use crate::disk::layout;
 use crate::hostile::{blocks, data, new_receiver, receiver, sender};
 use failback_model::limits::{GROUP_MAX_AGE, GROUP_MAX_BYTES, UNACKNOWLEDGED_MAX_MESSAGES};
 use failback_model::{BlockRange, Code, Digest};
-use failback_session::{Receiver, ReceiverOptions, ReceiverWork, SenderWork};
-use failback_wire::{Message, Offer};
+use failback_session::{Receiver, ReceiverWork, SenderWork};
+use failback_wire::Message;
 use std::time::{Duration, Instant};
 
 fn zero(sequence: u64) -> Message {
@@ -169,34 +168,33 @@ fn a_sending_end_that_stops_waits_for_what_it_started_to_be_durable() {
 }
 
 #[test]
-fn a_fenced_session_says_so_and_does_nothing_more() {
-    let layout = layout(10, 0);
-    let options = ReceiverOptions { layout, has_seeds: true, is_new: false, window_bytes: 1 << 20 };
-    let stale = |error: failback_session::SessionError| assert_eq!(error.code, Code::StaleSession);
-    let mut early = Receiver::new(options);
-    early.fence();
-    stale(early.handle_message(zero(0)).expect_err("a newer session"));
+fn frames_that_come_after_a_stop_have_no_effect() {
     let mut receiver = receiver();
     apply(&mut receiver, 0);
     receiver.handle_message(zero(1)).expect("within reach");
-    receiver.handle_message(zero(2)).expect("within reach");
     assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Zero { sequence: 1, .. })));
-    receiver.fence();
-    let told = said(&mut receiver);
-    assert!(matches!(told.as_slice(), [Message::Error { code, .. }] if code == "FB513"), "{told:?}");
-    // Frames that were buffered, and work that was under way.
-    let buffered = [
-        zero(3),
-        Message::Data(data(4, 1, 1, 4096)),
-        Message::References { sequence: 5, offers: Vec::<Offer>::new() },
-        Message::Seal { root: Digest::ZERO, messages: 3 },
-        Message::Error { code: "FB203".into(), message: String::new() },
-    ];
-    buffered.into_iter().for_each(|message| stale(receiver.handle_message(message).expect_err("stale")));
-    receiver.handle_applied(1, u64::MAX, Vec::new());
-    receiver.handle_time(Instant::now());
-    receiver.handle_time(Instant::now() + 2 * GROUP_MAX_AGE);
-    assert!(receiver.poll_work().is_none() && receiver.poll_transmit().is_none());
     receiver.stop();
-    assert!(!receiver.is_stopped() && !receiver.wants_digests());
+    said(&mut receiver);
+    // They were buffered; some of them would be violations.
+    for message in [
+        zero(3),
+        zero(0),
+        Message::Data(data(4, 1, 1, 4096)),
+        Message::Data(data(5, 1, 2, 4096)),
+        Message::References { sequence: 5, offers: Vec::new() },
+        Message::PageDigestRequest { blocks: blocks(&[5]) },
+        Message::Seal { root: Digest::ZERO, messages: 3 },
+        Message::Bye,
+    ] {
+        receiver.handle_message(message).expect("ignored");
+    }
+    assert!(receiver.poll_work().is_none() && receiver.poll_transmit().is_none());
+    let error = Message::Error { code: "FB203".into(), message: String::new() };
+    assert_eq!(receiver.handle_message(error).expect_err("the other end failed").code, Code::PeerFailed);
+    receiver.handle_applied(1, u64::MAX, Vec::new());
+    assert!(matches!(receiver.poll_work(), Some(ReceiverWork::Commit)));
+    receiver.handle_committed();
+    let answers = said(&mut receiver);
+    assert_eq!(answers.last(), Some(&Message::Acknowledged { below: 2 }));
+    assert!(receiver.is_stopped() && receiver.poll_work().is_none() && !receiver.wants_digests());
 }

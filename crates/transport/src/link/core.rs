@@ -7,6 +7,7 @@ use crate::error::{Layer, TransportError};
 use crate::frames::{Budget, FrameReader};
 use crate::metered::Meter;
 use crate::outbox::Outbox;
+use crate::pool::Pool;
 use crate::socket::SocketChoice;
 use crate::throttle::Throttle;
 use crate::tls::Tls;
@@ -103,6 +104,7 @@ pub(crate) struct Core {
     pub(super) data_connections: u16,
     input: Mutex<Option<Sender<Frame>>>,
     budget: Budget,
+    pool: Pool,
     phase: watch::Sender<Phase>,
     pub(super) progress: watch::Sender<Progress>,
     connections: Mutex<Vec<Arc<Counted>>>,
@@ -129,6 +131,7 @@ impl Core {
             data_connections: options.data_connections,
             input: Mutex::new(Some(sender)),
             budget: Budget::new(window.saturating_add(INPUT_SLACK_BYTES), CONTROL_INPUT_MAX_BYTES),
+            pool: Pool::default(),
             phase: watch::Sender::new(Phase::Open),
             progress: watch::Sender::new(Progress::default()),
             connections: Mutex::new(Vec::new()),
@@ -139,7 +142,7 @@ impl Core {
 
     /// Makes a connection part of the link and starts its tasks; the control connection's keeper too.
     pub(crate) fn attach(self: &Arc<Self>, mut connection: Attachment) {
-        connection.reader.open_up(FRAME_MAX_BYTES, self.budget.clone());
+        connection.reader.open_up(FRAME_MAX_BYTES, self.budget.clone(), self.pool.clone());
         connection.meter.open_up();
         let counted = Arc::new(Counted {
             index: connection.index,

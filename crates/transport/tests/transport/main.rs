@@ -8,4 +8,5 @@ mod liveness;
 mod reload;
 mod sessions;
 mod site;
+mod speed;
 mod stranger;

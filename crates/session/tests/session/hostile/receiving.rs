@@ -3,7 +3,7 @@
 use super::{
     BLOCKS, blocks, bytes, data, hello, new_receiver, new_receiver_of, of_sender, receiver, receiver_refuses,
 };
-use failback_model::{BlockIndex, BlockRange, ChunkIndex, Digest, TruncatedDigest};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
 use failback_session::{Receiver, ReceiverOptions, ReceiverWork};
 use failback_wire::{Data, Encoding, Hello, Message, Offer, Role};
 
@@ -42,7 +42,11 @@ fn page_digests_are_remembered_for_a_bounded_number_of_blocks() {
     // Nor may a block that was asked for come too early or in another way: its digests would stay for ever.
     let mut unanswered = self::receiver();
     unanswered.handle_message(ask(3, 4)).expect("within the window");
-    receiver_refuses(unanswered, Message::Data(data(0, 3, 4, 16_384)));
+    let early = Message::Data(data(0, 3, 4, 16_384));
+    assert_eq!(unanswered.handle_message(early).expect_err("too early").code, Code::ProtocolViolation);
+    // The answer was on its way.
+    unanswered.stop();
+    unanswered.handle_page_digests(blocks(&[3]), &[TruncatedDigest::ZERO; 4]);
     let ranges = vec![BlockRange::new(0, 1), BlockRange::new(2, 5)];
     receiver_refuses(answered(3..4), Message::Zero { sequence: 0, ranges });
     let offers = vec![Offer { block: BlockIndex(3), digest: Digest([1; 32]) }];

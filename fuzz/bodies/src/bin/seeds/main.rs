@@ -4,6 +4,7 @@
 mod images;
 mod journals;
 mod messages;
+mod sessions;
 mod vhdx;
 
 use std::path::PathBuf;
@@ -15,8 +16,8 @@ fn main() -> std::io::Result<()> {
     let corpus = std::env::args_os()
         .nth(1)
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus")), PathBuf::from);
-    for (target, name, bytes) in images::seeds().into_iter().chain(messages::seeds()).chain(journals::seeds())
-    {
+    let all = images::seeds().into_iter().chain(messages::seeds());
+    for (target, name, bytes) in all.chain(sessions::seeds()).chain(journals::seeds()) {
         let folder = corpus.join(target);
         std::fs::create_dir_all(&folder)?;
         println!("{target}/seed-{name}: {} bytes", bytes.len());

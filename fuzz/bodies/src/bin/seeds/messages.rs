@@ -15,7 +15,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
     seeds
 }
 
-fn frame(message: &Message) -> Vec<u8> {
+pub(crate) fn frame(message: &Message) -> Vec<u8> {
     let frame = message.encode();
     [frame.head().as_ref(), frame.payload()].concat()
 }

@@ -1,0 +1,101 @@
+//! What the control socket may ask of a master target.
+
+use crate::MasterTarget;
+use crate::config::Machine;
+use failback_model::{Code, Finding, MachineId, Severity};
+use failback_service::control::{Orders, Request};
+use failback_service::registry::Wanted;
+use failback_service::status::{DaemonStatus, MachineStatus};
+use serde_json::Value;
+
+impl Orders for MasterTarget {
+    fn status(&self, machine: Option<&MachineId>) -> Result<DaemonStatus, Finding> {
+        let machines = self.site.registry().asked_for(machine)?;
+        let machines: Vec<_> = machines.iter().map(|machine| self.status_of(machine)).collect();
+        let disks = machines.iter().flat_map(|machine| &machine.disks);
+        let sessions = disks.filter(|disk| disk.link.is_some()).count() as u64;
+        let mut status = self.site.kit().status(Some(self.certificate()), sessions, machines);
+        // Connections that came to nothing before anybody knew whose they were.
+        for (code, count) in self.listened().failed {
+            *status.errors.entry(code.into()).or_default() += count;
+        }
+        Ok(status)
+    }
+
+    fn registry(&self, machine: Option<&MachineId>) -> Result<Vec<Value>, Finding> {
+        self.site.registry().definitions(machine)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.site.kit().stop.is_cancelled()
+    }
+
+    fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>> {
+        match request {
+            Request::Reload { .. } => {
+                let findings = self.read_again();
+                let is_error = |finding: &Finding| finding.severity == Severity::Error;
+                if findings.iter().any(is_error) { Err(findings) } else { Ok("read again".into()) }
+            }
+            request => self.do_one(request).map_err(|finding| vec![finding]),
+        }
+    }
+}
+
+impl MasterTarget {
+    fn do_one(&self, request: &Request) -> Result<String, Finding> {
+        match request {
+            Request::Stop { machine, .. } => {
+                self.site.registry().intend(machine, |intent| intent.wanted = Wanted::Stopped)?;
+                let working = self.stop_sessions(machine);
+                let then = "none is written until it is resumed";
+                Ok(format!("{machine}: {working} disks stop at their next durable group, and {then}"))
+            }
+            Request::Resume { machine, .. } => {
+                self.site.registry().intend(machine, |intent| intent.wanted = Wanted::Running)?;
+                Ok(format!("{machine}: its disks may be written; the process server's next try gets through"))
+            }
+            Request::Verify { machine, disk, .. } => self.site.verify(machine, disk.as_ref()),
+            Request::Bandwidth { machine, schedule, .. } => self.bandwidth(machine, schedule.as_deref()),
+            Request::Reprotect { machine, .. } => {
+                let finding = Finding::error(Code::RequestInvalid, "a master target does not start passes");
+                let remedy = format!("ask the process server: failback reprotect {machine}");
+                Err(finding.with_remedy(remedy))
+            }
+            request => {
+                let changed = self.site.registry().carry_out(request, &self.site.kit().events);
+                self.site.settle();
+                changed.unwrap_or_else(|| {
+                    Err(Finding::error(Code::RequestInvalid, "it changes nothing and needs no job"))
+                })
+            }
+        }
+    }
+
+    fn status_of(&self, machine: &Machine) -> MachineStatus {
+        let disks =
+            machine.disk.iter().map(|disk| self.site.kit().board.disk(&machine.id, &disk.id).status());
+        let peers: Vec<_> = machine.allow.iter().map(ToString::to_string).collect();
+        MachineStatus {
+            id: machine.id.to_string(),
+            wanted: self.site.registry().intent(&machine.id).wanted,
+            peer: peers.join(", "),
+            disks: disks.collect(),
+        }
+    }
+
+    /// What this end sends is little, and one limit for all machines.
+    fn bandwidth(&self, machine: &MachineId, schedule: Option<&str>) -> Result<String, Finding> {
+        self.site.registry().machine(machine)?;
+        let Some(schedule) = schedule else {
+            let finding =
+                Finding::error(Code::RequestInvalid, "a master target's bandwidth is its configuration's");
+            return Err(finding.with_remedy("name a rate, or reload the configuration"));
+        };
+        let parsed = schedule
+            .parse()
+            .map_err(|error| Finding::error(Code::RequestInvalid, format!("schedule: {error}")))?;
+        self.throttle.set(parsed);
+        Ok(format!("{schedule} for what this master target sends, until the configuration is read again"))
+    }
+}

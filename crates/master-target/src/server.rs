@@ -1,0 +1,143 @@
+//! The daemon: site, certificates and listener, opened from a configuration and read again on request.
+
+use crate::config::Config;
+use crate::reception::Reception;
+use crate::site::Site;
+use failback_model::{Finding, MachineId, PeerIdentity};
+use failback_pass::PassOptions;
+use failback_service::clock::ms_of;
+use failback_service::config;
+use failback_service::daemon::{Daemon, Kit};
+use failback_service::event::Event;
+use failback_service::registry::Registry;
+use failback_service::report::finding_lines;
+use failback_service::status::CertificateStatus;
+use failback_transport::{
+    Host, LinkAcceptor, ListenOptions, ListenStats, Listener, Refusal, SocketOptions, Throttle, Tls, TlsFiles,
+};
+use failback_wire::{Open, Welcome};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// The master target.
+pub struct MasterTarget {
+    pub(crate) site: Site,
+    reception: Reception<Site>,
+    runtime: Handle,
+    pub(crate) throttle: Throttle,
+    listener: Arc<Listener>,
+    tls: Tls,
+}
+
+impl MasterTarget {
+    /// Where it listens.
+    pub fn address(&self) -> Result<SocketAddr, Finding> {
+        self.listener.local_address().map_err(|error| error.to_finding())
+    }
+
+    /// What its listener has seen.
+    pub(crate) fn listened(&self) -> ListenStats {
+        self.listener.stats()
+    }
+
+    /// This daemon's own certificate.
+    pub(crate) fn certificate(&self) -> CertificateStatus {
+        CertificateStatus {
+            identity: self.tls.identity().to_string(),
+            expires_unix_ms: ms_of(self.tls.expires_at()),
+        }
+    }
+
+    /// Asks a machine's sessions to end at their next durable group; how many there are.
+    pub(crate) fn stop_sessions(&self, machine: &MachineId) -> usize {
+        let disks = self.site.registry().leases(machine);
+        for disk in &disks {
+            let (reception, machine, disk) = (self.reception.clone(), machine.clone(), disk.clone());
+            self.runtime.spawn(async move { reception.stop(&machine, &disk).await });
+        }
+        disks.len()
+    }
+
+    /// Reads certificates and configuration again; errors where the old ones stay in force.
+    pub(crate) fn read_again(&self) -> Vec<Finding> {
+        let certificates = self.tls.reload().err().map(|error| error.to_finding());
+        let kit = self.site.kit();
+        kit.events.publish(Event::CertificatesReloaded {
+            expires_unix_ms: Some(ms_of(self.tls.expires_at())),
+            findings: finding_lines(certificates.as_slice()),
+        });
+        let machines = config::load::<Config>(&kit.config_path).and_then(|config| {
+            self.throttle.set(config.bandwidth);
+            self.site.registry().reload(config.machine).map_err(|finding| vec![finding])
+        });
+        let findings = machines.unwrap_or_else(|findings| findings);
+        kit.events.publish(Event::ConfigReloaded { findings: finding_lines(&findings) });
+        self.site.settle();
+        certificates.into_iter().chain(findings).collect()
+    }
+}
+
+impl Daemon for MasterTarget {
+    const NAME: &'static str = "master-target";
+    const CONFIG: &'static str = "/etc/failback/master-target.toml";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    type Config = Config;
+
+    async fn open(config: Config, kit: Kit) -> Result<Arc<Self>, Vec<Finding>> {
+        let files =
+            config.tls.resolved(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).as_deref());
+        let files = TlsFiles { cert: files.certificate, key: files.key, ca: files.ca, crl: files.crl };
+        let tls = Tls::load(&files).map_err(|error| vec![error.to_finding()])?;
+        let registry = Registry::open(config.machine, kit.state.join("registry.json"));
+        let (registry, findings) = registry.map_err(|finding| vec![finding])?;
+        if !findings.is_empty() {
+            kit.events.publish(Event::ConfigReloaded { findings: finding_lines(&findings) });
+        }
+        let throttle = Throttle::new(config.bandwidth);
+        let options = ListenOptions {
+            connections_max: config.limits.connections,
+            data_connections_max: config.limits.data_connections,
+            socket: SocketOptions { congestion: config.congestion, ..SocketOptions::default() },
+            throttle: throttle.clone(),
+        };
+        let listener = Listener::bind(config.listen, tls.clone(), options);
+        let listener = Arc::new(listener.map_err(|error| vec![error.to_finding()])?);
+        let threads = config.threads.unwrap_or(PassOptions::default().threads);
+        let site = Site::new(kit.clone(), registry, threads);
+        site.settle();
+        site.recover();
+        let reception = Reception::new(site.clone(), config.limits.data_connections, threads);
+        let (listening, door) = (Arc::clone(&listener), Door(reception.clone()));
+        tokio::spawn(async move {
+            tokio::select! {
+                () = kit.stop.cancelled() => {}
+                () = listening.run(Arc::new(door)) => {}
+            }
+        });
+        let runtime = Handle::current();
+        Ok(Arc::new(Self { site, reception, runtime, throttle, listener, tls }))
+    }
+
+    fn reload(&self) {
+        self.read_again();
+    }
+
+    async fn drained(&self) {
+        self.reception.drain().await;
+    }
+}
+
+/// Lets peers in, and tells who was sent away.
+struct Door(Reception<Site>);
+
+impl Host for Door {
+    async fn open(&self, peer: PeerIdentity, open: Open) -> Result<(Welcome, LinkAcceptor), Refusal> {
+        let answer = self.0.open(peer.clone(), open).await;
+        if let Err(refusal) = &answer {
+            self.0.registry().refused(&peer, &Finding::error(refusal.code, refusal.message.clone()));
+        }
+        answer
+    }
+}

@@ -1,0 +1,206 @@
+//! The site's disks: who may write which, what a session holds while it does, and what the status says of it.
+
+use crate::Stores;
+use crate::config::{Machine, is_seed_allowed};
+use crate::reception::{Registry as Sessions, Session};
+use crate::target::TargetDisk;
+use failback_image::ImageSpec;
+use failback_model::{Code, DiskId, ExitClass, Finding, Generation, MachineId, PeerIdentity};
+use failback_pass::{PassError, Sealed as SealedPass, Totals};
+use failback_service::budget::Grant;
+use failback_service::daemon::Kit;
+use failback_service::event::Event;
+use failback_service::registry::{Lease, Registry, Wanted};
+use failback_service::report::FindingLine;
+use failback_service::status::{DiskHandle, DiskStage, LinkStatus, PassFacts, PassProbe, Sealed};
+use std::sync::Arc;
+
+/// What all sessions share; clones share it.
+#[derive(Clone)]
+pub struct Site(Arc<Shared>);
+
+struct Shared {
+    kit: Kit,
+    registry: Registry<Machine>,
+    stores: Stores,
+    threads: usize,
+}
+
+/// What a session holds of its disk: free again when it is dropped.
+pub struct DiskLease {
+    status: Arc<DiskHandle>,
+    grant: Grant,
+    _lease: Lease<Machine>,
+}
+
+impl Site {
+    /// A site without sessions, whose passes read with so many threads each.
+    pub fn new(kit: Kit, registry: Registry<Machine>, threads: usize) -> Self {
+        let stores = Stores::new(kit.state.join("machines"));
+        Self(Arc::new(Shared { kit, registry, stores, threads }))
+    }
+
+    /// Events, status, memory, stop.
+    pub fn kit(&self) -> &Kit {
+        &self.0.kit
+    }
+
+    /// Machines and disks.
+    pub fn registry(&self) -> &Registry<Machine> {
+        &self.0.registry
+    }
+
+    /// Their journals.
+    pub fn stores(&self) -> &Stores {
+        &self.0.stores
+    }
+
+    /// Reader threads of a pass.
+    pub fn threads(&self) -> usize {
+        self.0.threads
+    }
+
+    /// Counts and tells that a peer was sent away.
+    pub fn refused(&self, peer: &PeerIdentity, why: &Finding) {
+        self.kit().events.count(why.code);
+        self.kit().events.publish(Event::PeerRefused {
+            address: None,
+            peer: Some(peer.to_string()),
+            finding: FindingLine::from(why),
+        });
+    }
+
+    /// Follows a change of the registry.
+    pub fn settle(&self) {
+        let registry = self.registry();
+        self.kit().board.retain(|machine, disk| registry.disk(machine, disk).is_ok());
+        self.kit().budget.expect(registry.disk_count());
+    }
+
+    /// Opens every machine's journal, and shows what each disk's last sealed state is.
+    pub fn recover(&self) {
+        for machine in self.registry().machines() {
+            let store = self.stores().machine(&machine.id);
+            for disk in &machine.disk {
+                let status = self.kit().board.disk(&machine.id, &disk.id);
+                let known =
+                    store.clone().and_then(|store| store.disk(&disk.id).map_err(|error| error.to_finding()));
+                match known.map(|known| known.state()) {
+                    Ok(state) if state.generation > Generation(0) => {
+                        status.known(state.generation, state.root)
+                    }
+                    Ok(_) => {}
+                    Err(finding) => status.failed(&finding),
+                }
+            }
+        }
+    }
+
+    fn target(&self, lease: &Lease<Machine>, window_bytes: u64) -> Result<TargetDisk, Finding> {
+        let (machine, disk) = (lease.machine(), lease.disk());
+        let store = self.stores().machine(&machine.id)?.disk(&disk.id).map_err(|error| error.to_finding())?;
+        let registered = self.registry().machines();
+        let (seeds, others): (Vec<_>, Vec<_>) =
+            disk.seeds.iter().partition(|seed| is_seed_allowed(&registered, machine, disk, seed));
+        for other in others {
+            tracing::warn!("{}/{}: {other} is a disk of another seed_scope and no seed", machine.id, disk.id);
+        }
+        Ok(TargetDisk {
+            image: ImageSpec::parse(&disk.path),
+            create: disk.create.then(|| disk.create_options()),
+            grow: disk.grow,
+            seeds: seeds.into_iter().map(ImageSpec::parse).collect(),
+            store,
+            window_bytes,
+        })
+    }
+}
+
+impl Sessions for Site {
+    type Lease = DiskLease;
+
+    /// A peer that no machine allows learns nothing of what there is.
+    fn admit(&self, peer: &PeerIdentity, machine: &MachineId, disk: &DiskId) -> Result<(), Finding> {
+        if self.kit().stop.is_cancelled() {
+            return Err(Finding::error(Code::Draining, "this master target is stopping"));
+        }
+        let not_allowed = || {
+            let evidence = format!("{peer} is not on the allow-list of {machine}");
+            Finding::error(Code::IdentityNotAllowed, evidence)
+        };
+        let Ok(entry) = self.registry().machine(machine) else {
+            let is_known = self.registry().machines().iter().any(|entry| entry.allow.contains(peer));
+            let unknown = || Finding::error(Code::UnknownDisk, format!("there is no machine {machine}"));
+            return Err(if is_known { unknown() } else { not_allowed() });
+        };
+        if !entry.allow.contains(peer) {
+            return Err(not_allowed());
+        }
+        if !entry.disk.iter().any(|known| known.id == *disk) {
+            return Err(Finding::error(Code::UnknownDisk, format!("machine {machine} has no disk {disk}")));
+        }
+        if self.registry().intent(machine).wanted == Wanted::Stopped {
+            let evidence = format!("{machine} is stopped at the master target");
+            return Err(Finding::error(Code::MachineStopped, evidence));
+        }
+        Ok(())
+    }
+
+    async fn lease(&self, machine: &MachineId, disk: &DiskId) -> Result<(TargetDisk, DiskLease), Finding> {
+        let status = self.kit().board.disk(machine, disk);
+        status.stage(DiskStage::Queued);
+        let grant = tokio::select! {
+            grant = self.kit().budget.acquire() => grant,
+            () = self.kit().stop.cancelled() => {
+                status.stopped();
+                return Err(Finding::error(Code::Draining, "this master target is stopping"));
+            }
+        };
+        let leased = self.registry().lease(machine, disk).and_then(|lease| {
+            status.stage(DiskStage::Planning);
+            Ok((self.target(&lease, grant.bytes())?, lease))
+        });
+        let (target, lease) = leased.inspect_err(|finding| status.failed(finding))?;
+        Ok((target, DiskLease { status, grant, _lease: lease }))
+    }
+
+    fn opened(&self, lease: &DiskLease, session: &Session) {
+        let status = &lease.status;
+        status.connected(LinkStatus::of(&session.link));
+        let facts = PassFacts {
+            session: session.number,
+            epoch: session.epoch,
+            strategy: if session.is_new { "alternate-location" } else { "original-location" },
+            resumed: session.is_resumed,
+            window_bytes: session.window_bytes.min(lease.grant.bytes()),
+        };
+        let length_bytes = session.layout.length_bytes();
+        let totals = Totals {
+            target_bytes: if session.is_new { 0 } else { length_bytes },
+            verify_bytes: if session.verify { length_bytes } else { 0 },
+            threads: self.threads(),
+            ..Totals::default()
+        };
+        let probe = PassProbe::new(totals, Arc::clone(&session.progress), facts.window_bytes, None);
+        status.started(facts, Box::new(probe));
+    }
+
+    fn ended(&self, lease: &DiskLease, session: &Session, outcome: &Result<SealedPass, PassError>) {
+        let status = &lease.status;
+        let finding = match outcome {
+            Ok(sealed) => {
+                let generation = Generation(sealed.generation);
+                return status.sealed(&Sealed { generation, root: sealed.root, verified: session.verify });
+            }
+            Err(PassError::Cancelled) => return status.stopped(),
+            Err(error) => error.findings().into_iter().next(),
+        };
+        let finding =
+            finding.unwrap_or_else(|| Finding::error(Code::Internal, "a pass failed without a reason"));
+        // What goes away by itself goes away by the next session.
+        match finding.code.exit() {
+            ExitClass::Interrupted => status.waiting(&finding),
+            _ => status.failed(&finding),
+        }
+    }
+}

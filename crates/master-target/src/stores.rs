@@ -1,0 +1,41 @@
+//! The machines' journals, each opened when it is first needed.
+//!
+//! **Invariant**: a machine's journal is open at most once in this process.
+
+use failback_model::{Finding, MachineId};
+use failback_store::MachineStore;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Every machine's store.
+pub struct Stores {
+    folder: PathBuf,
+    open: Mutex<BTreeMap<MachineId, Arc<MachineStore>>>,
+}
+
+impl Stores {
+    /// Stores below this folder.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder, open: Mutex::default() }
+    }
+
+    /// A machine's store: opened and recovered where it is not yet.
+    pub fn machine(&self, machine: &MachineId) -> Result<Arc<MachineStore>, Finding> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = open.get(machine) {
+            return Ok(Arc::clone(store));
+        }
+        let store = MachineStore::open(&self.folder.join(machine.as_str()), machine);
+        let store = store.map_err(|error| error.to_finding())?;
+        tracing::info!("{machine}: journal open, {:?}", store.recovered());
+        open.insert(machine.clone(), Arc::clone(&store));
+        Ok(store)
+    }
+
+    /// Closes a machine's store once nobody uses it any more; the next use opens and recovers it anew. What a failed
+    /// flush latched comes back by this.
+    pub fn close(&self, machine: &MachineId) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(machine);
+    }
+}

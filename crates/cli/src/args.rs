@@ -3,6 +3,7 @@
 
 use crate::control_args::{OrderArgs, ReprotectArgs, StatusArgs, VerifyArgs};
 use crate::pki_args::PkiCommand;
+use crate::remote_args::RemoteArgs;
 use crate::report::Voice;
 use crate::values;
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -162,12 +163,13 @@ Examples:
   failback sync azure-copy.vhd web01.vmdk
   failback sync --dry-run azure-copy.vhd web01.vmdk
   failback sync --verify --json azure-copy.vhd /dev/sdb
-  failback sync --vmdk-type monolithicSparse --seed template.vmdk azure-copy.vhd new.vmdk")]
+  failback sync --vmdk-type monolithicSparse --seed template.vmdk azure-copy.vhd new.vmdk
+  failback sync --target-identity failback://master-target/site-1 azure-copy.vhd mt://mt:9443/web01/disk0")]
 pub(crate) struct SyncArgs {
     /// Disk that comes home: an image or a device
     #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
     pub(crate) source: OsString,
-    /// Where it comes home to: an image, a device, or an image that will be created
+    /// Where it comes home to: an image, a device, an image that will be created, or a disk of a master target
     #[arg(value_name = "DST", value_hint = ValueHint::AnyPath)]
     pub(crate) target: OsString,
     /// Print what would be done, as far as hole maps and a sample of at most 128 blocks of each disk tell; write nothing
@@ -183,6 +185,8 @@ pub(crate) struct SyncArgs {
     pub(crate) create: NewImageArgs,
     #[command(flatten)]
     pub(crate) pass: PassArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]

@@ -17,6 +17,8 @@ mod pki;
 mod pki_args;
 mod plan_summary;
 mod progress;
+mod remote;
+mod remote_args;
 mod report;
 mod signals;
 mod summary;
@@ -54,6 +56,7 @@ fn start(command: &Command) -> ExitClass {
 
 fn run(command: &Command, cancel: &Cancel) -> ExitClass {
     match command {
+        Command::Sync(args) if remote::is_remote(&args.target) => remote::run(args, cancel),
         Command::Sync(args) => sync::run(args, cancel),
         Command::Hash(args) => hash::run(args, cancel),
         Command::Image(ImageCommand::Info(args)) => image::info::run(args),

@@ -82,7 +82,7 @@ fn finish(
 }
 
 /// The given id, or one that nobody else makes at the same time.
-fn job_id(given: Option<&JobId>) -> Result<JobId, Finding> {
+pub(crate) fn job_id(given: Option<&JobId>) -> Result<JobId, Finding> {
     given.cloned().map_or_else(
         || {
             let text = format!("cli-{}-{}", unix_ms(), std::process::id());

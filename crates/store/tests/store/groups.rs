@@ -138,6 +138,22 @@ fn those_who_wait_share_one_sync() {
 }
 
 #[test]
+fn a_sync_covers_only_what_was_written_before_it_began() {
+    let (slow, sink) = slow_session(1000, 0);
+    let before = slow.syncs();
+    slow.wait_for(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| sink.begin(&[range(0, 1)]).expect("begun"));
+        while slow.syncs() == before {
+            std::thread::yield_now();
+        }
+        // Its write ends the sync under way, which does not cover it.
+        sink.begin(&[range(10, 11)]).expect("begun");
+    });
+    assert_eq!(slow.syncs() - before, 2);
+}
+
+#[test]
 fn who_goes_through_the_disk_waits_for_no_sync_but_the_first() {
     let (slow, sink) = slow_session(1000, 100 * BLOCK_BYTES);
     sink.begin(&[range(0, 1)]).expect("begun");

@@ -12,6 +12,7 @@ use failback_testkit::{MemoryDevice, Random};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A file whose syncs are counted, and wait once for a number of writes.
 #[derive(Debug)]
@@ -65,7 +66,9 @@ impl Device for SlowFile {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let wanted = self.wait_for.load(Ordering::Relaxed);
         let writes = self.writes.lock().expect("no panic");
-        drop(self.written.wait_while(writes, |writes| *writes < wanted).expect("no panic"));
+        let patience = Duration::from_secs(60);
+        let waited = self.written.wait_timeout_while(writes, patience, |writes| *writes < wanted);
+        assert!(!waited.expect("no panic").1.timed_out(), "somebody waits for a sync who should not");
         Ok(())
     }
 }

@@ -97,7 +97,6 @@ fn link() -> LinkStatus {
         data_connections: 4,
         sockets: BTreeMap::from([("congestion".into(), "bbr".into())]),
         bandwidth_bytes_per_second: Some(100 << 20),
-        ..LinkStatus::default()
     }
 }
 
@@ -156,7 +155,7 @@ fn status() -> DaemonStatus {
 }
 
 pub(crate) fn events() -> Vec<Envelope> {
-    let (machine, disk) = || -> (String, String) { ("web01".into(), "disk0".into()) }();
+    let (machine, disk): (String, String) = ("web01".into(), "disk0".into());
     let m = || machine.clone();
     let d = || disk.clone();
     let all = vec![

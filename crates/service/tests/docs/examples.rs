@@ -155,9 +155,7 @@ fn status() -> DaemonStatus {
 }
 
 pub(crate) fn events() -> Vec<Envelope> {
-    let (machine, disk): (String, String) = ("web01".into(), "disk0".into());
-    let m = || machine.clone();
-    let d = || disk.clone();
+    let (m, d) = (|| "web01".to_string(), || "disk0".to_string());
     let all = vec![
         Event::DaemonStarted { daemon: "process-server".into(), version: "0.1.0".into() },
         Event::DaemonStopping { reason: "SIGTERM".into() },

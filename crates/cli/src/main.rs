@@ -4,12 +4,17 @@
 
 mod args;
 mod completions;
+mod confirm;
+mod control;
+mod control_args;
 mod draft;
 mod hash;
 mod image;
 mod job;
 mod man;
 mod pace;
+mod pki;
+mod pki_args;
 mod plan_summary;
 mod progress;
 mod report;
@@ -55,6 +60,12 @@ fn run(command: &Command, cancel: &Cancel) -> ExitClass {
         Command::Image(ImageCommand::Create(args)) => image::create::run(args, cancel),
         Command::Image(ImageCommand::Convert(args)) => image::convert::run(args, cancel),
         Command::Image(ImageCommand::Check(args)) => image::check::run(args),
+        Command::Reprotect(args) => control::orders::reprotect(args),
+        Command::Status(args) => control::status::run(args),
+        Command::Stop(args) => control::orders::stop(args),
+        Command::Resume(args) => control::orders::resume(args),
+        Command::Verify(args) => control::orders::verify(args),
+        Command::Pki(command) => pki::run(command),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

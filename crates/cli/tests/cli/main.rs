@@ -1,5 +1,6 @@
 //! The command as its users meet it: texts, JSON, exit codes and what it leaves on the disk.
 
+mod control;
 mod errors;
 mod formats;
 mod hash;

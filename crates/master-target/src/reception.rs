@@ -70,6 +70,7 @@ pub struct Session {
 /// The pass that runs on a disk.
 struct Running {
     cancel: Cancel,
+    epoch: Epoch,
     /// `true` once it is over.
     over: watch::Receiver<bool>,
 }
@@ -109,22 +110,31 @@ impl<R: Registry> Reception<R> {
     /// Asks every pass to commit what it took in and to stop, and waits for that.
     pub async fn drain(&self) {
         let names: Vec<DiskName> = lock(&self.0.running).keys().cloned().collect();
-        for name in names {
-            self.end_running(&name).await;
+        let reason = Finding::error(Code::Draining, "the master target is stopping");
+        for name in &names {
+            self.ask_to_end(name, &reason);
+        }
+        for name in &names {
+            self.end_running(name, &reason).await;
         }
     }
 
     /// Stops the pass of one disk, if there is one, and waits until it is over.
     pub async fn stop(&self, machine: &MachineId, disk: &DiskId) {
-        self.end_running(&(machine.clone(), disk.clone())).await;
+        let reason = Finding::error(Code::Cancelled, "the master target's operator stopped the machine");
+        self.end_running(&(machine.clone(), disk.clone()), &reason).await;
     }
 
-    async fn end_running(&self, name: &DiskName) {
-        let over = lock(&self.0.running).get(name).map(|running| {
-            running.cancel.cancel();
-            running.over.clone()
-        });
-        if let Some(mut over) = over {
+    /// Asks a disk's pass to end, if there is one; tells when it is over.
+    fn ask_to_end(&self, name: &DiskName, reason: &Finding) -> Option<watch::Receiver<bool>> {
+        let running = lock(&self.0.running);
+        let running = running.get(name)?;
+        running.cancel.cancel_because(reason.clone());
+        Some(running.over.clone())
+    }
+
+    async fn end_running(&self, name: &DiskName, reason: &Finding) {
+        if let Some(mut over) = self.ask_to_end(name, reason) {
             // The sender is dropped when the pass is over, however it ended.
             let _ = over.wait_for(|is_over| *is_over).await;
         }
@@ -146,16 +156,15 @@ impl<R: Registry> Reception<R> {
         self.0.registry.admit(&peer, &open.machine, &open.disk)?;
         let name = (open.machine.clone(), open.disk.clone());
         let _turn = self.turn(&name).lock_owned().await;
-        self.end_running(&name).await;
+        // An older job must not even end the pass of a newer one.
+        if let Some(held) = lock(&self.0.running).get(&name).map(|running| running.epoch) {
+            check_epoch(&open, held)?;
+        }
+        let reason = format!("a newer session of disk {} took over", open.disk);
+        self.end_running(&name, &Finding::error(Code::StaleSession, reason)).await;
         let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
         let state = disk.store.state();
-        if open.epoch < state.epoch {
-            let reason = format!(
-                "the job's epoch {} is over: disk {} has seen {}",
-                open.epoch, open.disk, state.epoch
-            );
-            return Err(Finding::error(Code::SourceOlder, reason));
-        }
+        check_epoch(&open, state.epoch)?;
         let length_bytes = open.length_bytes;
         let target = blocking(move || disk.open(length_bytes)).await?;
         let pass_bytes = accepting.handle_target(target.offer()).map_err(said)?;
@@ -167,42 +176,39 @@ impl<R: Registry> Reception<R> {
         let reception = self.clone();
         let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
         let (over, is_over) = watch::channel(false);
-        let entry = Running { cancel: cancel.clone(), over: is_over };
+        let entry = Running { cancel: cancel.clone(), epoch, over: is_over };
         lock(&self.0.running).insert(name.clone(), entry);
-        let admitted = Admitted {
-            reception,
-            name,
-            over,
-            cancel,
-            target,
-            layout,
-            number,
-            epoch,
-            verify,
-            lease: Some(lease),
-        };
+        let place = Place { reception, name, over };
+        let lease = Some(lease);
+        let admitted = Admitted { target, lease, cancel, layout, number, epoch, verify, place };
         Ok((welcome, Box::new(move |link| admitted.start(link))))
     }
 }
 
 /// A session that was welcomed; dropped before its link comes, it frees the disk.
+///
+/// The order of the fields is the order in which they go: the image closes and the lease ends before the next session
+/// hears that the disk is free.
 struct Admitted<R: Registry> {
-    reception: Reception<R>,
-    name: DiskName,
-    over: watch::Sender<bool>,
-    cancel: Cancel,
     target: Target,
+    lease: Option<R::Lease>,
+    cancel: Cancel,
     layout: Layout,
     number: SessionNumber,
     epoch: Epoch,
     verify: bool,
-    lease: Option<R::Lease>,
+    place: Place<R>,
 }
 
-impl<R: Registry> Drop for Admitted<R> {
+/// The disk's one reception, as long as it lasts.
+struct Place<R: Registry> {
+    reception: Reception<R>,
+    name: DiskName,
+    over: watch::Sender<bool>,
+}
+
+impl<R: Registry> Drop for Place<R> {
     fn drop(&mut self) {
-        // The lease is free before the next session hears that this one is over.
-        self.lease.take();
         lock(&self.reception.0.running).remove(&self.name);
         let _ = self.over.send(true);
     }
@@ -211,7 +217,7 @@ impl<R: Registry> Drop for Admitted<R> {
 impl<R: Registry> Admitted<R> {
     /// Runs the pass on a thread of its own.
     fn start(self, link: RemoteLink) {
-        let name = format!("pass-{}", self.name.1);
+        let name = format!("pass-{}", self.place.name.1);
         // Without a thread the session is dropped, and with it the link: the other end tries again.
         let _ = std::thread::Builder::new().name(name).spawn(move || self.carry(link));
     }
@@ -232,7 +238,7 @@ impl<R: Registry> Admitted<R> {
             progress: Arc::clone(&progress),
         };
         let lease = self.lease.take().expect("a lease is held until the pass is over");
-        self.reception.registry().opened(&lease, &session);
+        self.place.reception.registry().opened(&lease, &session);
         let received = guarded_end(|| self.receive(&link, &progress));
         let received = self.finish(received);
         drop(link);
@@ -243,14 +249,14 @@ impl<R: Registry> Admitted<R> {
             }
             (outcome, _) => outcome,
         };
-        self.reception.registry().ended(&lease, &session, &outcome);
+        self.place.reception.registry().ended(&lease, &session, &outcome);
         self.lease = Some(lease);
     }
 
     fn receive(&self, link: &RemoteLink, progress: &Arc<Progress>) -> Result<Sealed, PassError> {
         let options = PassOptions {
             block_size: self.layout.block_size(),
-            threads: self.reception.0.threads,
+            threads: self.place.reception.0.threads,
             window_bytes: self.target.window_bytes,
             seeds: self.target.seeds.clone(),
             ..PassOptions::default()
@@ -291,6 +297,11 @@ impl<R: Registry> Host for Reception<R> {
         let refused = |finding: Finding| Refusal { code: finding.code, message: finding.evidence };
         self.accept(peer, open).await.map_err(refused)
     }
+}
+
+fn check_epoch(open: &Open, held: Epoch) -> Result<(), Finding> {
+    let reason = || format!("the job's epoch {} is over: disk {} has seen {held}", open.epoch, open.disk);
+    if open.epoch < held { Err(Finding::error(Code::SourceOlder, reason())) } else { Ok(()) }
 }
 
 /// Disks are opened and journals written on threads that may wait.

@@ -159,7 +159,7 @@ impl Loop<'_> {
     fn run(mut self) -> Result<Sealed, PassError> {
         let outcome = self.drive();
         if let Err(error) = &outcome {
-            self.link.tell(error);
+            self.link.tell(self.end.cancel.told(error));
         }
         outcome
     }

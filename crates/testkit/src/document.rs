@@ -5,6 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Parts of one document are written by tests that run side by side.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// The root of the repository, from a crate's own folder.
 pub fn repository(manifest_dir: &str) -> PathBuf {
@@ -16,9 +20,12 @@ pub fn repository(manifest_dir: &str) -> PathBuf {
 /// Checks that a part of a document is this text.
 #[track_caller]
 pub fn assert_part(document: &Path, name: &str, text: &str) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
-    let whole = fs::read_to_string(document).unwrap_or_else(|error| panic!("{}: {error}", document.display()));
-    let (before, rest) = whole.split_once(&begin).unwrap_or_else(|| panic!("no {begin} in {}", document.display()));
+    let whole =
+        fs::read_to_string(document).unwrap_or_else(|error| panic!("{}: {error}", document.display()));
+    let (before, rest) =
+        whole.split_once(&begin).unwrap_or_else(|| panic!("no {begin} in {}", document.display()));
     let (part, after) = rest.split_once(&end).unwrap_or_else(|| panic!("no {end} in {}", document.display()));
     let wanted = format!("\n{}\n\n", text.trim());
     if part == wanted {

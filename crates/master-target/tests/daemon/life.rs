@@ -1,15 +1,25 @@
 //! Started, asked, stopped: as systemd and an operator see it.
 
+use failback_image::{Access, ImageSpec};
+use failback_model::{Code, Epoch, Generation, PeerIdentity};
+use failback_pass::{Cancel, PassOptions};
 use failback_pki::{Authority, Request as Issue, Validity};
+use failback_process_server::Delivery;
 use failback_service::control::{Client, Reply, Request};
 use failback_service::registry::Wanted;
 use failback_service::status::DaemonStatus;
 use failback_testkit::DaemonProcess;
+use failback_transport::{ConnectOptions, SocketOptions, Throttle, Tls, TlsFiles};
 use serde_json::json;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Lab {
     folder: tempfile::TempDir,
@@ -61,6 +71,48 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// A pass of the source by a process server of this name.
+    fn delivery(&self, name: &str) -> Delivery {
+        let identity: PeerIdentity =
+            format!("failback://process-server/{name}").parse().expect("an identity");
+        let mut authority = Authority::open(&self.path("pki")).expect("it opens");
+        let files = authority.issue(&Issue::new(identity, Validity::days(1))).expect("issued").files;
+        let files = TlsFiles { cert: files.cert, key: files.key, ca: files.ca, crl: None };
+        let source = failback_image::open(&ImageSpec::parse(self.path("source.raw")), Access::Read);
+        Delivery {
+            source: source.expect("it opens"),
+            machine: "web01".parse().expect("an id"),
+            disk: "disk0".parse().expect("an id"),
+            job: "job-1".parse().expect("an id"),
+            epoch: Epoch(1),
+            generation: Generation(0),
+            accept_older: false,
+            data_connections: 2,
+            connect: ConnectOptions {
+                address: self.listen.clone(),
+                server: "failback://master-target/mt".parse().expect("an identity"),
+                tls: Tls::load(&files).expect("they fit"),
+                socket: SocketOptions::default(),
+                throttle: Throttle::unlimited(),
+            },
+            options: PassOptions::default(),
+            state: None,
+            progress: Arc::default(),
+            cancel: Cancel::default(),
+        }
+    }
+
+    /// Codes of the n-th proof's findings, once it has ended.
+    fn verified(&self, number: usize) -> Vec<String> {
+        let client = Client::connect(&self.path("control.sock")).expect("it answers");
+        let events = client.events(&Request::Events { since: Some(0), machine: None }).expect("a stream");
+        let events = events.map(|event| event.expect("understood").event);
+        let proof = events.filter(|event| event.name() == "verified").nth(number - 1).expect("it ends");
+        proof.findings().iter().map(|finding| finding.code.clone()).collect()
+    }
+}
+
 fn codes(reply: &Reply) -> Vec<&str> {
     match reply {
         Reply::Refused { findings, .. } => findings.iter().map(|finding| finding.code.as_str()).collect(),
@@ -83,7 +135,10 @@ fn machines_come_and_go_at_run_time() {
     let unstable = json!({ "id": "disk1", "path": "/dev/sdb" });
     let unstable = Request::RegisterDisk { job: job("j3"), machine: web01(), disk: unstable };
     let refused = lab.ask(&unstable);
-    assert!(matches!(&refused, Reply::Refused { findings, .. } if findings[0].evidence.contains("another disk after a restart")), "{refused:?}");
+    assert!(
+        matches!(&refused, Reply::Refused { findings, .. } if findings[0].evidence.contains("another disk after a restart")),
+        "{refused:?}"
+    );
     let verify = Request::Verify { job: job("j4"), machine: web01(), disk: None };
     assert!(matches!(lab.ask(&verify), Reply::Done { .. }), "it is started, and its outcome is an event");
     let client = Client::connect(&lab.path("control.sock")).expect("it answers");
@@ -98,7 +153,8 @@ fn machines_come_and_go_at_run_time() {
 
     let daemon = lab.start();
     let status = lab.status();
-    let machines: Vec<_> = status.machines.iter().map(|machine| (machine.id.as_str(), machine.wanted)).collect();
+    let machines: Vec<_> =
+        status.machines.iter().map(|machine| (machine.id.as_str(), machine.wanted)).collect();
     assert_eq!(machines, [("db01", Wanted::Idle), ("web01", Wanted::Stopped)]);
     assert_eq!(daemon.terminate().code, Some(0));
 }
@@ -107,24 +163,48 @@ fn machines_come_and_go_at_run_time() {
 fn strangers_are_counted_and_keep_nobody_out() {
     let lab = Lab::new();
     let daemon = lab.start();
-    let mut idle: Vec<_> = (0..200).map(|_| TcpStream::connect(&lab.listen).expect("it listens")).collect();
-    for stream in idle.iter_mut().take(20) {
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(&lab.listen).expect("it listens");
         // Random bytes are no TLS; it may hang up at once.
         let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n\x00\xff\x16\x03");
+        let _ = stream.read_to_end(&mut Vec::new());
     }
-    for stream in idle.iter_mut().take(20) {
-        let mut rest = Vec::new();
-        let _ = stream.read_to_end(&mut rest);
-    }
-    // Each was noted before its connection was closed, or soon after.
+    // Each is noted when its connection is closed, or soon after.
     let noted = || lab.status().errors.get("FB510").copied().unwrap_or(0);
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while noted() < 20 {
-        assert!(std::time::Instant::now() < until, "{:?}", lab.status().errors);
+        assert!(Instant::now() < until, "{:?}", lab.status().errors);
         std::thread::yield_now();
     }
-    assert_eq!(lab.status().sessions, 0);
+    let idle: Vec<_> = (0..200).map(|_| TcpStream::connect(&lab.listen).expect("it listens")).collect();
+    fs::write(lab.path("source.raw"), vec![0x5a; 1 << 20]).expect("written");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let delivery = lab.delivery("ps");
+    let sent = delivery.run(runtime.handle(), |_, _| ()).expect("a friend gets through");
+    assert_eq!(sent.generation.0, 1);
     drop(idle);
+    let stranger = lab.delivery("other").run(runtime.handle(), |_, _| ()).expect_err("it is not on the list");
+    assert_eq!(stranger.findings()[0].code, Code::IdentityNotAllowed);
+    assert_eq!(lab.status().errors.get("FB504"), Some(&1));
     let end = daemon.terminate();
     assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.log.contains("web01/disk0: pass sealed: generation 1"), "{}", end.log);
+    assert!(fs::read(lab.path("disk0.raw")).expect("it was made") == vec![0x5a; 1 << 20]);
+
+    // What was sealed is known after a restart, and can be proven until somebody changes it.
+    let daemon = lab.start();
+    assert_eq!(lab.status().machines[0].disks[0].generation, Some(1));
+    let verify = |job: &str| Request::Verify {
+        job: job.parse().expect("an id"),
+        machine: "web01".parse().expect("an id"),
+        disk: None,
+    };
+    lab.ask(&verify("v1"));
+    assert!(lab.verified(1).is_empty());
+    let mut bytes = fs::read(lab.path("disk0.raw")).expect("it is there");
+    bytes[70_000] ^= 1;
+    fs::write(lab.path("disk0.raw"), bytes).expect("written");
+    lab.ask(&verify("v2"));
+    assert_eq!(lab.verified(2), ["FB404"]);
+    assert_eq!(daemon.terminate().code, Some(0));
 }

@@ -43,7 +43,8 @@ fn what_is_wrong_with_a_configuration_has_its_line() {
 
 #[test]
 fn the_unit_has_what_it_promises() {
-    let unit = repository(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd/failback-process-server.service");
+    let unit =
+        repository(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd/failback-process-server.service");
     let text = std::fs::read_to_string(&unit).expect("it is there");
     for line in [
         "Type=notify",

@@ -101,16 +101,24 @@ fn it_starts_answers_reloads_and_drains() {
     assert_eq!(status.certificate.expect("its own").identity, "failback://process-server/ps");
     assert_eq!(status.machines[0].disks[0].stage, DiskStage::Idle);
     assert!(lab.get("/healthz").ends_with("\r\n\r\nok\n"));
-    assert!(lab.get("/metrics").contains("failback_disk_stage{machine=\"web01\",disk=\"disk0\",stage=\"idle\"} 1\n"));
+    assert!(
+        lab.get("/metrics")
+            .contains("failback_disk_stage{machine=\"web01\",disk=\"disk0\",stage=\"idle\"} 1\n")
+    );
 
-    lab.configure("[[machine]]\nid = 'db01'\ntarget = 'mt:9443'\ntarget_identity = 'failback://master-target/mt'\n");
+    lab.configure(
+        "[[machine]]\nid = 'db01'\ntarget = 'mt:9443'\ntarget_identity = 'failback://master-target/mt'\n",
+    );
     daemon.signal(Signal::HUP);
     lab.event("config_reloaded");
     assert_eq!(lab.status().machines.len(), 2);
     lab.configure("nonsense = 1\n");
     let reload = |job: &str| Request::Reload { job: job.parse().expect("an id") };
     let refused = lab.ask(&reload("r1"));
-    assert!(matches!(&refused, Reply::Refused { findings, .. } if findings[0].code == "FB701"), "{refused:?}");
+    assert!(
+        matches!(&refused, Reply::Refused { findings, .. } if findings[0].code == "FB701"),
+        "{refused:?}"
+    );
     assert_eq!(lab.status().machines.len(), 2, "the old configuration stays");
 
     let end = daemon.terminate();
@@ -129,7 +137,9 @@ fn a_lost_target_is_tried_for_ever_and_goes_on_after_a_kill() {
     let disk = lab.status().machines[0].disks[0].clone();
     assert_eq!((disk.stage, disk.failed_tries > 0), (DiskStage::Retrying, true), "{disk:?}");
     assert_eq!(disk.error.expect("a reason").code, "FB509");
-    assert!(matches!(lab.ask(&reprotect("job-2")), Reply::Refused { findings, .. } if findings[0].code == "FB704"));
+    assert!(
+        matches!(lab.ask(&reprotect("job-2")), Reply::Refused { findings, .. } if findings[0].code == "FB704")
+    );
     daemon.kill();
 
     let daemon = lab.start();
@@ -144,7 +154,11 @@ fn a_lost_target_is_tried_for_ever_and_goes_on_after_a_kill() {
 
     let daemon = lab.start();
     let machine = lab.status().machines.remove(0);
-    assert_eq!((machine.wanted, machine.disks[0].stage), (Wanted::Stopped, DiskStage::Idle), "stopped stays stopped");
+    assert_eq!(
+        (machine.wanted, machine.disks[0].stage),
+        (Wanted::Stopped, DiskStage::Idle),
+        "stopped stays stopped"
+    );
     assert_eq!(daemon.terminate().code, Some(0));
 }
 

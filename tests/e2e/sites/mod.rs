@@ -7,14 +7,16 @@
 mod daemon;
 mod proxy;
 
-pub(crate) use daemon::{Daemon, Host, PATIENCE, job};
+pub(crate) use daemon::{Daemon, Host, PATIENCE, job, machine};
 pub(crate) use proxy::Proxy;
 
 use crate::disks::folder;
 use failback_model::PeerIdentity;
 use failback_pki::{Authority, Bundle, Request, Validity};
+use failback_testkit::Random;
 use serde_json::{Value, json};
 use std::cell::RefCell;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -47,6 +49,14 @@ impl Sites {
     /// A path in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A raw disk of this length that no compressor shortens.
+    pub(crate) fn random_disk(&self, name: &str, seed: u64, length_bytes: u64) -> PathBuf {
+        let (path, mut bytes) = (self.path(name), vec![0; length_bytes as usize]);
+        Random::new(seed).fill(&mut bytes);
+        fs::write(&path, bytes).expect("writes");
+        path
     }
 
     /// A port of the test's own address.

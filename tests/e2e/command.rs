@@ -88,33 +88,43 @@ fn prepare<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// The command under test: the one that `FAILBACK_BIN` names, or else built now. Cargo tells a test of another
-/// package neither where it is nor whether it is up to date.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| std::env::var_os("FAILBACK_BIN").map_or_else(build, PathBuf::from))
+/// The command under test.
+fn binary() -> PathBuf {
+    std::env::var_os("FAILBACK_BIN").map_or_else(|| program("failback"), PathBuf::from)
 }
 
+/// A program under test, by its file name: beside the command that `FAILBACK_BIN` names, or else built now. Cargo tells
+/// a test of another package neither where it is nor whether it is up to date.
+pub(crate) fn program(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| match std::env::var_os("FAILBACK_BIN") {
+        Some(named) => folder_of(Path::new(&named)),
+        None => build(),
+    });
+    folder.join(name)
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().expect("a program lies in a folder").to_owned()
+}
+
+/// Builds the command and the daemons at once; their folder.
 fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let packages = ["failback-cli", "failback-master-target", "failback-process-server"];
     let built = Command::new(cargo)
-        .args([
-            "build",
-            "--locked",
-            "--package",
-            "failback-cli",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+        .args(["build", "--locked", "--message-format", "json-render-diagnostics"])
+        .args(packages.into_iter().flat_map(|package| ["--package", package]))
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo starts");
-    assert!(built.status.success(), "the command under test does not build");
+    assert!(built.status.success(), "the programs under test do not build");
     String::from_utf8_lossy(&built.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .find(|executable| executable.file_name() == Some(OsStr::new("failback")))
+        .map(|executable| folder_of(&executable))
         .expect("cargo names the executable")
 }
 

@@ -4,6 +4,7 @@
 
 mod boot;
 mod command;
+mod daemons;
 mod devices;
 mod disks;
 mod fault_matrix;
@@ -14,4 +15,5 @@ mod full_target;
 mod host;
 mod image_parts;
 mod interruptions;
+mod sites;
 mod watch;

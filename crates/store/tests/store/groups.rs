@@ -12,6 +12,7 @@ use failback_testkit::{MemoryDevice, Random};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A file whose syncs are counted, and wait once for a number of writes.
 #[derive(Debug)]
@@ -65,7 +66,9 @@ impl Device for SlowFile {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let wanted = self.wait_for.load(Ordering::Relaxed);
         let writes = self.writes.lock().expect("no panic");
-        drop(self.written.wait_while(writes, |writes| *writes < wanted).expect("no panic"));
+        let patience = Duration::from_secs(60);
+        let waited = self.written.wait_timeout_while(writes, patience, |writes| *writes < wanted);
+        assert!(!waited.expect("no panic").1.timed_out(), "somebody waits for a sync who should not");
         Ok(())
     }
 }
@@ -135,6 +138,22 @@ fn those_who_wait_share_one_sync() {
         sink.begin(&[range(thread * 100, thread * 100 + 50)]).expect("begun");
     }
     assert_eq!(slow.syncs() - before, syncs, "what is begun already costs nothing");
+}
+
+#[test]
+fn a_sync_covers_only_what_was_written_before_it_began() {
+    let (slow, sink) = slow_session(1000, 0);
+    let before = slow.syncs();
+    slow.wait_for(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| sink.begin(&[range(0, 1)]).expect("begun"));
+        while slow.syncs() == before {
+            std::thread::yield_now();
+        }
+        // Its write ends the sync under way, which does not cover it.
+        sink.begin(&[range(10, 11)]).expect("begun");
+    });
+    assert_eq!(slow.syncs() - before, 2);
 }
 
 #[test]

@@ -1,0 +1,1 @@
+//! Links of a WAN, in network namespaces.

@@ -121,7 +121,7 @@ impl<R: Registry> Reception<R> {
 
     /// Stops the pass of one disk, if there is one, and waits until it is over.
     pub async fn stop(&self, machine: &MachineId, disk: &DiskId) {
-        let reason = Finding::error(Code::Cancelled, "the master target's operator stopped the machine");
+        let reason = Finding::error(Code::MachineStopped, "the master target's operator stopped the machine");
         self.end_running(&(machine.clone(), disk.clone()), &reason).await;
     }
 

@@ -39,8 +39,8 @@ pub trait Registry: Send + Sync + 'static {
     /// A session stands and its pass begins.
     fn opened(&self, lease: &Self::Lease, session: &Session);
 
-    /// The pass is over: sealed, or not and why.
-    fn ended(&self, lease: &Self::Lease, session: &Session, outcome: &Result<Sealed, PassError>);
+    /// The pass is over: sealed, or not and why. The disk is given back before anybody hears of it.
+    fn ended(&self, lease: Self::Lease, session: &Session, outcome: &Result<Sealed, PassError>);
 }
 
 /// A session as a registry hears of it.
@@ -70,6 +70,7 @@ pub struct Session {
 /// The pass that runs on a disk.
 struct Running {
     cancel: Cancel,
+    /// Its job's.
     epoch: Epoch,
     /// `true` once it is over.
     over: watch::Receiver<bool>,
@@ -156,15 +157,12 @@ impl<R: Registry> Reception<R> {
         self.0.registry.admit(&peer, &open.machine, &open.disk)?;
         let name = (open.machine.clone(), open.disk.clone());
         let _turn = self.turn(&name).lock_owned().await;
-        // An older job must not even end the pass of a newer one.
-        if let Some(held) = lock(&self.0.running).get(&name).map(|running| running.epoch) {
-            check_epoch(&open, held)?;
-        }
+        let running = lock(&self.0.running).get(&name).map(|running| running.epoch);
+        running.map_or(Ok(()), |running| check_epoch(&open, running))?;
         let reason = format!("a newer session of disk {} took over", open.disk);
         self.end_running(&name, &Finding::error(Code::StaleSession, reason)).await;
         let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
-        let state = disk.store.state();
-        check_epoch(&open, state.epoch)?;
+        check_epoch(&open, disk.store.state().epoch)?;
         let length_bytes = open.length_bytes;
         let target = blocking(move || disk.open(length_bytes)).await?;
         let pass_bytes = accepting.handle_target(target.offer()).map_err(said)?;
@@ -178,37 +176,41 @@ impl<R: Registry> Reception<R> {
         let (over, is_over) = watch::channel(false);
         let entry = Running { cancel: cancel.clone(), epoch, over: is_over };
         lock(&self.0.running).insert(name.clone(), entry);
-        let place = Place { reception, name, over };
-        let lease = Some(lease);
-        let admitted = Admitted { target, lease, cancel, layout, number, epoch, verify, place };
+        let admitted = Admitted {
+            reception,
+            name,
+            over,
+            cancel,
+            target: Some(target),
+            layout,
+            number,
+            epoch,
+            verify,
+            lease: Some(lease),
+        };
         Ok((welcome, Box::new(move |link| admitted.start(link))))
     }
 }
 
 /// A session that was welcomed; dropped before its link comes, it frees the disk.
-///
-/// The order of the fields is the order in which they go: the image closes and the lease ends before the next session
-/// hears that the disk is free.
 struct Admitted<R: Registry> {
-    target: Target,
-    lease: Option<R::Lease>,
+    reception: Reception<R>,
+    name: DiskName,
+    over: watch::Sender<bool>,
     cancel: Cancel,
+    target: Option<Target>,
     layout: Layout,
     number: SessionNumber,
     epoch: Epoch,
     verify: bool,
-    place: Place<R>,
+    lease: Option<R::Lease>,
 }
 
-/// The disk's one reception, as long as it lasts.
-struct Place<R: Registry> {
-    reception: Reception<R>,
-    name: DiskName,
-    over: watch::Sender<bool>,
-}
-
-impl<R: Registry> Drop for Place<R> {
+impl<R: Registry> Drop for Admitted<R> {
     fn drop(&mut self) {
+        // The image and the lease are free before the next session hears that this one is over.
+        self.target.take();
+        self.lease.take();
         lock(&self.reception.0.running).remove(&self.name);
         let _ = self.over.send(true);
     }
@@ -217,7 +219,7 @@ impl<R: Registry> Drop for Place<R> {
 impl<R: Registry> Admitted<R> {
     /// Runs the pass on a thread of its own.
     fn start(self, link: RemoteLink) {
-        let name = format!("pass-{}", self.place.name.1);
+        let name = format!("pass-{}", self.name.1);
         // Without a thread the session is dropped, and with it the link: the other end tries again.
         let _ = std::thread::Builder::new().name(name).spawn(move || self.carry(link));
     }
@@ -225,23 +227,26 @@ impl<R: Registry> Admitted<R> {
     fn carry(mut self, link: RemoteLink) {
         let progress = Arc::new(Progress::default());
         let handle = link.handle();
+        let target = self.target.take().expect("an image is held until the pass is over");
         let session = Session {
             number: self.number,
             epoch: self.epoch,
-            generation: self.target.generation(),
+            generation: target.generation(),
             layout: self.layout,
-            is_new: self.target.is_new,
-            is_resumed: self.target.is_resumed(),
-            window_bytes: self.target.window_bytes,
+            is_new: target.is_new,
+            is_resumed: target.is_resumed(),
+            window_bytes: target.window_bytes,
             verify: self.verify,
             link: handle.clone(),
             progress: Arc::clone(&progress),
         };
         let lease = self.lease.take().expect("a lease is held until the pass is over");
-        self.place.reception.registry().opened(&lease, &session);
-        let received = guarded_end(|| self.receive(&link, &progress));
-        let received = self.finish(received);
+        self.reception.registry().opened(&lease, &session);
+        let received = guarded_end(|| self.receive(&target, &link, &progress));
+        let received = finish(&target, received);
         drop(link);
+        // Whoever hears of the end may open the image.
+        drop(target);
         let outcome = match (received, handle.end()) {
             // The pass only knows that the other end is gone; the link knows why.
             (Err(error), Some(LinkEnd::Cut(why))) if is_peer_gone(&error) => {
@@ -249,25 +254,29 @@ impl<R: Registry> Admitted<R> {
             }
             (outcome, _) => outcome,
         };
-        self.place.reception.registry().ended(&lease, &session, &outcome);
-        self.lease = Some(lease);
+        self.reception.registry().ended(lease, &session, &outcome);
     }
 
-    fn receive(&self, link: &RemoteLink, progress: &Arc<Progress>) -> Result<Sealed, PassError> {
+    fn receive(
+        &self,
+        target: &Target,
+        link: &RemoteLink,
+        progress: &Arc<Progress>,
+    ) -> Result<Sealed, PassError> {
         let options = PassOptions {
             block_size: self.layout.block_size(),
-            threads: self.place.reception.0.threads,
-            window_bytes: self.target.window_bytes,
-            seeds: self.target.seeds.clone(),
+            threads: self.reception.0.threads,
+            window_bytes: target.window_bytes,
+            seeds: target.seeds.clone(),
             ..PassOptions::default()
         };
         let seeds = index_seeds(&options, progress, &self.cancel)?;
-        let known = self.target.known().map_err(PassError::Failed)?;
+        let known = target.known().map_err(PassError::Failed)?;
         let end = ReceivingEnd {
-            image: Arc::clone(&self.target.image),
-            sink: self.target.sink(self.number),
+            image: Arc::clone(&target.image),
+            sink: target.sink(self.number),
             layout: self.layout,
-            is_new: self.target.is_new,
+            is_new: target.is_new,
             seeds,
             options: &options,
             progress: Arc::clone(progress),
@@ -276,19 +285,19 @@ impl<R: Registry> Admitted<R> {
         let sender = link.sender();
         end.run(Link::new(move |frame| sender.send(frame), link.input().clone()), Some(known))
     }
+}
 
-    /// Closes the image and notes how it looks, so that whoever else writes to it is noticed.
-    fn finish(&self, received: Result<Sealed, PassError>) -> Result<Sealed, PassError> {
-        let closed = self.target.image.close().map_err(PassError::from).and_then(|()| {
-            let fingerprint = Fingerprint::of_image(&*self.target.image)?;
-            self.target.store.released(&fingerprint).map_err(|error| PassError::Failed(error.to_finding()))
-        });
-        match (received, closed) {
-            // What failed first is the cause.
-            (Err(error), _) => Err(error),
-            (Ok(_), Err(error)) => Err(error),
-            (Ok(sealed), Ok(())) => Ok(sealed),
-        }
+/// Closes the image and notes how it looks, so that whoever else writes to it is noticed.
+fn finish(target: &Target, received: Result<Sealed, PassError>) -> Result<Sealed, PassError> {
+    let closed = target.image.close().map_err(PassError::from).and_then(|()| {
+        let fingerprint = Fingerprint::of_image(&*target.image)?;
+        target.store.released(&fingerprint).map_err(|error| PassError::Failed(error.to_finding()))
+    });
+    match (received, closed) {
+        // What failed first is the cause.
+        (Err(error), _) => Err(error),
+        (Ok(_), Err(error)) => Err(error),
+        (Ok(sealed), Ok(())) => Ok(sealed),
     }
 }
 
@@ -299,17 +308,21 @@ impl<R: Registry> Host for Reception<R> {
     }
 }
 
-fn check_epoch(open: &Open, held: Epoch) -> Result<(), Finding> {
-    let reason = || format!("the job's epoch {} is over: disk {} has seen {held}", open.epoch, open.disk);
-    if open.epoch < held { Err(Finding::error(Code::SourceOlder, reason())) } else { Ok(()) }
-}
-
 /// Disks are opened and journals written on threads that may wait.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Finding> + Send + 'static,
 ) -> Result<T, Finding> {
     let lost = |error| Finding::error(Code::Internal, format!("opening a disk: {error}"));
     tokio::task::spawn_blocking(work).await.map_err(lost)?
+}
+
+/// A job that is over neither writes to a disk nor ends the pass of the one that took its place.
+fn check_epoch(open: &Open, seen: Epoch) -> Result<(), Finding> {
+    if open.epoch >= seen {
+        return Ok(());
+    }
+    let reason = format!("the job's epoch {} is over: disk {} has seen {seen}", open.epoch, open.disk);
+    Err(Finding::error(Code::SourceOlder, reason))
 }
 
 fn said(error: failback_session::SessionError) -> Finding {

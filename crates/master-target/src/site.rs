@@ -184,8 +184,10 @@ impl Sessions for Site {
         status.started(facts, Box::new(probe));
     }
 
-    fn ended(&self, lease: &DiskLease, session: &Session, outcome: &Result<SealedPass, PassError>) {
-        let status = &lease.status;
+    fn ended(&self, lease: DiskLease, session: &Session, outcome: &Result<SealedPass, PassError>) {
+        // Whoever hears of the end may release the disk.
+        let status = Arc::clone(&lease.status);
+        drop(lease);
         let finding = match outcome {
             Ok(sealed) => {
                 let generation = Generation(sealed.generation);

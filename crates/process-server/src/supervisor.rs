@@ -163,8 +163,12 @@ impl Supervisor {
         running.insert(name.clone(), task);
         let supervisor = self.clone();
         let task = async move {
-            supervisor.replicate(&name, &stop, &hurry).await;
-            supervisor.running().remove(&name);
+            let end = supervisor.replicate(&name, &stop, &hurry).await;
+            let mut running = supervisor.running();
+            // Whoever hears of the end and asks for more finds that there is no task.
+            supervisor.tell(&name, &end);
+            running.remove(&name);
+            drop(running);
             // Stopped and resumed in one breath: the new task waits for the old one's end.
             supervisor.settle_after_stop(&name, &stop);
         };

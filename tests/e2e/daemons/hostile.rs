@@ -30,7 +30,9 @@ fn strangers_on_the_port_neither_stop_a_pass_nor_cost_much() {
     slow.proxy.wait_for(4 << 20);
     // A scanner: there and away, or with what servers of other protocols would answer.
     (0..100).for_each(|_| drop(connect(port)));
-    for probe in [b"GET / HTTP/1.0\r\n\r\n".as_slice(), b"SSH-2.0-x\r\n", b"\0\0\0\xa4\xff\x53\x4d\x42", b"\r\n"] {
+    for probe in
+        [b"GET / HTTP/1.0\r\n\r\n".as_slice(), b"SSH-2.0-x\r\n", b"\0\0\0\xa4\xff\x53\x4d\x42", b"\r\n"]
+    {
         say(port, probe);
     }
     let mut random = Random::new(1101);

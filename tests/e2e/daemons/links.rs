@@ -16,7 +16,10 @@ fn a_link_that_is_cut_is_made_again_and_the_reason_stands_in_the_status() {
     assert!(slow.ps.broken("disk0", "FB509"), "a lost connection is tried again");
     slow.mt.broken("disk0", "FB509");
     let (sent, taken) = (slow.ps.disk("app01", "disk0"), slow.mt.disk("app01", "disk0"));
-    assert!(matches!(sent.stage, DiskStage::Retrying | DiskStage::Connecting | DiskStage::Planning), "{sent:?}");
+    assert!(
+        matches!(sent.stage, DiskStage::Retrying | DiskStage::Connecting | DiskStage::Planning),
+        "{sent:?}"
+    );
     assert_eq!(sent.error.expect("a reason").code, "FB509");
     assert_eq!((taken.stage, taken.link), (DiskStage::Waiting, None));
     assert_eq!(taken.error.expect("a reason").code, "FB509");
@@ -34,7 +37,8 @@ fn ends_that_are_told_to_stop_drain_and_nothing_acknowledged_is_sent_again() {
     let mut slow = Slow::new(810, LENGTH_BYTES, BYTES_PER_SECOND);
     slow.proxy.wait_for(14 << 20);
     assert!(slow.mt.terminate().success());
-    slow.ps.broken("disk0", "FB706");
+    let told = slow.ps.broken_with("disk0", "FB502");
+    assert!(told.contains("FB403"), "the other end says why: {told}");
     slow.mt.restart();
     slow.ps.resume("app01");
     slow.proxy.wait_for(14 << 20);

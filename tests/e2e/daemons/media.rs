@@ -17,13 +17,16 @@ fn a_target_whose_file_system_fills_waits_until_there_is_space() {
     let source = sites.random_disk("source.raw", 1200, LENGTH_BYTES);
     let mount = Mount::in_memory(12, &sites.path("small"));
     let target = mount.path().join("target.raw");
+    // The daemons end before the file system does.
     {
         let mut mt =
             sites.master_target(&[target_machine("app01", &[new_disk("disk0", &target)])], &json!({}));
         let machine = sites.source_machine("app01", &[source_disk("disk0", &source)]);
         let mut ps = sites.process_server(&[machine], &json!({}));
         ps.reprotect("app01");
-        assert!(ps.broken("disk0", "FB205"), "it is tried again");
+        assert!(ps.broken("disk0", "FB502"), "it is tried again");
+        let told = ps.disk("app01", "disk0").error.expect("a reason").evidence;
+        assert!(told.contains("FB205"), "the other end's reason: {told}");
         mt.broken("disk0", "FB205");
         let status = mt.disk("app01", "disk0");
         assert_eq!(status.stage, DiskStage::Waiting);

@@ -3,7 +3,7 @@
 
 use super::{Slow, assert_equal};
 use crate::sites::{
-    Daemon, Host, MASTER_TARGET, PROCESS_SERVER, Sites, as_table, job, machine, merged, new_disk, source_disk,
+    Daemon, Host, MASTER_TARGET, PROCESS_SERVER, Sites, job, machine, merged, new_disk, source_disk,
     target_machine,
 };
 use failback_model::PeerIdentity;
@@ -13,12 +13,18 @@ use failback_service::event::Event;
 use failback_service::status::DiskStage;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 const LENGTH_BYTES: u64 = 2 << 20;
 
 fn identity(text: &str) -> PeerIdentity {
     text.parse().expect("an identity")
+}
+
+/// A file that a `[tls]` names.
+fn path_in<'a>(table: &'a Value, key: &str) -> &'a Path {
+    Path::new(table[key].as_str().expect("a path"))
 }
 
 /// Both sites of one small disk, not yet at work.
@@ -31,7 +37,8 @@ struct Lab {
 impl Lab {
     fn new(seed: u64) -> Self {
         let sites = Sites::new();
-        let (source, target) = (sites.random_disk("source.raw", seed, LENGTH_BYTES), sites.path("target.raw"));
+        let (source, target) =
+            (sites.random_disk("source.raw", seed, LENGTH_BYTES), sites.path("target.raw"));
         Self { sites, source, target }
     }
 
@@ -68,28 +75,23 @@ fn certificates_of_another_authority_are_refused_until_they_are_replaced() {
     let mut other = Authority::init(&lab.sites.path("other"), "other", Validity::days(2)).expect("made");
     let other = other.issue(&Certificate::new(identity(PROCESS_SERVER), Validity::days(1))).expect("issued");
     let mut mt = lab.sites.master_target(&lab.targets(), &json!({}));
-    let mut own = as_table(&other.files);
-    own["ca"] = lab.sites.tls(PROCESS_SERVER)["ca"].clone();
-    own["crl"] = lab.sites.tls(PROCESS_SERVER)["crl"].clone();
-    // The stranger's files, under names that the right ones will have.
+    let right = lab.sites.tls(PROCESS_SERVER);
+    // The stranger's files, under names that the right ones will have; it trusts both authorities.
     let folder = lab.sites.path("tls");
-    std::fs::create_dir(&folder).expect("a folder");
-    let copy = |from: &Value, name: &str| {
-        let to = folder.join(name);
-        std::fs::copy(from.as_str().expect("a path"), &to).expect("copies");
-        json!(to)
-    };
-    let files = json!({
-        "certificate": copy(&own["certificate"], "cert.pem"), "key": copy(&own["key"], "key.pem"),
-        "ca": own["ca"], "crl": own["crl"],
-    });
+    fs::create_dir(&folder).expect("a folder");
+    let copy = |from: &Path, name: &str| fs::copy(from, folder.join(name)).expect("copies");
+    copy(&other.files.cert, "cert.pem");
+    copy(&other.files.key, "key.pem");
+    let both = [fs::read(path_in(&right, "ca")), fs::read(&other.files.ca)].map(|file| file.expect("reads"));
+    fs::write(folder.join("ca.pem"), both.concat()).expect("writes");
+    let files = ["cert.pem", "key.pem", "ca.pem"].map(|name| folder.join(name));
+    let files = json!({"certificate": files[0], "key": files[1], "ca": files[2]});
     let mut ps = lab.sites.process_server(&lab.sources(), &json!({"tls": files}));
     lab.refused(&mut ps, "FB510");
     assert!(mt.status().errors["FB510"] >= 1, "the target counts it");
     // The right certificate, taken over without a restart.
-    let right = lab.sites.tls(PROCESS_SERVER);
-    copy(&right["certificate"], "cert.pem");
-    copy(&right["key"], "key.pem");
+    copy(path_in(&right, "certificate"), "cert.pem");
+    copy(path_in(&right, "key"), "key.pem");
     ps.forget();
     ps.signal(Signal::HUP);
     ps.wait("certificates are read again", |event| match event {
@@ -125,7 +127,8 @@ fn an_allowed_peer_that_asks_for_anothers_disk_is_refused_until_it_is_allowed() 
     lab.refused(&mut ps, "FB504");
     mt.wait("the refusal is told", |event| match event {
         Event::PeerRefused { peer: Some(peer), finding, .. } if finding.code == "FB504" => {
-            Some(assert_eq!(peer, stranger))
+            assert_eq!(peer, stranger);
+            Some(())
         }
         _ => None,
     });
@@ -157,9 +160,11 @@ fn a_certificate_that_is_revoked_in_mid_pass_ends_it_until_there_is_a_new_one() 
     assert!(slow.ps.broken("disk0", "FB510"), "it is tried again");
     slow.ps.forget();
     assert!(slow.ps.broken("disk0", "FB510"), "and refused again");
-    assert_eq!(slow.mt.disk("app01", "disk0").stage, DiskStage::Waiting);
-    slow.sites.authority().renew(&ours, Validity::days(1)).expect("renewed");
+    let status = slow.mt.disk("app01", "disk0");
+    assert_eq!((status.stage, status.error.expect("a reason").code.as_str()), (DiskStage::Failed, "FB510"));
+    slow.sites.authority().issue(&Certificate::new(ours, Validity::days(1))).expect("issued anew");
     slow.ps.order(&Request::Reload { job: job() });
+    slow.mt.forget();
     slow.ps.resume("app01");
     slow.finish();
 }
@@ -170,6 +175,7 @@ fn a_job_that_is_over_is_refused_and_does_not_disturb_the_one_that_runs() {
     // The same machine at a second process server, whose job is newer.
     slow.proxy.wait_for(4 << 20);
     slow.ps.kill();
+    slow.mt.broken("disk0", "FB509");
     let machine_there = super::slow_machine(&slow.proxy, &slow.source, 8_000_000);
     let name = "failback://process-server/second";
     let [first, second] = [PROCESS_SERVER, name];

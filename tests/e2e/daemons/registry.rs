@@ -1,7 +1,9 @@
 //! Machines and disks that come and go while the daemons run, from several process servers at once.
 
 use super::assert_equal;
-use crate::sites::{Host, PROCESS_SERVER, Sites, job, machine, merged, new_disk, source_disk, target_machine};
+use crate::sites::{
+    Host, PROCESS_SERVER, Sites, job, machine, merged, new_disk, source_disk, target_machine,
+};
 use failback_service::control::{PassFlags, Reply, Request};
 use failback_service::status::DiskStage;
 use serde_json::json;
@@ -74,7 +76,11 @@ fn what_is_at_work_is_not_released_until_it_is_stopped() {
     slow.ps.order(&Request::Stop { job: job(), machine: machine("app01") });
     slow.ps.wait("it stops", |event| (event.name() == "pass_stopped").then_some(()));
     assert_eq!(slow.ps.disk("app01", "disk0").stage, DiskStage::Stopped);
-    slow.ps.order(&Request::Bandwidth { job: job(), machine: machine("app01"), schedule: Some("unlimited".into()) });
+    slow.ps.order(&Request::Bandwidth {
+        job: job(),
+        machine: machine("app01"),
+        schedule: Some("unlimited".into()),
+    });
     slow.ps.resume("app01");
     let slow = slow.finish();
     slow.ps.order(&release());

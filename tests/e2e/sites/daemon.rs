@@ -1,7 +1,7 @@
 //! A daemon as a process: started from a configuration, asked over its control socket, ended by its own handle.
 
 use crate::command::program;
-use failback_model::{DiskId, JobId, MachineId};
+use failback_model::{JobId, MachineId};
 use failback_service::control::{Client, PassFlags, Reply, Request};
 use failback_service::event::{Envelope, Event};
 use failback_service::status::{DaemonStatus, DiskStatus};
@@ -57,11 +57,6 @@ impl Daemon {
         (self.child, self.events) = launch(self.program, &self.folder, &self.host);
         self.seen.clear();
         self.mark = 0;
-    }
-
-    /// Replaces its configuration; read at the next start, or on SIGHUP.
-    pub(crate) fn configure(&self, config: &Value) {
-        write_config(&self.folder, config);
     }
 
     /// Ends it without warning.
@@ -226,6 +221,18 @@ impl Daemon {
         })
     }
 
+    /// The same; the evidence.
+    #[track_caller]
+    pub(crate) fn broken_with(&mut self, id: &str, code: &str) -> String {
+        assert!(self.broken(id, code), "it is tried again");
+        self.wait("its evidence", |event| match event {
+            Event::PassInterrupted { disk, finding, .. } if disk == id && finding.code == code => {
+                Some(finding.evidence.clone())
+            }
+            _ => None,
+        })
+    }
+
     /// What it has written to its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
@@ -268,11 +275,6 @@ impl Seal {
 
 /// A machine's id.
 pub(crate) fn machine(id: &str) -> MachineId {
-    id.parse().expect("an id")
-}
-
-/// A disk's id.
-pub(crate) fn disk(id: &str) -> DiskId {
     id.parse().expect("an id")
 }
 

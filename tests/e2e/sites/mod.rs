@@ -76,7 +76,8 @@ impl Sites {
         if authority.overview().newest(&identity).is_none() {
             authority.issue(&Request::new(identity.clone(), Validity::days(1))).expect("a certificate");
         }
-        as_table(&authority.bundle(&identity))
+        let files: Bundle = authority.bundle(&identity);
+        json!({"certificate": files.cert, "key": files.key, "ca": files.ca, "crl": files.crl})
     }
 
     /// Starts the master target on port 9443 with these machines. `options` are further keys of its configuration.
@@ -149,9 +150,4 @@ pub(crate) fn merged(mut own: Value, others: &Value) -> Value {
     let keys = own.as_object_mut().expect("a table");
     keys.extend(others.as_object().expect("a table").clone());
     own
-}
-
-/// A daemon's `[tls]`.
-pub(crate) fn as_table(files: &Bundle) -> Value {
-    json!({"certificate": files.cert, "key": files.key, "ca": files.ca, "crl": files.crl})
 }

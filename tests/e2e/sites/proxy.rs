@@ -25,7 +25,6 @@ struct State {
     is_over: bool,
     connections: Vec<TcpStream>,
     to_target: u64,
-    to_source: u64,
 }
 
 impl Proxy {
@@ -67,11 +66,6 @@ impl Proxy {
     /// Bytes that crossed toward the target so far.
     pub(crate) fn to_target(&self) -> u64 {
         self.shared.state().to_target
-    }
-
-    /// Bytes that crossed toward the source so far.
-    pub(crate) fn to_source(&self) -> u64 {
-        self.shared.state().to_source
     }
 
     /// Waits until so many bytes more have crossed toward the target.
@@ -129,11 +123,11 @@ impl Shared {
         drop(state);
         let ends = (near.try_clone(), far.try_clone());
         let (Ok(near_copy), Ok(far_copy)) = ends else { return };
-        self.relay(near, far_copy, |state| &mut state.to_target);
-        self.relay(far, near_copy, |state| &mut state.to_source);
+        self.relay(near, far_copy, |state, length| state.to_target += length);
+        self.relay(far, near_copy, |_, _| ());
     }
 
-    fn relay(self: &Arc<Self>, mut from: TcpStream, mut to: TcpStream, counter: fn(&mut State) -> &mut u64) {
+    fn relay(self: &Arc<Self>, mut from: TcpStream, mut to: TcpStream, count: fn(&mut State, u64)) {
         let shared = Arc::clone(self);
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
@@ -141,7 +135,7 @@ impl Shared {
                 if to.write_all(&buffer[..length]).is_err() {
                     break;
                 }
-                *counter(&mut shared.state()) += length as u64;
+                count(&mut shared.state(), length as u64);
                 shared.moved.notify_all();
             }
             let _ = to.shutdown(std::net::Shutdown::Write);

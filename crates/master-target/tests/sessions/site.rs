@@ -70,7 +70,7 @@ impl Registry for OneDisk {
         *self.link.lock().expect("no test panics with it") = Some(session.link.clone());
     }
 
-    fn ended(&self, (): &(), _: &Session, _: &Result<Sealed, PassError>) {}
+    fn ended(&self, (): (), _: &Session, _: &Result<Sealed, PassError>) {}
 }
 
 fn tls(authority: &mut Authority, identity: &str) -> Tls {

@@ -17,9 +17,26 @@ use std::time::Instant;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+/// How a task ended.
+pub(super) enum End {
+    Sealed(Sealed),
+    Stopped,
+    Failed(Finding),
+}
+
 impl Supervisor {
+    /// Says how a task ended, in the disk's status.
+    pub(super) fn tell(&self, (machine, disk): &Name, end: &End) {
+        let status = self.0.kit.board.disk(machine, disk);
+        match end {
+            End::Sealed(sealed) => status.sealed(sealed),
+            End::Stopped => status.stopped(),
+            End::Failed(finding) => status.failed(finding),
+        }
+    }
+
     /// Brings a disk to its seal, however often it takes; ends there, at a stop, or where an operator is needed.
-    pub(super) async fn replicate(&self, name: &Name, stop: &CancellationToken, hurry: &Notify) {
+    pub(super) async fn replicate(&self, name: &Name, stop: &CancellationToken, hurry: &Notify) -> End {
         let (machine, disk) = name;
         let status = self.0.kit.board.disk(machine, disk);
         // Two daemons that lost the same peer shall not come back in step.
@@ -29,20 +46,23 @@ impl Supervisor {
             // Only a wait for memory is left at once; a pass is asked to stop and comes to its end itself.
             let grant = tokio::select! {
                 grant = self.0.kit.budget.acquire() => grant,
-                () = stop.cancelled() => return status.stopped(),
+                () = stop.cancelled() => return End::Stopped,
             };
             let began = Instant::now();
             let ended = self.attempt(name, &status, grant, stop).await;
             let finding = match ended {
-                Ok(sealed) => return self.seal(name, &status, &sealed),
+                Ok(sealed) => {
+                    self.seal(name);
+                    return End::Sealed(sealed);
+                }
                 Err(finding) if stop.is_cancelled() => {
                     tracing::debug!("{machine}/{disk}: stopped: {}", finding.evidence);
-                    return status.stopped();
+                    return End::Stopped;
                 }
                 Err(finding) => finding,
             };
             if verdict(finding.code) == Verdict::GiveUp {
-                return status.failed(&finding);
+                return End::Failed(finding);
             }
             if began.elapsed() >= BACKOFF_MAX {
                 // It got somewhere: the next try is a first one.
@@ -51,7 +71,7 @@ impl Supervisor {
             let wait = backoff.next_wait();
             status.retrying(&finding, backoff.attempts(), wait);
             tokio::select! {
-                () = stop.cancelled() => return status.stopped(),
+                () = stop.cancelled() => return End::Stopped,
                 () = hurry.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -118,8 +138,7 @@ impl Supervisor {
     }
 
     /// The disk is home. A daemon that starts anew shall know.
-    fn seal(&self, (machine, disk): &Name, status: &DiskHandle, sealed: &Sealed) {
-        status.sealed(sealed);
+    fn seal(&self, (machine, disk): &Name) {
         if let Err(finding) = self.0.registry.intend(machine, |intent| intent.seal(disk)) {
             // Then it compares once more after a restart.
             tracing::warn!("{machine}/{disk}: {}", finding.evidence);

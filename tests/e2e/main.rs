@@ -1,6 +1,8 @@
-//! What a user of the command can rely on, shown from outside: only the command line, files, devices and signals.
+//! What a user of the programs can rely on, shown from outside: only command lines, configurations, sockets, files,
+//! devices and signals.
 //!
-//! Needs what `tools/test` installs, and root for loop devices and mounts. A test that misses something fails and names it.
+//! Needs what `tools/test` installs, and root for loop devices, mounts and network namespaces. A test that misses
+//! something fails and names it.
 
 mod boot;
 mod command;

@@ -125,13 +125,11 @@ fn an_allowed_peer_that_asks_for_anothers_disk_is_refused_until_it_is_allowed() 
     let mut mt = lab.sites.master_target(&[ours.clone(), theirs], &json!({}));
     let mut ps = lab.sites.process_server_as(stranger, &lab.sources(), &json!({}), Host::default());
     lab.refused(&mut ps, "FB504");
-    mt.wait("the refusal is told", |event| match event {
-        Event::PeerRefused { peer: Some(peer), finding, .. } if finding.code == "FB504" => {
-            assert_eq!(peer, stranger);
-            Some(())
-        }
+    let told = mt.wait("the refusal is told", |event| match event {
+        Event::PeerRefused { peer, finding, .. } if finding.code == "FB504" => peer.clone(),
         _ => None,
     });
+    assert_eq!(told, stranger);
     mt.order(&Request::RegisterMachine {
         job: job(),
         machine: merged(ours, &json!({"allow": [PROCESS_SERVER, stranger]})),

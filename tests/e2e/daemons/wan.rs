@@ -2,14 +2,18 @@
 
 use super::assert_equal;
 use crate::command::{project, run};
-use crate::sites::{Daemon, Host, MASTER_TARGET, Sites, merged, new_disk, source_disk, target_machine};
+use crate::sites::{
+    Daemon, Host, MASTER_TARGET, PATIENCE, Sites, merged, new_disk, source_disk, target_machine,
+};
 use failback_service::event::Event;
+use failback_service::status::Live;
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// What a link is like; the delay is that of one way.
 struct Link {
@@ -181,16 +185,20 @@ impl Lab {
         self.until("a quarter crosses", |pass| pass.counters["bytes_to_target"] > 12 << 20);
     }
 
-    /// Waits until nothing has crossed for as long as rates look back.
+    /// Waits until nothing has crossed for some seconds.
     fn stalls(&self) {
-        self.until("nothing crosses", |pass| pass.rates.get("bytes_to_target") == Some(&0));
+        let mut since = None;
+        self.until("nothing crosses", |pass| {
+            since = since.or(Some(Instant::now())).filter(|_| pass.rates.get("shipped") == Some(&0));
+            since.is_some_and(|since| since.elapsed() > Duration::from_secs(3))
+        });
     }
 
-    fn until(&self, what: &str, is_so: impl Fn(&failback_service::status::Live) -> bool) {
-        let deadline = std::time::Instant::now() + crate::sites::PATIENCE;
-        while !self.ps.disk("app01", "disk0").pass.as_ref().is_some_and(&is_so) {
-            assert!(std::time::Instant::now() < deadline, "{what}: {:?}", self.ps.disk("app01", "disk0"));
-            std::thread::yield_now();
+    fn until(&self, what: &str, mut is_so: impl FnMut(&Live) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.ps.disk("app01", "disk0").pass.as_ref().is_some_and(&mut is_so) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.ps.disk("app01", "disk0"));
+            self.ps.moment();
         }
     }
 }

@@ -101,6 +101,15 @@ impl Daemon {
         self.child.wait().expect("it ended")
     }
 
+    /// A moment between two looks at its status; fails where it has ended.
+    #[track_caller]
+    pub(crate) fn moment(&self) {
+        let handle = pidfd_open(self.id(), PidfdFlags::empty()).expect("it is not waited for yet");
+        let moment = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&moment)).expect("can wait");
+        assert_eq!(ended, 0, "{} ended", self.program);
+    }
+
     /// Asks something.
     #[track_caller]
     pub(crate) fn ask(&self, request: &Request) -> Reply {

@@ -71,14 +71,19 @@ impl Folder {
     }
 }
 
-/// Makes a folder and those above it, durably.
+/// Makes a folder and those above it, durably. Two that make the same one at once both have it: disks of one machine
+/// share the folders above theirs.
 fn create_folder(path: &Path) -> Result<(), DiskError> {
     if path.is_dir() {
         return Ok(());
     }
     let above = folder_of(path);
     create_folder(above)?;
-    fs::create_dir(path).map_err(|error| DiskError::io(Operation::Create, path, None, error))?;
+    match fs::create_dir(path) {
+        // Whoever was first need not have synced it yet.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made.map_err(|error| DiskError::io(Operation::Create, path, None, error))?,
+    }
     sync_folder(above)
 }
 
@@ -118,5 +123,29 @@ impl Medium for Folder {
 
     fn sync_names(&self) -> Result<(), DiskError> {
         sync_folder(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn folders_of_one_machine_are_made_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for round in 0..50 {
+            let machine = folder.path().join(format!("sources/{round}"));
+            let start = Barrier::new(8);
+            std::thread::scope(|scope| {
+                for disk in 0..8 {
+                    let (start, path) = (&start, machine.join(format!("disk{disk}")));
+                    scope.spawn(move || {
+                        start.wait();
+                        Folder::open(&path).expect("made, by this thread or another");
+                    });
+                }
+            });
+        }
     }
 }

@@ -22,6 +22,7 @@ class Run:
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    peaks: dict  # program -> bytes
     wire_bytes: int | None
     to_target_bytes: int | None
 
@@ -44,6 +45,7 @@ class Bench:
         self.size_bytes = size_bytes
         self.runs = runs
         release = root / "target" / "release"
+        self.programs = release
         self.failback = release / "failback"
         self.read_hash_floor = release / "read-hash-floor"
         self.generate_disk = release / "generate-disk"
@@ -107,14 +109,14 @@ class Bench:
         if contender.writes:
             self.call("cmp", source, target)
             target.unlink()
-        return Run(seconds, cost.cpu_seconds, cost.peak_bytes, wire_bytes, to_target_bytes)
+        return Run(seconds, cost.cpu_seconds, cost.peak_bytes, cost.peaks, wire_bytes, to_target_bytes)
 
     def lay_out(self, case, contender, target):
         """The target as the contender needs to find it."""
         target.unlink(missing_ok=True)
         if not case.new_target:
             self.copy(self.base, target)
-        elif contender.name != "ours":
+        elif not contender.makes_target:
             # Servers serve what exists; an empty disk of the right length is a new disk.
             target.touch()
             os.truncate(target, self.size_bytes)

@@ -18,16 +18,20 @@ class Failed(Exception):
 
 
 class Cost:
-    """What several processes used together."""
+    """What several processes used together, and the most memory that each had."""
 
     def __init__(self):
         self.cpu_seconds = 0.0
         self.peak_bytes = 0
+        self.peaks = {}  # program -> bytes, of the fattest process of that name
 
-    def add(self, usage):
+    def add(self, command, usage):
         """Adds an ended process. Peaks add up: both ends live at the same time."""
+        peak_bytes = usage.ru_maxrss * 1024
         self.cpu_seconds += usage.ru_utime + usage.ru_stime
-        self.peak_bytes += usage.ru_maxrss * 1024
+        self.peak_bytes += peak_bytes
+        name = os.path.basename(command[0])
+        self.peaks[name] = max(self.peaks.get(name, 0), peak_bytes)
 
 
 def run(command, cost, environment=None):
@@ -39,7 +43,7 @@ def run(command, cost, environment=None):
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise Failed(f"{os.path.basename(command[0])} ended with {process.returncode}")
-    cost.add(usage)
+    cost.add(command, usage)
     return text.decode(errors="replace")
 
 
@@ -51,30 +55,35 @@ def free_port():
 
 
 @contextlib.contextmanager
-def server(command, port, cost):
-    """A server that answers on the port; its cost counts when it has ended."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+def server(command, cost, is_ready, log=None):
+    """A server, once `is_ready` says so; its cost counts when it has ended. Without a log its complaints are ours."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log or subprocess.DEVNULL, stderr=log)
     try:
-        wait_until_it_answers(process, command, port)
+        wait_until(process, command, is_ready)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        cost.add(usage)
+        cost.add(command, usage)
 
 
-def wait_until_it_answers(process, command, port):
-    """Connecting is the only sign that every one of these servers gives."""
+def wait_until(process, command, is_ready):
+    """Looks again and again: no sign of life is common to all these servers."""
     deadline = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise Failed(f"{command[0]} does not answer on port {port}") from None
-            time.sleep(0.01)
+    while not is_ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise Failed(f"{os.path.basename(command[0])} does not start")
+        time.sleep(0.01)
+
+
+def answers(port):
+    """Whether somebody listens on that port of the loopback interface."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
 
 
 def loopback_bytes():

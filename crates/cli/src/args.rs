@@ -1,6 +1,9 @@
 //! The command line as a type. Everything that can be wrong about one value alone is found here; what depends on
 //! disks is found by the commands.
 
+use crate::control_args::{OrderArgs, ReprotectArgs, StatusArgs, VerifyArgs};
+use crate::pki_args::PkiCommand;
+use crate::remote_args::RemoteArgs;
 use crate::report::Voice;
 use crate::values;
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -22,6 +25,7 @@ Examples:
   failback sync --dry-run --json azure-copy.vhd /dev/sdb
   failback hash web01.vmdk
   failback image convert web01.vhd web01.vmdk
+  failback reprotect web01 && failback status --watch
 
 Images are named by path. The extension tells the format (.vmdk, .vhd, .vhdx, .raw, .img); a prefix
 overrides it: vmdk:PATH, vhd:PATH, vhdx:PATH, raw:PATH, dev:PATH. A block device such as /dev/sdb
@@ -53,6 +57,25 @@ Examples:
   failback image convert web01.vhd web01.vmdk
   failback image check --json web01.vmdk")]
     Image(ImageCommand),
+    /// Replicate a machine's disks home through the process server
+    Reprotect(ReprotectArgs),
+    /// Show what a daemon does, how fast, and what limits it
+    Status(StatusArgs),
+    /// Stop a machine's passes at the next durable group
+    Stop(OrderArgs),
+    /// Go on with a stopped machine, or try again at once
+    Resume(OrderArgs),
+    /// Prove that a machine's target disks are what was sealed
+    Verify(VerifyArgs),
+    /// Issue and revoke the daemons' certificates
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  failback pki init
+  failback pki issue failback://master-target/site-1 --export /etc/failback/tls
+  failback pki revoke failback://process-server/azure-1
+  failback pki show")]
+    Pki(PkiCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them into a folder
@@ -74,6 +97,16 @@ impl Command {
             Self::Image(ImageCommand::Create(_)) => "image create",
             Self::Image(ImageCommand::Convert(_)) => "image convert",
             Self::Image(ImageCommand::Check(_)) => "image check",
+            Self::Reprotect(_) => "reprotect",
+            Self::Status(_) => "status",
+            Self::Stop(_) => "stop",
+            Self::Resume(_) => "resume",
+            Self::Verify(_) => "verify",
+            Self::Pki(PkiCommand::Init(_)) => "pki init",
+            Self::Pki(PkiCommand::Issue(_)) => "pki issue",
+            Self::Pki(PkiCommand::Renew(_)) => "pki renew",
+            Self::Pki(PkiCommand::Revoke(_)) => "pki revoke",
+            Self::Pki(PkiCommand::Show(_)) => "pki show",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -96,6 +129,11 @@ impl Command {
             Self::Image(ImageCommand::Create(args)) => args.output.json,
             Self::Image(ImageCommand::Convert(args)) => args.output.json,
             Self::Image(ImageCommand::Check(args)) => args.output.json,
+            Self::Reprotect(args) => args.order.output.json,
+            Self::Status(args) => args.output.json,
+            Self::Stop(args) | Self::Resume(args) => args.output.json,
+            Self::Verify(args) => args.order.output.json,
+            Self::Pki(command) => command.json(),
             Self::Completions(_) | Self::Man(_) => false,
         }
     }
@@ -125,12 +163,13 @@ Examples:
   failback sync azure-copy.vhd web01.vmdk
   failback sync --dry-run azure-copy.vhd web01.vmdk
   failback sync --verify --json azure-copy.vhd /dev/sdb
-  failback sync --vmdk-type monolithicSparse --seed template.vmdk azure-copy.vhd new.vmdk")]
+  failback sync --vmdk-type monolithicSparse --seed template.vmdk azure-copy.vhd new.vmdk
+  failback sync --target-identity failback://master-target/site-1 azure-copy.vhd mt://mt:9443/web01/disk0")]
 pub(crate) struct SyncArgs {
     /// Disk that comes home: an image or a device
     #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
     pub(crate) source: OsString,
-    /// Where it comes home to: an image, a device, or an image that will be created
+    /// Where it comes home to: an image, a device, an image that will be created, or a disk of a master target
     #[arg(value_name = "DST", value_hint = ValueHint::AnyPath)]
     pub(crate) target: OsString,
     /// Print what would be done, as far as hole maps and a sample of at most 128 blocks of each disk tell; write nothing
@@ -146,6 +185,8 @@ pub(crate) struct SyncArgs {
     pub(crate) create: NewImageArgs,
     #[command(flatten)]
     pub(crate) pass: PassArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]

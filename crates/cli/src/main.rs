@@ -4,14 +4,21 @@
 
 mod args;
 mod completions;
+mod confirm;
+mod control;
+mod control_args;
 mod draft;
 mod hash;
 mod image;
 mod job;
 mod man;
 mod pace;
+mod pki;
+mod pki_args;
 mod plan_summary;
 mod progress;
+mod remote;
+mod remote_args;
 mod report;
 mod signals;
 mod summary;
@@ -49,12 +56,19 @@ fn start(command: &Command) -> ExitClass {
 
 fn run(command: &Command, cancel: &Cancel) -> ExitClass {
     match command {
+        Command::Sync(args) if remote::is_remote(&args.target) => remote::run(args, cancel),
         Command::Sync(args) => sync::run(args, cancel),
         Command::Hash(args) => hash::run(args, cancel),
         Command::Image(ImageCommand::Info(args)) => image::info::run(args),
         Command::Image(ImageCommand::Create(args)) => image::create::run(args, cancel),
         Command::Image(ImageCommand::Convert(args)) => image::convert::run(args, cancel),
         Command::Image(ImageCommand::Check(args)) => image::check::run(args),
+        Command::Reprotect(args) => control::orders::reprotect(args),
+        Command::Status(args) => control::status::run(args),
+        Command::Stop(args) => control::orders::stop(args),
+        Command::Resume(args) => control::orders::resume(args),
+        Command::Verify(args) => control::orders::verify(args),
+        Command::Pki(command) => pki::run(command),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -141,7 +141,7 @@ fn removed(image: &dyn Image, one_go: bool) -> Finding {
     let why =
         if one_go { "a streamOptimized image is written in one go" } else { "only whole images are made" };
     let evidence = format!("the partly written {} was removed: {why}", image.name().display());
-    Finding::info(Code::Cancelled, evidence).with_remedy("run the same command again; it starts from nothing")
+    Finding::info(Code::PartRemoved, evidence)
 }
 
 /// Removes every file of an image that this command created.

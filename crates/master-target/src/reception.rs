@@ -117,8 +117,12 @@ impl<R: Registry> Reception<R> {
             let running = lock(&self.0.running);
             running.iter().map(|(name, running)| (name.clone(), running.link.clone())).collect()
         };
+        let reason = Finding::error(Code::Draining, "the master target is stopping");
         for (name, _) in &running {
-            self.end_running(name).await;
+            self.ask_to_end(name, &reason);
+        }
+        for (name, _) in &running {
+            self.end_running(name, &reason).await;
         }
         for link in running.into_iter().filter_map(|(_, link)| link) {
             // One that does not answer is not waited for.
@@ -128,15 +132,20 @@ impl<R: Registry> Reception<R> {
 
     /// Stops the pass of one disk, if there is one, and waits until it is over.
     pub async fn stop(&self, machine: &MachineId, disk: &DiskId) {
-        self.end_running(&(machine.clone(), disk.clone())).await;
+        let reason = Finding::error(Code::MachineStopped, "the master target's operator stopped the machine");
+        self.end_running(&(machine.clone(), disk.clone()), &reason).await;
     }
 
-    async fn end_running(&self, name: &DiskName) {
-        let over = lock(&self.0.running).get(name).map(|running| {
-            running.cancel.cancel();
-            running.over.clone()
-        });
-        if let Some(mut over) = over {
+    /// Asks a disk's pass to end, if there is one; tells when it is over.
+    fn ask_to_end(&self, name: &DiskName, reason: &Finding) -> Option<watch::Receiver<bool>> {
+        let running = lock(&self.0.running);
+        let running = running.get(name)?;
+        running.cancel.cancel_because(reason.clone());
+        Some(running.over.clone())
+    }
+
+    async fn end_running(&self, name: &DiskName, reason: &Finding) {
+        if let Some(mut over) = self.ask_to_end(name, reason) {
             // The sender is dropped when the pass is over, however it ended.
             let _ = over.wait_for(|is_over| *is_over).await;
         }
@@ -160,7 +169,8 @@ impl<R: Registry> Reception<R> {
         let _turn = self.turn(&name).lock_owned().await;
         let running = lock(&self.0.running).get(&name).map(|running| running.epoch);
         running.map_or(Ok(()), |running| check_epoch(&open, running))?;
-        self.end_running(&name).await;
+        let reason = format!("a newer session of disk {} took over", open.disk);
+        self.end_running(&name, &Finding::error(Code::StaleSession, reason)).await;
         let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
         check_epoch(&open, disk.store.state().epoch)?;
         let length_bytes = open.length_bytes;

@@ -60,9 +60,8 @@ impl Site {
         self.0.threads
     }
 
-    /// Counts and tells that a peer was sent away.
+    /// Tells that a peer was sent away; the listener counts it with all that came to nothing.
     pub fn refused(&self, peer: &PeerIdentity, why: &Finding) {
-        self.kit().events.count(why.code);
         self.kit().events.publish(Event::PeerRefused {
             address: None,
             peer: Some(peer.to_string()),

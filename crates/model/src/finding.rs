@@ -184,6 +184,7 @@ codes! {
     VerifyFailed = "FB404", Mismatch, "blocks read back from the target are wrong", "check the target's medium (dmesg, smartctl), then run the same command again";
     SeedUnusable = "FB405", Refused, "seed cannot be used", "check the seed's path, or leave it out";
     ManifestDamaged = "FB406", Refused, "manifest is damaged", "delete the manifest; the disk is scanned instead";
+    PartRemoved = "FB407", Refused, "partly written image was removed", "run the same command again; it starts from nothing";
     ProtocolViolation = "FB501", Failure, "peer broke the protocol", "both ends must be the same version; report this with both logs";
     PeerFailed = "FB502", Interrupted, "the other end stopped with an error", "see the other end's error, then run the same command again";
     VersionMismatch = "FB503", Refused, "ends speak no protocol version in common", "bring both ends to releases that share one: the master target first";

@@ -178,7 +178,7 @@ pub const JOURNAL_TRUSTED_RANGES_MAX: usize = 1 << 20;
 /// Bytes of a disk whose intent is logged ahead of the block that needs it.
 pub const JOURNAL_AHEAD_BYTES: u64 = 64 << 20;
 /// Runs of so many bytes that are announced at once: what is scanned again after a crash, besides the open groups.
-pub const JOURNAL_AHEAD_WINDOWS: usize = 2;
+pub const JOURNAL_AHEAD_WINDOWS: usize = 3;
 /// Bytes of a journal read at once while it is recovered.
 pub const JOURNAL_READ_BYTES: usize = 1 << 20;
 
@@ -198,7 +198,7 @@ const _: () = {
             <= JOURNAL_SEGMENT_MAX_BYTES / 2,
         "a checkpoint leaves room in its segment"
     );
-    assert!(JOURNAL_AHEAD_BYTES >= BLOCK_MAX_BYTES && JOURNAL_AHEAD_WINDOWS >= 1);
+    assert!(JOURNAL_AHEAD_BYTES >= BLOCK_MAX_BYTES && JOURNAL_AHEAD_WINDOWS >= 1, "the block itself fits");
     assert!(JOURNAL_SEGMENT_MAX_BYTES + JOURNAL_RECORD_MAX_BYTES as u64 <= u32::MAX as u64);
 };
 

@@ -4,8 +4,8 @@ use failback_blockio::{DiskError, UnitSource};
 use failback_image::Image;
 use failback_model::limits::{PACK_MAX_BYTES, REREAD_POOL_MAX_BYTES, THREADS_MAX, WINDOW_DEFAULT_BYTES};
 use failback_model::{BlockSize, Code, Digest, Finding};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Whether a block that differs is narrowed to its pages before it ships.
@@ -228,17 +228,37 @@ impl Progress {
 
 /// Asks a running pass to stop; it flushes what it wrote and returns `Code::Cancelled`.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    is_cancelled: AtomicBool,
+    reason: OnceLock<Finding>,
+}
 
 impl Cancel {
     /// Asks. May be called from any thread, any number of times.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks, and says what the other end is told; the first reason counts.
+    pub fn cancel_because(&self, reason: Finding) {
+        self.0.reason.get_or_init(|| reason);
+        self.cancel();
     }
 
     /// Whether it was asked.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// What the other end is told about a pass that ends by this error.
+    pub(crate) fn told(&self, error: &PassError) -> Option<Finding> {
+        match (error, self.0.reason.get()) {
+            (PassError::Cancelled, Some(reason)) => Some(reason.clone()),
+            _ => error.findings().into_iter().next(),
+        }
     }
 
     /// The error to return where it was asked.

@@ -48,8 +48,8 @@ impl Link {
     }
 
     /// Says why this end stops, unless it is the other one that did.
-    pub(crate) fn tell(&self, error: &PassError) {
-        let Some(finding) = error.findings().into_iter().next() else { return };
+    pub(crate) fn tell(&self, finding: Option<Finding>) {
+        let Some(finding) = finding else { return };
         if finding.code != Code::PeerFailed {
             let end = finding.evidence.floor_char_boundary(ERROR_TEXT_MAX_BYTES);
             let message = finding.evidence[..end].to_owned();

@@ -75,8 +75,8 @@ pub fn plan(
         source: End::of(&**source, source_id),
         target: existing.map(|image| End::of(image, target_id)),
         target_size_bytes,
-        read_source_bytes: read_source.bytes,
-        read_target_bytes: read_target.bytes,
+        read_source_bytes: read_source.read_bytes,
+        read_target_bytes: read_target.read_bytes,
         read_seeds_bytes,
         read_verify_bytes,
         ship_at_most_bytes,
@@ -170,7 +170,7 @@ impl Planner<'_> {
         let mut bytes = 0;
         for seed in &self.options.seeds {
             if let Ok(layout) = Layout::new(seed.geometry().length_bytes, self.options.block_size) {
-                bytes += data_of(&**seed, layout, self.cancel)?.bytes;
+                bytes += data_of(&**seed, layout, self.cancel)?.read_bytes;
             }
         }
         Ok(bytes)

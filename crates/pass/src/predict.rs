@@ -18,11 +18,15 @@ const ZERO_OVERHEAD_BYTES: u64 = 64;
 const CREDIT_BYTES: u64 = 32;
 const CREDIT_BLOCKS: u64 = DIGEST_WINDOW_BLOCKS / 4;
 
-/// Blocks of a disk that are no holes: what a scan reads.
+/// What of a disk is no hole.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Data {
+    /// Blocks with any data in them.
     pub(crate) blocks: u64,
+    /// Bytes of those blocks: what may travel.
     pub(crate) bytes: u64,
+    /// Bytes that are no holes: what a scan reads.
+    pub(crate) read_bytes: u64,
 }
 
 /// Walks a disk's hole map.
@@ -34,6 +38,7 @@ pub(crate) fn data_of(disk: &dyn UnitSource, layout: Layout, cancel: &Cancel) ->
     while at < whole.end() {
         cancel.check()?;
         let Some(data) = disk.next_data(at)?.and_then(|data| data.intersection(whole)) else { break };
+        found.read_bytes += data.length_bytes();
         let covered = layout.blocks_covering(data);
         let first = covered.start.0.max(next_block);
         if first < covered.end.0 {
@@ -87,5 +92,5 @@ pub(crate) fn seconds(
 ) -> f64 {
     let read = |bytes: u64| bytes as f64 / ASSUMED_READ_BYTES_PER_SECOND as f64;
     let write = written_bytes as f64 / ASSUMED_WRITE_BYTES_PER_SECOND as f64;
-    read(seeds_bytes) + read(source.bytes.max(target.bytes)).max(write) + read(verify_bytes)
+    read(seeds_bytes) + read(source.read_bytes.max(target.read_bytes)).max(write) + read(verify_bytes)
 }

@@ -159,7 +159,7 @@ impl Loop<'_> {
     fn run(mut self) -> Result<Sealed, PassError> {
         let outcome = self.drive();
         if let Err(error) = &outcome {
-            self.link.tell(error);
+            self.link.tell(self.end.cancel.told(error));
         }
         outcome
     }
@@ -322,8 +322,11 @@ impl Loop<'_> {
                 self.session.handle_root(root);
             }
             Answer::Chunk { chunk, digests } => {
-                let first = self.end.layout.chunk_blocks(chunk).start;
-                self.manifest.set_run(first, &digests)?;
+                let blocks = self.end.layout.chunk_blocks(chunk);
+                self.manifest.set_run(blocks.start, &digests)?;
+                // What a journal vouched for was wrong: it learns what the medium holds.
+                let held: Vec<_> = blocks.iter().zip(digests.iter().copied()).collect();
+                self.end.sink.applied(&held, &[])?;
                 self.session.handle_full_digests(chunk, &digests);
             }
         }

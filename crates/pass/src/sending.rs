@@ -152,7 +152,7 @@ impl Loop<'_> {
     fn run(mut self) -> Result<Digest, PassError> {
         let outcome = self.drive();
         if let Err(error) = &outcome {
-            self.link.tell(error);
+            self.link.tell(self.end.cancel.told(error));
         }
         outcome
     }
@@ -165,13 +165,16 @@ impl Loop<'_> {
                 return Ok(root);
             }
             if self.end.cancel.is_cancelled() {
-                return Err(PassError::Cancelled);
+                self.session.stop();
+                if self.session.is_stopped() {
+                    return Err(PassError::Cancelled);
+                }
             }
             let may_scan = self.comparer.waiting_source_runs() < WAITING_RUNS_MAX;
             let scanned = if may_scan { &self.scanned } else { &pending };
             select! {
                 recv(self.link.input) -> frame => {
-                    let frame = frame.map_err(|_| PassError::PeerGone)?;
+                    let frame = frame.map_err(|_| self.gone())?;
                     self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
                 }
                 recv(self.packed) -> packed => {
@@ -188,6 +191,11 @@ impl Loop<'_> {
                 default(TICK) => {}
             }
         }
+    }
+
+    /// The other end is gone: whoever is stopping then has stopped.
+    fn gone(&self) -> PassError {
+        if self.end.cancel.is_cancelled() { PassError::Cancelled } else { PassError::PeerGone }
     }
 
     /// Does everything that can be done now.
@@ -210,7 +218,7 @@ impl Loop<'_> {
             }
             while let Some(message) = self.session.poll_transmit() {
                 self.count(&message);
-                self.link.send(&message, &self.end.progress.bytes_to_target)?;
+                self.link.send(&message, &self.end.progress.bytes_to_target).map_err(|_| self.gone())?;
                 is_idle = false;
             }
             if is_idle {

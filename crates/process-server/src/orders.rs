@@ -1,7 +1,7 @@
 //! What the control socket may ask of a process server.
 
 use crate::ProcessServer;
-use crate::config::Machine;
+use crate::config::{Disk, Machine};
 use failback_model::{Code, DiskId, Finding, JobId, MachineId, Severity};
 use failback_service::clock::unix_ms;
 use failback_service::control::{Orders, PassFlags, Request};
@@ -54,12 +54,20 @@ impl Orders for ProcessServer {
 
 impl ProcessServer {
     fn status_of(&self, machine: &Machine) -> MachineStatus {
-        let disks = machine.disk.iter().map(|disk| self.kit.board.disk(&machine.id, &disk.id).status());
+        let rate = self.supervisor.rate(&machine.id);
+        let status = |disk: &Disk| {
+            let mut status = self.kit.board.disk(&machine.id, &disk.id).status();
+            // The schedule may have changed it since the connection was made.
+            if let Some(link) = &mut status.link {
+                link.bandwidth_bytes_per_second = rate;
+            }
+            status
+        };
         MachineStatus {
             id: machine.id.to_string(),
             wanted: self.registry.intent(&machine.id).wanted,
             peer: machine.target.clone(),
-            disks: disks.collect(),
+            disks: machine.disk.iter().map(status).collect(),
         }
     }
 

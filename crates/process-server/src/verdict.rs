@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn what_may_heal_is_tried_again_and_what_does_harm_is_not() {
         for code in
-            [Code::ConnectionLost, Code::TimedOut, Code::ReadFailed, Code::PeerFailed, Code::TlsFailed]
+            [Code::ConnectionLost, Code::MachineStopped, Code::ReadFailed, Code::PeerFailed, Code::TlsFailed]
         {
             assert_eq!(verdict(code), Verdict::Again, "{}", code.as_str());
         }

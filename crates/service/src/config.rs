@@ -1,6 +1,6 @@
 //! A daemon's configuration: TOML whose every key is known, with the place of everything that is wrong.
 //!
-//! The types are the reference: [`reference`] prints docs/config.md from them, and a test compares.
+//! The types are the reference: [`reference()`] prints docs/config.md from them, and a test compares.
 //!
 //! **Invariant**: a configuration that loads has no fault; one that does not load names file, line, column, reason and
 //! remedy, and everything that is wrong beyond the syntax at once.

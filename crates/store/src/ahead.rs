@@ -5,6 +5,7 @@
 //! may be trusted again as it was. There are few announced blocks: they are scanned again after a crash.
 
 use crate::block_set::{BlockSet, push_joined};
+use crate::journal::Position;
 use failback_model::limits::JOURNAL_AHEAD_WINDOWS;
 use failback_model::{BlockRange, Layout};
 use std::collections::VecDeque;
@@ -13,8 +14,16 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) struct Ahead {
     announced: BlockSet,
-    windows: VecDeque<BlockRange>,
+    windows: VecDeque<Window>,
     window_blocks: u64,
+}
+
+/// A run of blocks of which those that were trusted are announced.
+#[derive(Debug)]
+struct Window {
+    blocks: BlockRange,
+    /// Where the journal says so, once it does.
+    logged_at: Option<Position>,
 }
 
 /// What the journal is to be told.
@@ -34,9 +43,12 @@ impl Ahead {
         Self { announced: BlockSet::empty(block_count), windows: VecDeque::new(), window_blocks }
     }
 
-    /// Blocks begin to change: they are announced no more.
-    pub(crate) fn take(&mut self, blocks: BlockRange) {
+    /// Blocks begin to change: they are announced no more. Up to where the journal must be durable for those that were.
+    pub(crate) fn take(&mut self, blocks: BlockRange) -> Option<Position> {
+        let touches = |window: &&Window| window.blocks.start < blocks.end && blocks.start < window.blocks.end;
+        let logged_at = self.windows.iter().filter(touches).filter_map(|window| window.logged_at).max();
         self.announced.remove(blocks);
+        logged_at
     }
 
     /// Adds to blocks that must be made unknown, which are trusted and ascend, those that will probably come next, and
@@ -45,9 +57,9 @@ impl Ahead {
         let Some(first) = needed.first().map(|range| range.start.0) else {
             return Announcement { intended: Vec::new(), released: Vec::new() };
         };
-        let window = BlockRange::new(first, (first + self.window_blocks).min(trusted.all().end.0));
+        let window = self.window_from(first);
         let mut intended = trusted.runs_in(window);
-        intended.iter().for_each(|range| self.announced.insert(*range));
+        let released = self.open_window(window, &intended);
         for range in needed {
             self.announced.remove(*range);
             // What of it lies in the window is there already.
@@ -56,14 +68,50 @@ impl Ahead {
                 push_joined(&mut intended, BlockRange::new(start, range.end.0));
             }
         }
-        self.windows.push_back(window);
+        Announcement { intended, released }
+    }
+
+    /// Announces what comes behind the newest window when blocks of that window are begun, so that nobody will wait for
+    /// it. Only where at least half of it is trusted: else the scan has not come by yet.
+    pub(crate) fn announce_next(&mut self, begun: &[BlockRange], trusted: &BlockSet) -> Option<Announcement> {
+        let newest = self.windows.back()?.blocks;
+        let next = self.window_from(newest.end.0);
+        if next.is_empty()
+            || !begun.iter().any(|range| newest.start <= range.start && range.start < newest.end)
+        {
+            return None;
+        }
+        let intended = trusted.runs_in(next);
+        let count: u64 = intended.iter().map(|range| range.count()).sum();
+        if count * 2 < next.count() {
+            return None;
+        }
+        let released = self.open_window(next, &intended);
+        Some(Announcement { intended, released })
+    }
+
+    /// The journal holds what was announced last.
+    pub(crate) fn logged(&mut self, at: Position) {
+        if let Some(newest) = self.windows.back_mut() {
+            newest.logged_at.get_or_insert(at);
+        }
+    }
+
+    fn window_from(&self, first: u64) -> BlockRange {
+        BlockRange::new(first, (first + self.window_blocks).min(self.announced.all().end.0))
+    }
+
+    /// Adds a window; the blocks of the oldest that are released.
+    fn open_window(&mut self, window: BlockRange, intended: &[BlockRange]) -> Vec<BlockRange> {
+        intended.iter().for_each(|range| self.announced.insert(*range));
+        self.windows.push_back(Window { blocks: window, logged_at: None });
         let is_over = self.windows.len() > JOURNAL_AHEAD_WINDOWS;
         let oldest = if is_over { self.windows.pop_front() } else { None };
-        let released = oldest.map_or(Vec::new(), |oldest| self.announced.runs_in(oldest));
+        let released = oldest.map_or(Vec::new(), |oldest| self.announced.runs_in(oldest.blocks));
         // What the new window has just announced stays announced.
         let released = released.into_iter().flat_map(|range| outside(range, window)).collect::<Vec<_>>();
         released.iter().for_each(|range| self.announced.remove(*range));
-        Announcement { intended, released }
+        released
     }
 
     /// All announced blocks, to be known again.
@@ -123,9 +171,32 @@ mod tests {
         assert_eq!(last.released, [range(1, window)], "the begun block stays unknown");
         let end = announce(&[range(50 * window - 3, 50 * window - 1)]);
         assert_eq!(end.intended, [range(50 * window - 3, 50 * window)], "only what is trusted is announced");
-        ahead.take(range(20 * window + 5, 20 * window + 6));
+        assert_eq!(ahead.take(range(20 * window + 5, 20 * window + 6)), None);
         let all: u64 = ahead.release_all().into_iter().map(BlockRange::count).sum();
         assert!(all <= JOURNAL_AHEAD_WINDOWS as u64 * window && ahead.release_all().is_empty());
+    }
+
+    #[test]
+    fn the_next_window_is_announced_when_one_is_entered_and_the_scan_has_passed() {
+        let range = BlockRange::new;
+        let layout = Layout::new(200 << 20, BlockSize::new(1 << 20).unwrap()).unwrap();
+        let mut trusted = BlockSet::empty(layout.block_count());
+        trusted.insert(range(0, 30));
+        let mut ahead = Ahead::new(layout, 20 << 20);
+        assert_eq!(ahead.announce_next(&[range(0, 1)], &trusted), None, "nothing is announced yet");
+        let first = ahead.announce(&[range(0, 1)], &trusted);
+        assert_eq!(first.intended, [range(0, 20)]);
+        first.intended.iter().for_each(|range| trusted.remove(*range));
+        assert_eq!(ahead.announce_next(&[range(30, 31)], &trusted), None, "that is elsewhere");
+        trusted.remove(range(29, 30));
+        assert_eq!(ahead.announce_next(&[range(5, 6)], &trusted), None, "the scan is not there");
+        trusted.insert(range(29, 50));
+        let next = ahead.announce_next(&[range(5, 6)], &trusted).expect("announced");
+        assert_eq!((next.intended, next.released), (vec![range(20, 40)], vec![]));
+        assert_eq!(ahead.announce_next(&[range(6, 7)], &trusted), None, "once is enough");
+        let mut short = Ahead::new(layout, 0);
+        assert_eq!(short.announce(&[range(40, 41)], &trusted).intended, [range(40, 41)]);
+        assert_eq!(short.announce_next(&[range(40, 41)], &trusted), None);
     }
 
     #[test]

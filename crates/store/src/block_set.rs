@@ -1,7 +1,7 @@
 //! A set of a disk's blocks: a word for each chunk of 1024, and bits only for chunks that are in it partly.
 //!
 //! **Invariant**: a chunk that is in the set whole has no bits; so a disk of any size costs 4 bytes a chunk, and
-//! 128 more for each chunk with a border in it.
+//! 136 more for each chunk with a border in it.
 
 use failback_model::BlockRange;
 use failback_model::limits::CHUNK_BLOCKS;
@@ -13,7 +13,15 @@ const WHOLE: u32 = 1;
 /// Slots from here on name bits.
 const FIRST_BITS: u32 = 2;
 
-type Bits = [u64; WORDS];
+type Words = [u64; WORDS];
+
+/// Blocks of one chunk.
+#[derive(Debug, Clone, Copy)]
+struct Bits {
+    words: Words,
+    /// How many there are.
+    held: u64,
+}
 
 /// Some of a disk's blocks.
 #[derive(Debug, Clone)]
@@ -135,12 +143,15 @@ impl BlockSet {
             self.slots[piece.chunk] = WHOLE;
             return;
         }
-        let slot = if slot == NONE { self.take([0; WORDS]) } else { slot };
+        let slot = if slot == NONE { self.take(Bits { words: [0; WORDS], held: 0 }) } else { slot };
         self.slots[piece.chunk] = slot;
-        let before = self.held_in(slot);
         let bits = &mut self.bits[(slot - FIRST_BITS) as usize];
-        for_each_mask(piece.from, piece.to, |word, mask| bits[word] |= mask);
-        let after = self.held_in(slot);
+        let before = bits.held;
+        for_each_mask(piece.from, piece.to, |word, mask| {
+            bits.held += u64::from((mask & !bits.words[word]).count_ones());
+            bits.words[word] |= mask;
+        });
+        let after = bits.held;
         self.held += after - before;
         if after == length {
             self.release(slot);
@@ -161,17 +172,20 @@ impl BlockSet {
             return;
         }
         let slot = if slot == WHOLE {
-            let mut bits = [0; WORDS];
-            for_each_mask(0, length, |word, mask| bits[word] |= mask);
-            self.take(bits)
+            let mut words = [0; WORDS];
+            for_each_mask(0, length, |word, mask| words[word] |= mask);
+            self.take(Bits { words, held: length })
         } else {
             slot
         };
         self.slots[piece.chunk] = slot;
-        let before = self.held_in(slot);
         let bits = &mut self.bits[(slot - FIRST_BITS) as usize];
-        for_each_mask(piece.from, piece.to, |word, mask| bits[word] &= !mask);
-        let after = self.held_in(slot);
+        let before = bits.held;
+        for_each_mask(piece.from, piece.to, |word, mask| {
+            bits.held -= u64::from((mask & bits.words[word]).count_ones());
+            bits.words[word] &= !mask;
+        });
+        let after = bits.held;
         self.held -= before - after;
         if after == 0 {
             self.release(slot);
@@ -188,11 +202,14 @@ impl BlockSet {
             let until = (start + CHUNK_BLOCKS).min(within.end.0);
             match self.slots[chunk as usize] {
                 slot @ (NONE | WHOLE) => call(BlockRange::new(at, until), slot == WHOLE),
-                slot => {
-                    for_each_bit_run(self.bits_of(slot), at - start, until - start, |from, to, is_held| {
+                slot => for_each_bit_run(
+                    &self.bits_of(slot).words,
+                    at - start,
+                    until - start,
+                    |from, to, is_held| {
                         call(BlockRange::new(start + from, start + to), is_held);
-                    })
-                }
+                    },
+                ),
             }
             at = until;
         }
@@ -204,10 +221,7 @@ impl BlockSet {
 
     /// Blocks that a slot's bits hold.
     fn held_in(&self, slot: u32) -> u64 {
-        if slot < FIRST_BITS {
-            return 0;
-        }
-        self.bits_of(slot).iter().map(|word| u64::from(word.count_ones())).sum()
+        if slot < FIRST_BITS { 0 } else { self.bits_of(slot).held }
     }
 
     fn bits_of(&self, slot: u32) -> &Bits {
@@ -248,7 +262,7 @@ fn for_each_mask(from: u64, to: u64, mut call: impl FnMut(usize, u64)) {
 }
 
 /// Calls with runs of equal bits among `from..to`.
-fn for_each_bit_run(bits: &Bits, from: u64, to: u64, mut call: impl FnMut(u64, u64, bool)) {
+fn for_each_bit_run(bits: &Words, from: u64, to: u64, mut call: impl FnMut(u64, u64, bool)) {
     let mut at = from;
     while at < to {
         let word = bits[(at / WORD_BITS) as usize] >> (at % WORD_BITS);

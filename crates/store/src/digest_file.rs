@@ -21,7 +21,7 @@ const PUNCH_MIN_BYTES: u64 = 64 << 10;
 /// Entries of one chunk that are this many runs or more are put into it and written as one piece.
 const PATCH_MIN_RUNS: usize = 4;
 
-/// An open manifest file. Calls may come from several threads.
+/// An open manifest file. Entries are read by any thread, and set by one at a time: whoever holds the journal.
 #[derive(Debug)]
 pub(crate) struct DigestFile {
     device: Arc<dyn Device>,

@@ -21,7 +21,7 @@ impl Fingerprint {
         Self(Digest(*blake3::hash(text.as_bytes()).as_bytes()))
     }
 
-    /// Of an image: device, inode, length, times of change of its files; number and id of a block device.
+    /// Of an image: device, inode, length, times of change of its files; id, else number, of a block device.
     pub fn of_image(image: &dyn Image) -> Result<Self, DiskError> {
         let identity = image.identity();
         let geometry = image.geometry();
@@ -33,9 +33,10 @@ impl Fingerprint {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(DiskError::io(Operation::Open, path, None, error)),
             };
-            // A device has no times of its own: those of its node say nothing about its bytes.
+            // A device has no times of its own, those of its node say nothing about its bytes; its number may be another
+            // after it was attached anew, its id not.
             let line = if stat.file_type().is_block_device() {
-                write!(text, "\ndevice {}", stat.rdev())
+                if identity.uuid.is_some() { Ok(()) } else { write!(text, "\ndevice {}", stat.rdev()) }
             } else {
                 let (modified, changed) =
                     ((stat.mtime(), stat.mtime_nsec()), (stat.ctime(), stat.ctime_nsec()));

@@ -68,7 +68,7 @@ impl Groups {
         self.open.remove(blocks);
     }
 
-    /// Where the journal says of all of them that they are unknown.
+    /// Up to where the journal must be durable for all blocks that were begun, these included.
     pub(crate) fn begun_at(&mut self, latest: Option<Position>) -> Option<Position> {
         self.begun_at = self.begun_at.max(latest);
         self.begun_at

@@ -52,7 +52,7 @@ pub(crate) fn open_journal(
     for number in numbers {
         medium.remove(&segment_name(number))?;
     }
-    Ok((Journal::new(medium, machine.clone(), segment, disks), done))
+    Ok((Journal::new(medium, machine.clone(), segment, disks)?, done))
 }
 
 struct Recovery<'a> {

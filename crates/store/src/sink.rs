@@ -3,6 +3,7 @@
 //! **Invariant**: intents are durable before a block changes; a commit's record is written after the image's flush and
 //! is durable before the commit returns; nothing is done for a session that was replaced, or after a commit failed.
 
+use crate::ahead::Announcement;
 use crate::block_set::united;
 use crate::disk::{Disk, trusted_again};
 use crate::fingerprint::Fingerprint;
@@ -164,22 +165,28 @@ impl Sink for JournaledSink {
         let mut groups = self.disk.groups();
         let group = groups.number();
         // First, so that none of them is released with others.
-        blocks.iter().for_each(|range| groups.ahead.take(*range));
-        let (end, is_logged) = self.disk.journal.update(self.disk.slot, |state| {
+        let announced_at = blocks.iter().filter_map(|range| groups.ahead.take(*range)).max();
+        let (end, log) = self.disk.journal.update(self.disk.slot, |state| {
             let known = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
             let known = united(known);
             // What is unknown already needs no record, unless it is the first to say that the disk changes.
-            if known.is_empty() && state.in_pass && state.fingerprint.is_none() {
-                return (Vec::new(), false);
+            if !known.is_empty() || !state.in_pass || state.fingerprint.is_some() {
+                return (told(group, &groups.ahead.announce(&known, &state.trusted)), Log::Waited);
             }
-            let told = groups.ahead.announce(&known, &state.trusted);
-            let mut records = intents(group, &told.intended);
-            records.extend(trusted_again(&told.released));
-            (records, true)
+            match groups.ahead.announce_next(blocks, &state.trusted) {
+                Some(next) => (told(group, &next), Log::Ahead),
+                None => (Vec::new(), Log::Nothing),
+            }
         })?;
         blocks.iter().for_each(|range| groups.begin(*range));
-        let durable_at = groups.begun_at(is_logged.then_some(end));
+        let durable_at = groups.begun_at(if log == Log::Waited { Some(end) } else { announced_at });
+        if log != Log::Nothing {
+            groups.ahead.logged(end);
+        }
         drop(groups);
+        if log == Log::Ahead {
+            self.disk.journal.sync_soon(end);
+        }
         durable_at.map_or(Ok(()), |position| self.disk.journal.wait_durable(position))
     }
 
@@ -231,13 +238,26 @@ impl Sink for JournaledSink {
     }
 }
 
-/// That blocks are unknown from now on; without blocks, that the disk changes.
-fn intents(group: u64, blocks: &[BlockRange]) -> Vec<Record> {
-    if blocks.is_empty() {
-        return vec![Record::Intent { group, blocks: Vec::new() }];
+/// What a begin logs.
+#[derive(PartialEq, Eq)]
+enum Log {
+    /// Nothing: all of it was logged before.
+    Nothing,
+    /// What it waits for.
+    Waited,
+    /// What later ones need.
+    Ahead,
+}
+
+/// The records that say what was announced; without blocks, that the disk changes.
+fn told(group: u64, announcement: &Announcement) -> Vec<Record> {
+    let parts = announcement.intended.chunks(JOURNAL_RECORD_MAX_RANGES);
+    let mut records: Vec<_> = parts.map(|blocks| Record::Intent { group, blocks: blocks.to_vec() }).collect();
+    if records.is_empty() {
+        records.push(Record::Intent { group, blocks: Vec::new() });
     }
-    let parts = blocks.chunks(JOURNAL_RECORD_MAX_RANGES);
-    parts.map(|blocks| Record::Intent { group, blocks: blocks.to_vec() }).collect()
+    records.extend(trusted_again(&announcement.released));
+    records
 }
 
 fn is_not_found(error: &DiskError) -> bool {

@@ -38,7 +38,7 @@ fn ends_that_are_told_to_stop_drain_and_nothing_acknowledged_is_sent_again() {
     slow.proxy.wait_for(14 << 20);
     assert!(slow.mt.terminate().success());
     let told = slow.ps.broken_with("disk0", "FB502");
-    assert!(told.contains("FB403"), "the other end says why: {told}");
+    assert!(told.contains("FB706"), "the other end says why: {told}");
     slow.mt.restart();
     slow.ps.resume("app01");
     slow.proxy.wait_for(14 << 20);

@@ -1,5 +1,7 @@
 //! The command as its users meet it: texts, JSON, exit codes and what it leaves on the disk.
 
+mod control;
+mod daemon;
 mod errors;
 mod formats;
 mod hash;

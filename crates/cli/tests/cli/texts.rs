@@ -13,6 +13,10 @@ fn help_reads_well() {
         &["image", "--help"],
         &["image", "create", "--help"],
         &["image", "convert", "-h"],
+        &["reprotect", "-h"],
+        &["status", "--help"],
+        &["pki", "--help"],
+        &["pki", "issue", "-h"],
     ] {
         let name = format!("help {}", words.join(" ")).replace(" ", "_").replace('-', "");
         insta::assert_snapshot!(name, lab.run(words).text(0).stdout);
@@ -200,6 +204,11 @@ fn a_page_for_every_command_is_written() {
         ("failback-image-create.1", "streamOptimized"),
         ("failback-image-convert.1", "EXIT STATUS"),
         ("failback-image-check.1", "faults"),
+        ("failback-reprotect.1", "accept\\-older"),
+        ("failback-status.1", "monitoring plugins"),
+        ("failback-stop.1", "master\\-target.sock"),
+        ("failback-verify.1", "media"),
+        ("failback-pki-revoke.1", "crl.pem"),
         ("failback-completions.1", "zsh"),
         ("failback-man.1", "DIR"),
     ] {

@@ -1,7 +1,10 @@
 //! A pass that is cut goes on from what is durable.
 
+use crate::code;
 use crate::site::Site;
+use failback_model::Code;
 use failback_pass::Progress;
+use failback_transport::{Rate, Schedule, Throttle};
 use std::sync::Arc;
 
 #[test]
@@ -39,4 +42,28 @@ fn a_link_that_is_cut_costs_no_more_than_the_window() {
     // Nothing of the target was scanned twice: it was made for the pass, and its journal knows the rest.
     let (read, _) = site.target_reads();
     assert!(read < 20 << 20, "{read} bytes of the target were read");
+}
+
+#[test]
+fn a_newer_session_takes_over_and_an_older_one_disturbs_nobody() {
+    let site = Site::new(32 << 20);
+    site.remove_target();
+    let mut slow = site.attempt(2);
+    let rate = Rate::bytes_per_second(4 << 20).expect("a rate");
+    slow.connect.throttle = Throttle::new(Schedule::always(rate));
+    // Each has its own scan to remember.
+    slow.state = None;
+    let replaced = std::thread::scope(|scope| {
+        let running = scope.spawn(|| site.run(&slow));
+        while Progress::get(&slow.progress.bytes_to_target) < 1 << 20 {
+            std::thread::yield_now();
+        }
+        assert_eq!(code(&site.send(1).0.expect_err("its epoch is over")), Code::SourceOlder);
+        assert!(!running.is_finished(), "an older job ended a newer one's pass");
+        site.send(3).0.expect("the newest");
+        running.join().expect("no panic").expect_err("it was replaced")
+    });
+    let finding = &replaced.findings()[0];
+    assert!(finding.evidence.contains(Code::StaleSession.as_str()), "{}", finding.evidence);
+    site.assert_same();
 }

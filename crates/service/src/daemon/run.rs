@@ -55,7 +55,7 @@ async fn live<D: Daemon>(config: D::Config, base: &Base, kit: Kit) -> Result<Exi
         Desk::open(kit.about.clone(), Arc::clone(&orders), Arc::clone(&kit.events), &jobs).map_err(alone)?;
     // The sockets answer also while the daemon drains: that is when people ask.
     let end = CancellationToken::new();
-    tokio::spawn(server.run(Arc::new(desk), end.clone()));
+    let serving = tokio::spawn(server.run(Arc::new(desk), end.clone()));
     if let Some(admin) = admin {
         let told = Told { kit: kit.clone(), orders: Arc::clone(&orders) };
         tokio::spawn(admin.run(Arc::new(told), end.clone()));
@@ -84,6 +84,8 @@ async fn live<D: Daemon>(config: D::Config, base: &Base, kit: Kit) -> Result<Exi
         () = second_stop(&mut signals) => ExitClass::Signal,
     };
     end.cancel();
+    // It takes its socket with it; one that stays is replaced by the next start.
+    let _ = serving.await;
     Ok(exit)
 }
 

@@ -134,7 +134,7 @@ impl Player {
 
     /// What is in doubt when blocks are begun: what is announced ahead, too.
     fn doubtful(&self, blocks: BlockRange) -> BlockRange {
-        let ahead_blocks = self.medium.ahead_bytes() / BLOCK_BYTES;
+        let ahead_blocks = 2 * self.medium.ahead_bytes() / BLOCK_BYTES;
         range(blocks.start.0, (blocks.end.0 + ahead_blocks).min(self.blocks))
     }
 

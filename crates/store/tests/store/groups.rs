@@ -5,12 +5,14 @@ use crate::support::{
     BLOCK_BYTES, DeviceImage, MemoryMedium, contents, digest, disk_id, layout, machine, range,
 };
 use failback_blockio::{Device, DiskError, Zeroing};
+use failback_engine::Sink;
 use failback_model::{BlockIndex, ByteRange, Epoch, SectorSize};
 use failback_store::{Fingerprint, MachineStore};
 use failback_testkit::{MemoryDevice, Random};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A file whose syncs are counted, and wait once for a number of writes.
 #[derive(Debug)]
@@ -64,14 +66,33 @@ impl Device for SlowFile {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let wanted = self.wait_for.load(Ordering::Relaxed);
         let writes = self.writes.lock().expect("no panic");
-        drop(self.written.wait_while(writes, |writes| *writes < wanted).expect("no panic"));
+        let patience = Duration::from_secs(60);
+        let waited = self.written.wait_timeout_while(writes, patience, |writes| *writes < wanted);
+        assert!(!waited.expect("no panic").1.timed_out(), "somebody waits for a sync who should not");
         Ok(())
     }
 }
 
-#[test]
-fn those_who_wait_share_one_sync() {
-    const THREADS: usize = 8;
+impl SlowFile {
+    fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// From now on syncs wait until so many writes more were made.
+    fn wait_for(&self, writes: usize) {
+        let made = *self.writes.lock().expect("no panic");
+        self.wait_for.store(made + writes, Ordering::Relaxed);
+    }
+
+    /// No sync waits any more.
+    fn release(&self) {
+        *self.writes.lock().expect("no panic") = 1 << 40;
+        self.written.notify_all();
+    }
+}
+
+/// A session on a new disk of a machine whose segment is slow.
+fn slow_session(blocks: u64, ahead_bytes: u64) -> (Arc<SlowFile>, Arc<dyn Sink>) {
     let file = Arc::new(Mutex::new(None));
     let keep = file.clone();
     let medium = MemoryMedium::made_of(move |name| {
@@ -88,29 +109,71 @@ fn those_who_wait_share_one_sync() {
         *keep.lock().expect("no panic") = Some(slow.clone());
         slow
     });
-    let layout = layout(1000);
+    let medium = MemoryMedium { ahead_bytes, ..medium };
     let store = MachineStore::open_on(Box::new(medium), &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let fingerprint = Fingerprint::of_text("new");
-    let number = disk.open_session(Epoch(1), layout, true, &fingerprint).expect("a session");
-    let sink = disk.sink(DeviceImage::in_memory(layout), number);
+    let number = disk.open_session(Epoch(1), layout(blocks), true, &fingerprint).expect("a session");
+    let sink = disk.sink(DeviceImage::in_memory(layout(blocks)), number);
     let slow = file.lock().expect("no panic").clone().expect("a segment");
+    (slow, sink)
+}
+
+#[test]
+fn those_who_wait_share_one_sync() {
+    const THREADS: usize = 8;
+    let (slow, sink) = slow_session(1000, 0);
     // The first sync ends when all have written their intent: those that came too late for it need one more.
-    let writes = *slow.writes.lock().expect("no panic");
-    slow.wait_for.store(writes + THREADS, Ordering::Relaxed);
-    let before = slow.syncs.load(Ordering::Relaxed);
+    slow.wait_for(THREADS);
+    let before = slow.syncs();
     std::thread::scope(|scope| {
         for thread in 0..THREADS as u64 {
             let sink = &sink;
             scope.spawn(move || sink.begin(&[range(thread * 100, thread * 100 + 50)]).expect("begun"));
         }
     });
-    let syncs = slow.syncs.load(Ordering::Relaxed) - before;
+    let syncs = slow.syncs() - before;
     assert!((1..=2).contains(&syncs), "{syncs} syncs for {THREADS} threads");
     for thread in 0..THREADS as u64 {
         sink.begin(&[range(thread * 100, thread * 100 + 50)]).expect("begun");
     }
-    assert_eq!(slow.syncs.load(Ordering::Relaxed) - before, syncs, "what is begun already costs nothing");
+    assert_eq!(slow.syncs() - before, syncs, "what is begun already costs nothing");
+}
+
+#[test]
+fn a_sync_covers_only_what_was_written_before_it_began() {
+    let (slow, sink) = slow_session(1000, 0);
+    let before = slow.syncs();
+    slow.wait_for(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| sink.begin(&[range(0, 1)]).expect("begun"));
+        while slow.syncs() == before {
+            std::thread::yield_now();
+        }
+        // Its write ends the sync under way, which does not cover it.
+        sink.begin(&[range(10, 11)]).expect("begun");
+    });
+    assert_eq!(slow.syncs() - before, 2);
+}
+
+#[test]
+fn who_goes_through_the_disk_waits_for_no_sync_but_the_first() {
+    let (slow, sink) = slow_session(1000, 100 * BLOCK_BYTES);
+    sink.begin(&[range(0, 1)]).expect("begun");
+    // The next window is announced now; that it becomes durable takes until the test says so.
+    slow.wait_for(1000);
+    let before = slow.syncs();
+    for block in 1..100 {
+        sink.begin(&[range(block, block + 1)]).expect("begun without a sync");
+    }
+    slow.release();
+    sink.begin(&[range(100, 101)]).expect("begun");
+    for block in 101..1000 {
+        sink.begin(&[range(block, block + 1)]).expect("begun");
+    }
+    sink.commit().expect("committed");
+    let syncs = slow.syncs() - before;
+    assert!((1..=12).contains(&syncs), "{syncs} syncs for 10 windows and a commit");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::site::{CLIENT, Site, bulk, cut, data, ordered};
 use crate::stranger::Stranger;
 use failback_model::Code;
+use failback_model::limits::{CONTROL_INPUT_MAX_BYTES, FRAME_OVERHEAD_BYTES};
 use failback_wire::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -175,4 +176,32 @@ async fn an_error_that_the_peer_sends_before_it_goes_is_not_lost() {
     }
     assert_eq!(crate::site::decoded(&crate::site::all(&target).await), [last]);
     assert_eq!(cut(target.handle().ended().await).code, Code::ConnectionLost);
+}
+
+#[tokio::test]
+async fn many_tiny_frames_cost_no_more_than_a_few_large_ones() {
+    const FRAMES: usize = 80_000;
+    let site = Site::new();
+    let server = site.listen();
+    let (mut stranger, _) = Stranger::session(&site, server.address, 0).await;
+    let target = server.link().await;
+    let flood = tokio::spawn(async move {
+        let many: Vec<u8> = (0..1000).flat_map(|number| ordered(number).head().to_vec()).collect();
+        for _ in 0..FRAMES / 1000 {
+            stranger.send(&many).await;
+        }
+        stranger
+    });
+    let most = CONTROL_INPUT_MAX_BYTES / FRAME_OVERHEAD_BYTES;
+    let waits = || target.input().len();
+    crate::site::wait_until(|| waits() > most * 9 / 10, || waits().to_string()).await;
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(waits() <= most, "{}", waits());
+    // They are held back, not lost.
+    let input = target.input().clone();
+    let taking = tokio::task::spawn_blocking(move || input.iter().take(FRAMES).map(drop).count());
+    assert_eq!(taking.await.expect("no panic"), FRAMES);
+    drop(flood.await.expect("no panic"));
 }

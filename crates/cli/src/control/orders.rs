@@ -1,0 +1,93 @@
+//! `failback reprotect`, `stop`, `resume` and `verify`: one request, one outcome.
+
+use super::{ask, unexpected};
+use crate::confirm::confirm;
+use crate::control_args::{OrderArgs, ReprotectArgs, SocketArgs, VerifyArgs};
+use crate::report::{Summary, Voice};
+use failback_model::{Code, ExitClass, Finding, JobId};
+use failback_service::clock::unix_ms;
+use failback_service::control::{PassFlags, Reply, Request};
+use failback_service::report::printable;
+use serde::Serialize;
+
+/// What became of a job.
+#[derive(Serialize)]
+struct Outcome {
+    job: String,
+    /// Whether the same job was carried out before.
+    repeated: bool,
+    said: String,
+}
+
+impl Summary for Outcome {
+    fn text(&self) -> String {
+        let before = if self.repeated { " (before; this was its outcome)" } else { "" };
+        format!("{}{before}\n", printable(&self.said))
+    }
+}
+
+/// Runs `failback reprotect`.
+pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
+    let voice = Voice { command: "reprotect", json: args.order.output.json, quiet: false };
+    let (machine, order) = (args.order.machine.clone(), &args.order);
+    let question = format!("Overwrite the target disks of {machine} with what the process server reads?");
+    if let Err(finding) = confirm(&question, args.yes) {
+        return voice.fail(&[finding]);
+    }
+    let flags = PassFlags {
+        verify: args.verify,
+        accept_mismatch: args.accept_mismatch,
+        accept_older: args.accept_older,
+        ..PassFlags::default()
+    };
+    finish(voice, &order.socket, order.job.as_ref(), |job| Request::Reprotect { job, machine, flags })
+}
+
+/// Runs `failback stop`.
+pub(crate) fn stop(args: &OrderArgs) -> ExitClass {
+    let voice = Voice { command: "stop", json: args.output.json, quiet: false };
+    let machine = args.machine.clone();
+    finish(voice, &args.socket, args.job.as_ref(), |job| Request::Stop { job, machine })
+}
+
+/// Runs `failback resume`.
+pub(crate) fn resume(args: &OrderArgs) -> ExitClass {
+    let voice = Voice { command: "resume", json: args.output.json, quiet: false };
+    let machine = args.machine.clone();
+    finish(voice, &args.socket, args.job.as_ref(), |job| Request::Resume { job, machine })
+}
+
+/// Runs `failback verify`.
+pub(crate) fn verify(args: &VerifyArgs) -> ExitClass {
+    let order = &args.order;
+    let voice = Voice { command: "verify", json: order.output.json, quiet: false };
+    let (machine, disk) = (order.machine.clone(), args.disk.clone());
+    finish(voice, &order.socket, order.job.as_ref(), |job| Request::Verify { job, machine, disk })
+}
+
+fn finish(
+    voice: Voice,
+    socket: &SocketArgs,
+    job: Option<&JobId>,
+    request: impl FnOnce(JobId) -> Request,
+) -> ExitClass {
+    let done = job_id(job).map_err(|finding| vec![finding]).and_then(|job| ask(socket, &request(job)));
+    match done {
+        Ok(Reply::Done { job, repeated, said }) => {
+            voice.finish("done", &Outcome { job: job.to_string(), repeated, said }, &[])
+        }
+        Ok(reply) => voice.fail(&unexpected(&reply)),
+        Err(findings) => voice.fail(&findings),
+    }
+}
+
+/// The given id, or one that nobody else makes at the same time.
+pub(crate) fn job_id(given: Option<&JobId>) -> Result<JobId, Finding> {
+    given.cloned().map_or_else(
+        || {
+            let text = format!("cli-{}-{}", unix_ms(), std::process::id());
+            text.parse().map_err(|error| Finding::error(Code::Internal, format!("{text}: {error}")))
+        },
+        Ok,
+    )
+}

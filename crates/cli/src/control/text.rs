@@ -1,0 +1,219 @@
+//! A daemon's status for people.
+
+use failback_service::report::printable;
+use failback_service::size::{grouped, human};
+use failback_service::status::{DaemonStatus, DiskStage, DiskStatus, LinkStatus, Live, MachineStatus};
+use std::fmt::Write as _;
+
+/// All of it.
+pub(super) fn of(status: &DaemonStatus) -> String {
+    let mut text = head(status);
+    for machine in &status.machines {
+        write_machine(&mut text, machine, status.now_unix_ms);
+    }
+    if status.machines.is_empty() {
+        text.push_str("no machine is registered\n");
+    }
+    text
+}
+
+fn head(status: &DaemonStatus) -> String {
+    let up = spoken(status.now_unix_ms.saturating_sub(status.started_unix_ms) / 1000);
+    let draining = if status.draining { ", draining" } else { "" };
+    let memory = (human(status.memory.granted_bytes), human(status.memory.total_bytes));
+    let mut text = format!(
+        "{} {}, up {up}{draining}; memory {} of {}",
+        status.daemon, status.version, memory.0, memory.1
+    );
+    if let Some(certificate) = &status.certificate {
+        let left = certificate.expires_unix_ms.saturating_sub(status.now_unix_ms) / 1000;
+        let left = if left == 0 { "HAS EXPIRED".into() } else { format!("expires in {}", spoken(left)) };
+        let _ = write!(text, "; {} {left}", printable(&certificate.identity));
+    }
+    let errors: Vec<_> =
+        status.errors.iter().map(|(code, count)| format!("{code} {}", grouped(*count))).collect();
+    if !errors.is_empty() {
+        let _ = write!(text, "\nerrors since the start: {}", errors.join(", "));
+    }
+    text + "\n"
+}
+
+fn write_machine(text: &mut String, machine: &MachineStatus, now_ms: u64) {
+    let wanted = match machine.wanted {
+        failback_service::registry::Wanted::Idle => "",
+        failback_service::registry::Wanted::Running => ", running",
+        failback_service::registry::Wanted::Stopped => ", stopped until it is resumed",
+    };
+    let _ = writeln!(text, "{} ({}){wanted}", printable(&machine.id), printable(&machine.peer));
+    let width = machine.disks.iter().map(|disk| disk.id.len()).max().unwrap_or(0);
+    for disk in &machine.disks {
+        let _ = writeln!(text, "  {:width$}  {}", printable(&disk.id), first_line(disk, now_ms));
+        for line in more_lines(disk) {
+            let _ = writeln!(text, "  {:width$}  {}", "", printable(&line));
+        }
+    }
+}
+
+/// Where it stands, with what a reader looks for first.
+fn first_line(disk: &DiskStatus, now_ms: u64) -> String {
+    let mut line = disk.stage.as_str().to_string();
+    match (disk.stage, &disk.pass) {
+        (stage, Some(pass)) if stage.is_active() && disk.link.is_some() => line += &progress(pass),
+        (DiskStage::Retrying, _) => {
+            let next = disk.next_try_unix_ms.unwrap_or(now_ms).saturating_sub(now_ms) / 1000;
+            let _ = write!(line, ": try {} failed, the next one in {}", disk.failed_tries, spoken(next));
+        }
+        _ => {
+            let since = spoken(now_ms.saturating_sub(disk.stage_since_unix_ms) / 1000);
+            let _ = write!(line, " since {since}");
+        }
+    }
+    if let Some(generation) = disk.generation {
+        let _ = write!(line, "; generation {generation}");
+    }
+    if let (Some(sealed), true) = (disk.sealed_unix_ms, disk.stage != DiskStage::Sealed) {
+        let _ = write!(line, " sealed {} ago", spoken(now_ms.saturating_sub(sealed) / 1000));
+    }
+    line
+}
+
+fn progress(pass: &Live) -> String {
+    let percent = (pass.done_bytes * 100).checked_div(pass.total_bytes).unwrap_or(100);
+    let left = pass.left_seconds.map_or_else(String::new, |left| format!(", {} left", spoken(left)));
+    format!(" {percent} % of {}{left}", human(pass.total_bytes))
+}
+
+fn more_lines(disk: &DiskStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let (Some(pass), true) = (&disk.pass, disk.stage.is_active() && disk.link.is_some()) {
+        let rates: Vec<_> =
+            pass.rates.iter().map(|(name, rate)| format!("{name} {}/s", human(*rate))).collect();
+        if !rates.is_empty() {
+            lines.push(rates.join(", "));
+        }
+        if let Some(limiting) = &pass.limiting {
+            lines.push(format!("limited by {}: {}", limiting.cause.replace('_', " "), limiting.why));
+        }
+    }
+    lines.extend(disk.link.as_ref().map(link));
+    if let Some(error) = &disk.error {
+        lines.push(format!("{} {}: {}", error.code, error.title, error.evidence.replace('\n', ", ")));
+        lines.push(format!("remedy: {}", error.remedy));
+    }
+    lines
+}
+
+fn link(link: &LinkStatus) -> String {
+    let sockets: Vec<_> = link.sockets.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let rate = link
+        .bandwidth_bytes_per_second
+        .map_or_else(String::new, |rate| format!(", at most {}/s", human(rate)));
+    let sockets = if sockets.is_empty() { String::new() } else { format!("; {}", sockets.join(", ")) };
+    format!("{} at {}, {} data connections{rate}{sockets}", link.peer, link.address, link.data_connections)
+}
+
+/// `12 s`, `5 min`, `3 h 12 min`, `4 d`.
+pub(super) fn spoken(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d", grouped(seconds / 86_400)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use failback_model::{Code, Finding};
+    use failback_service::budget::BudgetStatus;
+    use failback_service::registry::Wanted;
+    use failback_service::report::FindingLine;
+    use failback_service::status::{CertificateStatus, Limiting};
+    use std::collections::BTreeMap;
+
+    /// A process server with a disk in each state that has something to say.
+    pub(crate) fn sample() -> DaemonStatus {
+        let now = 100_000_000;
+        let pass = Live {
+            done_bytes: 1 << 30,
+            total_bytes: 4 << 30,
+            left_seconds: Some(75),
+            limiting: Some(Limiting {
+                cause: "link".into(),
+                stage: None,
+                why: "40 % of the window wait to go out".into(),
+            }),
+            rates: BTreeMap::from([("scanned".into(), 200 << 20), ("shipped".into(), 11 << 20)]),
+            ..Live::default()
+        };
+        let link = LinkStatus {
+            peer: "failback://master-target/site-1".into(),
+            address: "192.0.2.7:9443".into(),
+            data_connections: 4,
+            sockets: BTreeMap::from([("congestion".into(), "bbr".into())]),
+            bandwidth_bytes_per_second: Some(20 << 20),
+        };
+        let at_work = DiskStatus {
+            id: "disk0".into(),
+            stage: DiskStage::Replicating,
+            generation: Some(3),
+            sealed_unix_ms: Some(now - 7_200_000),
+            link: Some(link),
+            pass: Some(pass),
+            ..DiskStatus::default()
+        };
+        let retrying = DiskStatus {
+            id: "disk10".into(),
+            stage: DiskStage::Retrying,
+            failed_tries: 3,
+            next_try_unix_ms: Some(now + 12_000),
+            error: Some(FindingLine::from(&Finding::error(Code::ConnectionLost, "reset by peer"))),
+            ..DiskStatus::default()
+        };
+        DaemonStatus {
+            daemon: "process-server".into(),
+            version: "1.2.3".into(),
+            started_unix_ms: now - 11_520_000,
+            now_unix_ms: now,
+            draining: false,
+            memory: BudgetStatus { total_bytes: 128 << 20, granted_bytes: 64 << 20, running_disks: 1 },
+            certificate: Some(CertificateStatus {
+                identity: "failback://process-server/azure-1".into(),
+                expires_unix_ms: now + 364 * 86_400_000,
+            }),
+            sessions: 1,
+            errors: BTreeMap::from([("FB509".into(), 3)]),
+            machines: vec![MachineStatus {
+                id: "web01".into(),
+                wanted: Wanted::Running,
+                peer: "mt.example:9443".into(),
+                disks: vec![at_work, retrying],
+            }],
+        }
+    }
+
+    #[test]
+    fn a_status_reads_well() {
+        insta::assert_snapshot!(of(&sample()), @r"
+        process-server 1.2.3, up 3 h 12 min; memory 64 MiB of 128 MiB; failback://process-server/azure-1 expires in 364 d
+        errors since the start: FB509 3
+        web01 (mt.example:9443), running
+          disk0   replicating 25 % of 4 GiB, 1 min left; generation 3 sealed 2 h 0 min ago
+                  scanned 200 MiB/s, shipped 11 MiB/s
+                  limited by link: 40 % of the window wait to go out
+                  failback://master-target/site-1 at 192.0.2.7:9443, 4 data connections, at most 20 MiB/s; congestion bbr
+          disk10  retrying: try 3 failed, the next one in 12 s
+                  FB509 connection was lost: reset by peer
+                  remedy: check the network between the ends; the next session goes on from the last durable group
+        ");
+    }
+
+    #[test]
+    fn nothing_is_said_too() {
+        let nothing =
+            DaemonStatus { machines: Vec::new(), certificate: None, errors: BTreeMap::new(), ..sample() };
+        assert!(of(&nothing).ends_with("\nno machine is registered\n"));
+        assert_eq!([0, 59, 60, 3600, 200_000].map(spoken), ["0 s", "59 s", "1 min", "1 h 0 min", "2 d"]);
+    }
+}

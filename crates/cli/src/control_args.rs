@@ -1,0 +1,152 @@
+//! The command line of the commands that speak with a daemon.
+
+use crate::args::OutputArgs;
+use clap::{Args, ValueHint};
+use failback_model::{DiskId, JobId, MachineId};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which daemon.
+#[derive(Args)]
+#[command(next_help_heading = "Daemon")]
+pub(crate) struct SocketArgs {
+    /// Control socket of the daemon
+    #[arg(long, value_name = "PATH", env = "FAILBACK_SOCKET", hide_env_values = true)]
+    #[arg(default_value = "/run/failback/process-server.sock", value_hint = ValueHint::FilePath)]
+    pub(crate) socket: PathBuf,
+}
+
+/// `failback stop`, `failback resume`.
+#[derive(Args)]
+#[command(after_help = "\
+A stopped machine stays stopped, also when the daemon is started anew, until it is resumed. What was
+acknowledged is durable: the next pass goes on from there.
+
+Examples:
+  failback stop web01
+  failback resume web01
+  failback stop web01 --socket /run/failback/master-target.sock")]
+pub(crate) struct OrderArgs {
+    /// Machine, by its id
+    #[arg(value_name = "MACHINE")]
+    pub(crate) machine: MachineId,
+    /// Id of the job: the same id again does nothing and gives the first outcome
+    #[arg(long, value_name = "ID")]
+    pub(crate) job: Option<JobId>,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `failback reprotect`.
+#[derive(Args)]
+#[command(after_help = "\
+Asks the process server to bring all disks of MACHINE home. It returns when the passes have begun:
+'failback status --watch' follows them. Lost connections are tried again for ever.
+
+Examples:
+  failback reprotect web01
+  failback reprotect web01 --verify --yes --json
+  failback reprotect web01 --accept-mismatch")]
+pub(crate) struct ReprotectArgs {
+    #[command(flatten)]
+    pub(crate) order: OrderArgs,
+    /// Read each target back from its medium before it counts as sealed
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Overwrite targets although they look like other disks
+    #[arg(long)]
+    pub(crate) accept_mismatch: bool,
+    /// Bring targets to a state that is older than what they have
+    #[arg(long)]
+    pub(crate) accept_older: bool,
+    /// Do not ask: the machine's target disks are overwritten
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `failback verify`.
+#[derive(Args)]
+#[command(after_help = "\
+At a master target: reads the sealed disks back from their media and compares roots. At a process
+server: compares all of source and target once more, repairs, and reads the target back. The outcome
+is an event and stands in the status.
+
+Examples:
+  failback verify web01 --socket /run/failback/master-target.sock
+  failback verify web01 --disk disk0")]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) order: OrderArgs,
+    /// Only this disk
+    #[arg(long, value_name = "DISK")]
+    pub(crate) disk: Option<DiskId>,
+}
+
+/// `failback status`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback status
+  failback status web01 --watch
+  failback status --json --socket /run/failback/master-target.sock
+  failback status --check --lag-warning 30m --lag-critical 2h
+
+Exit codes with --check, as monitoring plugins have them: 0 fine, 1 warning, 2 critical, 3 unknown.")]
+pub(crate) struct StatusArgs {
+    /// Only this machine
+    #[arg(value_name = "MACHINE")]
+    pub(crate) machine: Option<MachineId>,
+    /// Show it again and again; with --json, one line each time
+    #[arg(long, short, conflicts_with = "check")]
+    pub(crate) watch: bool,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", requires = "watch", hide_default_value = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) every: u64,
+    /// One line and an exit code for monitoring
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// With --check: warn when a sealed state is older than this: 90s, 30m, 2h or 1d
+    #[arg(long, value_name = "TIME", requires = "check", value_parser = duration)]
+    pub(crate) lag_warning: Option<Duration>,
+    /// With --check: critical when a sealed state is older than this
+    #[arg(long, value_name = "TIME", requires = "check", value_parser = duration)]
+    pub(crate) lag_critical: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `90s`, `30m`, `2h`, `1d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a time is a whole number with s, m, h or d behind it, such as 30m".to_string();
+    let (number, unit) = text.split_at(text.len() - usize::from(text.is_ascii() && !text.is_empty()));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        let seconds = [("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400), ("0s", 0)];
+        for (text, expected) in seconds {
+            assert_eq!(duration(text), Ok(Duration::from_secs(expected)), "{text}");
+        }
+        for text in ["", "5", "m", "-1m", "1.5h", "1w", "1ä", "99999999999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

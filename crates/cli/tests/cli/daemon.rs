@@ -1,0 +1,131 @@
+//! The command against a master target that runs: one-shot passes, and what its control socket says.
+
+use crate::lab::Lab;
+use failback_master_target::MasterTarget;
+use failback_master_target::config::Config;
+use failback_service::clock::unix_ms;
+use failback_service::control::{About, ControlServer, Desk};
+use failback_service::daemon::{Daemon as _, Kit};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+const LENGTH: u64 = (1 << 20) + 4096;
+
+/// A master target with a disk `web01/disk0` at `home.raw`, in this process.
+struct Site {
+    lab: Lab,
+    runtime: Runtime,
+    kit: Kit,
+    address: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let lab = Lab::new();
+        lab.run(&["pki", "init", "--pki", "pki"]).text(0);
+        for (identity, folder) in [
+            ("failback://master-target/mt", "mt"),
+            ("failback://operator/me", "me"),
+            ("failback://operator/other", "other"),
+        ] {
+            lab.run(&["pki", "issue", identity, "--pki", "pki", "--export", folder]).text(0);
+        }
+        let folder = lab.path("");
+        let folder = folder.display();
+        let text = format!(
+            "listen = '127.0.0.1:0'\nadmin = 'off'\nstate_dir = '{folder}state'\ncontrol = '{folder}mt.sock'\n\
+             [tls]\ncertificate = '{folder}mt/cert.pem'\nkey = '{folder}mt/key.pem'\nca = '{folder}mt/ca.pem'\n\
+             crl = '{folder}mt/crl.pem'\n\
+             [[machine]]\nid = 'web01'\nallow = ['failback://operator/me']\n\
+             disk = [{{ id = 'disk0', path = '{folder}home.raw', create = true }}]\n"
+        );
+        lab.write("mt.toml", text.as_bytes());
+        let config: Config = failback_service::config::load(&lab.path("mt.toml")).expect("it is valid");
+        let about = About { daemon: "master-target", version: "0.0.0", started_unix_ms: unix_ms() };
+        let state = lab.path("state");
+        let kit = Kit::new(about.clone(), &lab.path("mt.toml"), &state, 64 << 20).expect("a kit");
+        let runtime = Runtime::new().expect("threads");
+        let daemon = runtime.block_on(MasterTarget::open(config, kit.clone())).expect("it opens");
+        let address = daemon.address().expect("it listens").to_string();
+        let jobs = kit.state.join("jobs.jsonl");
+        let desk = Desk::open(about, daemon, Arc::clone(&kit.events), &jobs).expect("a desk");
+        let server = runtime.block_on(async { ControlServer::bind(&lab.path("mt.sock")) }).expect("a socket");
+        runtime.spawn(server.run(Arc::new(desk), CancellationToken::new()));
+        Self { lab, runtime, kit, address }
+    }
+
+    /// `sync --json SOURCE mt://…/DISK` with a certificate folder.
+    fn sync(&self, source: &str, disk: &str, tls: &str) -> crate::lab::Ended {
+        let target = format!("mt://{}/web01/{disk}", self.address);
+        let identity = ["--target-identity", "failback://master-target/mt"];
+        self.lab.run(&[&["sync", "--json", source, &target, "--tls", tls], &identity[..]].concat())
+    }
+}
+
+#[test]
+fn a_disk_comes_home_without_a_daemon_on_this_side() {
+    let site = Site::new();
+    site.lab.noise("source.raw", 1, LENGTH);
+    let first = site.sync("source.raw", "disk0", "me").json(0);
+    assert_eq!((&first["strategy"], &first["status"]), (&"alternate-location".into(), &"done".into()));
+    assert!(site.lab.read("home.raw") == site.lab.read("source.raw"));
+    site.lab.write("source.raw", &site.lab.changed("source.raw", &[5000, 700_000]));
+    let second = site.sync("source.raw", "disk0", "me").json(0);
+    assert_eq!((&second["strategy"], &second["blocks_differing"]), (&"original-location".into(), &2.into()));
+    assert_ne!(first["root"], second["root"]);
+    assert!(site.lab.read("home.raw") == site.lab.read("source.raw"));
+
+    let code = |ended: crate::lab::Ended, exit| ended.json(exit)["findings"][0]["code"].clone();
+    assert_eq!(code(site.sync("source.raw", "disk0", "other"), 3), "FB504");
+    assert_eq!(code(site.sync("source.raw", "disk7", "me"), 3), "FB505");
+    assert_eq!(code(site.sync("source.raw", "disk0", "absent"), 3), "FB201");
+    let text = site.lab.run(&["status", "--socket", "mt.sock"]).text(0).stdout;
+    assert!(text.contains("web01 (failback://operator/me)\n  disk0  sealed since "), "{text}");
+    let status = site.lab.run(&["status", "web01", "--json", "--socket", "mt.sock"]).json(0);
+    let disk = &status["daemon_status"]["machines"][0]["disks"][0];
+    assert_eq!((&disk["generation"], &disk["root"]), (&2.into(), &second["root"]));
+    let check = site.lab.run(&["status", "--check", "--lag-critical", "1d", "--socket", "mt.sock"]).text(0);
+    assert_eq!(check.stdout, "FAILBACK OK - 1 disks: all is well | disks=1\n");
+}
+
+#[test]
+fn orders_are_carried_out_once() {
+    let site = Site::new();
+    let order = |words: &[&str]| site.lab.run(&[words, &["--socket", "mt.sock", "--json"]].concat());
+    let stop = ["stop", "web01", "--job", "job-1"];
+    let first = order(&stop).json(0);
+    assert_eq!((&first["job"], &first["repeated"]), (&"job-1".into(), &false.into()));
+    assert_eq!(order(&stop).json(0)["repeated"], true);
+    site.lab.noise("source.raw", 1, LENGTH);
+    assert_eq!(site.sync("source.raw", "disk0", "me").json(4)["findings"][0]["code"], "FB710");
+    let text = site.lab.run(&["status", "--check", "--socket", "mt.sock"]).text(0);
+    assert!(text.stdout.starts_with("FAILBACK OK"), "{text:?}");
+    order(&["resume", "web01"]).json(0);
+    site.sync("source.raw", "disk0", "me").json(0);
+    order(&["verify", "web01", "--disk", "disk0"]).json(0);
+    assert_eq!(order(&["stop", "web02"]).json(3)["findings"][0]["code"], "FB703");
+    assert_eq!(order(&["reprotect", "web01", "--yes"]).json(3)["findings"][0]["code"], "FB702");
+    assert_eq!(order(&["verify", "web01", "--job", "job-1"]).json(3)["findings"][0]["code"], "FB702");
+    site.kit.stop.cancel();
+    assert_eq!(order(&["stop", "web01"]).json(4)["findings"][0]["code"], "FB706", "it is stopping");
+    drop(site.runtime);
+}
+
+#[test]
+fn what_is_the_master_targets_to_decide_is_refused_with_all_that_is_wrong() {
+    let lab = Lab::new();
+    let stderr =
+        lab.run(&["sync", "absent.raw", "mt://h:1/web01", "--grow", "--tls", "nowhere"]).text(3).stderr;
+    for words in [
+        "--grow does not work with a target named mt://",
+        "mt://h:1/web01: it is not made of an address, a machine and a disk",
+        "cannot open absent.raw",
+        "nowhere/cert.pem",
+        "remedy: add --target-identity failback://master-target/NAME",
+    ] {
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+    assert!(!Path::new("nowhere").exists());
+}

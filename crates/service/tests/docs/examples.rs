@@ -1,0 +1,230 @@
+//! One example of everything that crosses the control socket.
+
+use failback_model::{Code, DiskId, Finding, JobId, MachineId};
+use failback_service::budget::BudgetStatus;
+use failback_service::control::{PassFlags, Reply, Request};
+use failback_service::event::{Caller, Envelope, Event};
+use failback_service::registry::Wanted;
+use failback_service::report::FindingLine;
+use failback_service::status::{
+    CertificateStatus, DaemonStatus, DiskStage, DiskStatus, Limiting, LinkStatus, Live, MachineStatus,
+};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+const NOW: u64 = 1_795_507_200_000;
+const ROOT: &str = "5d2c9a0f7f4f6f1f3a64c1b3a2bb6a1e9f0cf5b0d6e8c4a7f1b2c3d4e5f60718";
+
+fn job(id: &str) -> JobId {
+    id.parse().expect("an id")
+}
+
+fn web01() -> MachineId {
+    "web01".parse().expect("an id")
+}
+
+fn disk0() -> DiskId {
+    "disk0".parse().expect("an id")
+}
+
+pub(crate) fn requests() -> Vec<Request> {
+    let machine = json!({
+        "id": "web01", "target": "mt.site-1.example:9443", "target_identity": "failback://master-target/site-1",
+        "disk": [{ "id": "disk0", "source": "/snapshots/web01.vhd" }]
+    });
+    vec![
+        Request::Version {},
+        Request::Status { machine: Some(web01()) },
+        Request::Registry { machine: None },
+        Request::Events { since: Some(41), machine: None },
+        Request::Reprotect {
+            job: job("job-17"),
+            machine: web01(),
+            flags: PassFlags { verify: true, ..PassFlags::default() },
+        },
+        Request::Stop { job: job("job-18"), machine: web01() },
+        Request::Resume { job: job("job-19"), machine: web01() },
+        Request::Verify { job: job("job-20"), machine: web01(), disk: Some(disk0()) },
+        Request::RegisterMachine { job: job("job-21"), machine },
+        Request::RegisterDisk {
+            job: job("job-22"),
+            machine: web01(),
+            disk: json!({ "id": "disk1", "source": "/snapshots/web01-data.vhd" }),
+        },
+        Request::Release {
+            job: job("job-23"),
+            machine: web01(),
+            disk: Some("disk1".parse().expect("an id")),
+        },
+        Request::Bandwidth { job: job("job-24"), machine: web01(), schedule: Some("20M".into()) },
+        Request::Reload { job: job("job-25") },
+    ]
+}
+
+pub(crate) fn replies() -> Vec<Reply> {
+    vec![
+        Reply::Version { daemon: "process-server".into(), version: "0.1.0".into() },
+        Reply::Status { status: status() },
+        Reply::Registry {
+            machines: vec![
+                json!({ "id": "web01", "allow": ["failback://process-server/azure-1"], "disk": [] }),
+            ],
+        },
+        Reply::Events { started_unix_ms: NOW - 3_600_000 },
+        Reply::Done {
+            job: job("job-17"),
+            repeated: false,
+            said: "web01: 2 of 2 disks go to mt.site-1.example:9443, epoch 1795507200".into(),
+        },
+        Reply::Refused {
+            job: Some(job("job-18")),
+            repeated: false,
+            findings: vec![
+                (&Finding::error(Code::UnknownMachine, "no machine web02 is registered here")).into(),
+            ],
+        },
+    ]
+}
+
+fn lost() -> FindingLine {
+    FindingLine::from(&Finding::error(Code::ConnectionLost, "192.0.2.7:9443: Connection reset by peer"))
+}
+
+fn link() -> LinkStatus {
+    LinkStatus {
+        peer: "failback://master-target/site-1".into(),
+        address: "192.0.2.7:9443".into(),
+        data_connections: 4,
+        sockets: BTreeMap::from([("congestion".into(), "bbr".into())]),
+        bandwidth_bytes_per_second: Some(100 << 20),
+    }
+}
+
+fn status() -> DaemonStatus {
+    let limiting =
+        Limiting { cause: "link".into(), stage: None, why: "40 % of the window wait to go out".into() };
+    let pass = Live {
+        done_bytes: 5 << 30,
+        total_bytes: 20 << 30,
+        left_seconds: Some(150),
+        limiting: Some(limiting),
+        counters: BTreeMap::from([
+            ("bytes_to_target".into(), 312_475_648),
+            ("blocks_differing".into(), 9_120),
+        ]),
+        rates: BTreeMap::from([("scanned".into(), 104_857_600), ("shipped".into(), 11_534_336)]),
+        stage_seconds: BTreeMap::from([("scan_source".into(), 48.5)]),
+        credit_used_bytes: 26_843_545,
+    };
+    let disk = DiskStatus {
+        id: "disk0".into(),
+        stage: DiskStage::Replicating,
+        stage_since_unix_ms: NOW - 50_000,
+        link: Some(link()),
+        session: Some(12),
+        epoch: Some(NOW / 1000),
+        generation: Some(3),
+        root: Some(ROOT.into()),
+        sealed_unix_ms: Some(NOW - 7_200_000),
+        strategy: Some("original-location".into()),
+        resumed: true,
+        window_bytes: Some(64 << 20),
+        pass: Some(pass),
+        ..DiskStatus::default()
+    };
+    DaemonStatus {
+        daemon: "process-server".into(),
+        version: "0.1.0".into(),
+        started_unix_ms: NOW - 3_600_000,
+        now_unix_ms: NOW,
+        draining: false,
+        memory: BudgetStatus { total_bytes: 128 << 20, granted_bytes: 64 << 20, running_disks: 1 },
+        certificate: Some(CertificateStatus {
+            identity: "failback://process-server/azure-1".into(),
+            expires_unix_ms: NOW + 31_536_000_000,
+        }),
+        sessions: 1,
+        errors: BTreeMap::from([("FB509".into(), 2)]),
+        machines: vec![MachineStatus {
+            id: "web01".into(),
+            wanted: Wanted::Running,
+            peer: "mt.site-1.example:9443".into(),
+            disks: vec![disk],
+        }],
+    }
+}
+
+pub(crate) fn events() -> Vec<Envelope> {
+    let (m, d) = (|| "web01".to_string(), || "disk0".to_string());
+    let all = vec![
+        Event::DaemonStarted { daemon: "process-server".into(), version: "0.1.0".into() },
+        Event::DaemonStopping { reason: "SIGTERM".into() },
+        Event::ConfigReloaded { findings: Vec::new() },
+        Event::CertificatesReloaded { expires_unix_ms: Some(NOW + 31_536_000_000), findings: Vec::new() },
+        Event::MachineRegistered { machine: m() },
+        Event::MachineReleased { machine: m() },
+        Event::DiskRegistered { machine: m(), disk: d() },
+        Event::DiskReleased { machine: m(), disk: d() },
+        Event::Job {
+            job: "job-17".into(),
+            request: "reprotect".into(),
+            machine: Some(m()),
+            caller: Caller { uid: 0, gid: 0, pid: Some(4711) },
+            outcome: "done".into(),
+            findings: Vec::new(),
+        },
+        Event::Connected { machine: m(), disk: d(), link: link() },
+        Event::PassStarted {
+            machine: m(),
+            disk: d(),
+            session: 12,
+            epoch: NOW / 1000,
+            strategy: "original-location".into(),
+            resumed: true,
+            window_bytes: 64 << 20,
+        },
+        Event::PassSealed {
+            machine: m(),
+            disk: d(),
+            generation: 4,
+            root: ROOT.into(),
+            verified: true,
+            elapsed_seconds: 214.5,
+            counters: BTreeMap::from([("bytes_to_target".into(), 1_312_475_648)]),
+        },
+        Event::PassInterrupted {
+            machine: m(),
+            disk: d(),
+            finding: lost(),
+            failed_tries: 1,
+            next_try_unix_ms: Some(NOW + 800),
+        },
+        Event::PassFailed {
+            machine: m(),
+            disk: d(),
+            finding: (&Finding::error(
+                Code::WrongDisk,
+                "64 of 64 sampled blocks of disk0 differ from the source's",
+            ))
+                .into(),
+        },
+        Event::PassStopped { machine: m(), disk: d() },
+        Event::Verified { machine: m(), disk: d(), root: ROOT.into(), findings: Vec::new() },
+        Event::PeerRefused {
+            address: None,
+            peer: Some("failback://process-server/azure-2".into()),
+            finding: (&Finding::error(
+                Code::IdentityNotAllowed,
+                "failback://process-server/azure-2 is not on the allow-list of web01",
+            ))
+                .into(),
+        },
+        Event::Missed { count: 12 },
+    ];
+    let number = |(at, event): (usize, Event)| {
+        // What was missed has no number of its own.
+        let seq = if event.name() == "missed" { 0 } else { at as u64 + 1 };
+        Envelope { seq, time_unix_ms: NOW + at as u64, event }
+    };
+    all.into_iter().enumerate().map(number).collect()
+}

@@ -174,7 +174,13 @@ impl<R: Registry> Reception<R> {
         let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
         check_epoch(&open, disk.store.state().epoch)?;
         let length_bytes = open.length_bytes;
-        let target = blocking(move || disk.open(length_bytes)).await?;
+        let asked = open.clone();
+        let opened = blocking(move || {
+            let target = disk.open(length_bytes)?;
+            target.refuse_blank(&asked)?;
+            Ok(target)
+        });
+        let target = opened.await?;
         let pass_bytes = accepting.handle_target(target.offer()).map_err(said)?;
         let layout = Layout::new(pass_bytes, request.layout.block_size())
             .map_err(|error| Finding::error(Code::ImageSizeUnsupported, error.to_string()))?;
@@ -256,7 +262,7 @@ impl<R: Registry> Admitted<R> {
         let lease = self.lease.take().expect("a lease is held until the pass is over");
         self.reception.registry().opened(&lease, &session);
         let received = guarded_end(|| self.receive(&target, &link, &progress));
-        let received = finish(&target, received);
+        let received = finish(&target, self.epoch, received);
         drop(link);
         // Whoever hears of the end may open the image.
         drop(target);
@@ -299,9 +305,9 @@ impl<R: Registry> Admitted<R> {
 }
 
 /// Closes the image and notes how it looks, so that whoever else writes to it is noticed.
-fn finish(target: &Target, received: Result<Sealed, PassError>) -> Result<Sealed, PassError> {
+fn finish(target: &Target, epoch: Epoch, received: Result<Sealed, PassError>) -> Result<Sealed, PassError> {
     let closed = target.image.close().map_err(PassError::from).and_then(|()| {
-        let fingerprint = Fingerprint::of_image(&*target.image)?;
+        let fingerprint = Fingerprint::of_image(&*target.image, epoch)?;
         target.store.released(&fingerprint).map_err(|error| PassError::Failed(error.to_finding()))
     });
     match (received, closed) {

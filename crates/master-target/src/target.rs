@@ -3,9 +3,10 @@
 use failback_engine::{Known, Sink};
 use failback_image::{Access, CreateOptions, Image, ImageSpec};
 use failback_model::{Code, Epoch, Finding, Generation, Layout, SessionNumber};
-use failback_pass::disk_mark;
+use failback_pass::{content_end_bytes, disk_mark};
 use failback_session::handshake::Target as Offer;
 use failback_store::{DiskState, DiskStore, Fingerprint, StoreError};
+use failback_wire::Open;
 use std::sync::Arc;
 
 /// A disk as its registry defines it.
@@ -93,12 +94,27 @@ impl Target {
         }
     }
 
+    /// A source that is nothing but zeros is no state of a disk that holds something.
+    pub(crate) fn refuse_blank(&self, open: &Open) -> Result<(), Finding> {
+        if open.content_end_bytes > 0 || open.accept_mismatch || self.is_new {
+            return Ok(());
+        }
+        match content_end_bytes(&*self.image).map_err(|error| error.to_finding())? {
+            0 => Ok(()),
+            _ => {
+                let name = self.image.name().display();
+                let evidence = format!("the source of disk {} is all zeros, and {name} is not", open.disk);
+                Err(Finding::error(Code::WrongDisk, evidence))
+            }
+        }
+    }
+
     /// Begins the session, durably; older ones are refused from now on.
     pub(crate) fn begin(self, epoch: Epoch, layout: Layout) -> Result<(Self, SessionNumber), Finding> {
         if self.image.geometry().length_bytes < layout.length_bytes() {
             self.image.grow(layout.length_bytes()).map_err(|error| error.to_finding())?;
         }
-        let fingerprint = Fingerprint::of_image(&*self.image).map_err(|error| error.to_finding())?;
+        let fingerprint = Fingerprint::of_image(&*self.image, epoch).map_err(|error| error.to_finding())?;
         let number = self.store.open_session(epoch, layout, self.is_new, &fingerprint).map_err(refused)?;
         Ok((self, number))
     }

@@ -164,8 +164,8 @@ impl Delivery {
 
     fn scan_state(&self, layout: Layout) -> Result<Option<Arc<SourceState>>, PassError> {
         let Some(folder) = &self.state else { return Ok(None) };
-        let text = format!("{:?}", Fingerprint::of_image(&*self.source)?);
-        Ok(Some(Arc::new(SourceState::open(folder, &text, layout).map_err(stored)?)))
+        let fingerprint = Fingerprint::of_image(&*self.source, self.epoch)?;
+        Ok(Some(Arc::new(SourceState::open(folder, &fingerprint, layout).map_err(stored)?)))
     }
 }
 

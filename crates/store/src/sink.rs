@@ -134,7 +134,8 @@ impl JournaledSink {
         // What was announced ahead did not change.
         let released = trusted_again(&self.disk.groups().ahead.release_all());
         self.disk.journal.update(self.disk.slot, |_| (released, ()))?;
-        let fingerprint = Fingerprint::of_image(&*self.image)?.digest();
+        let epoch = self.disk.journal.read(self.disk.slot, |state| state.epoch);
+        let fingerprint = Fingerprint::of_image(&*self.image, epoch)?.digest();
         let (digests, is_known, generation) = self.disk.journal.read(self.disk.slot, |state| {
             (state.digests.clone(), state.trusted.is_full(), state.generation.next())
         });

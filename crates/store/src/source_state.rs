@@ -20,13 +20,12 @@ pub struct SourceState(Arc<DiskStore>);
 
 impl SourceState {
     /// Opens a folder, making it if need be. What it holds of a source with another fingerprint or layout is discarded.
-    pub fn open(path: &Path, fingerprint: &str, layout: Layout) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, fingerprint: &Fingerprint, layout: Layout) -> Result<Self, StoreError> {
         let machine = MachineId::new(SOURCE).expect("it is an id");
         let store = MachineStore::open(path, &machine)?;
         let disk = store.disk(&DiskId::new(SOURCE).expect("it is an id"))?;
-        let fingerprint = Fingerprint::of_text(fingerprint);
-        disk.open_session(Epoch(0), layout, false, &fingerprint)?;
-        disk.released(&fingerprint)?;
+        disk.open_session(Epoch(0), layout, false, fingerprint)?;
+        disk.released(fingerprint)?;
         Ok(Self(disk))
     }
 

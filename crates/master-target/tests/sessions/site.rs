@@ -31,7 +31,7 @@ pub(crate) struct Site {
 
 /// A registry of one disk, which only `sender` may write.
 pub(crate) struct OneDisk {
-    target: PathBuf,
+    target: Mutex<PathBuf>,
     store: Arc<MachineStore>,
     machine: MachineId,
     disk: DiskId,
@@ -55,7 +55,7 @@ impl Registry for OneDisk {
     async fn lease(&self, _: &MachineId, disk: &DiskId) -> Result<(TargetDisk, ()), Finding> {
         let store = self.store.disk(disk).map_err(|error| error.to_finding())?;
         let target = TargetDisk {
-            image: ImageSpec::parse(&self.target),
+            image: ImageSpec::parse(&*self.target.lock().expect("no test panics with it")),
             create: Some(CreateOptions::new(0)),
             grow: false,
             seeds: Vec::new(),
@@ -96,8 +96,14 @@ impl Site {
         let (machine, disk) = ("app01".parse().expect("an id"), "disk0".parse().expect("an id"));
         let store = MachineStore::open(&folder.path().join("state"), &machine).expect("a journal");
         let target = folder.path().join("target.raw");
-        let registry =
-            OneDisk { target, store, machine, disk, seen: Mutex::default(), link: Mutex::default() };
+        let registry = OneDisk {
+            target: Mutex::new(target),
+            store,
+            machine,
+            disk,
+            seen: Mutex::default(),
+            link: Mutex::default(),
+        };
         let reception = Reception::new(registry, 4, 2);
         let server = tls(&mut authority, "failback://master-target/site");
         let listener = runtime.block_on(async {
@@ -179,6 +185,17 @@ impl Site {
     pub(crate) fn send(&self, epoch: u64) -> (Result<Sent, PassError>, Arc<Progress>) {
         let attempt = self.attempt(epoch);
         (self.run(&attempt), Arc::clone(&attempt.progress))
+    }
+
+    /// Sends another image or device.
+    pub(crate) fn send_from(&self, source: &Path, epoch: u64) -> Result<Sent, PassError> {
+        let source = failback_image::open(&ImageSpec::parse(source), Access::Read).expect("opened");
+        self.run(&Delivery { source, ..self.attempt(epoch) })
+    }
+
+    /// Takes another image or device as the target.
+    pub(crate) fn write_to(&self, target: &Path) {
+        *self.registry().target.lock().expect("no test panics with it") = target.into();
     }
 
     /// Waits until no pass runs at the target.

@@ -91,7 +91,7 @@ impl Player {
             self.promise(Promise::Doubtful(range(0, BLOCKS)));
         }
         let epoch = Epoch(self.disk.state().epoch.0 + self.random.below(2));
-        let fingerprint = Fingerprint::of_image(&*self.image).expect("it has no files");
+        let fingerprint = Fingerprint::of_image(&*self.image, epoch).expect("it has no files");
         let number =
             self.disk.open_session(epoch, layout(self.blocks), is_new, &fingerprint).expect("a session");
         self.promise(Promise::Session(number, epoch));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 const BLOCKS: u64 = 40;
 
 fn fingerprint(image: &DeviceImage) -> Fingerprint {
-    Fingerprint::of_image(image).expect("it has no files")
+    Fingerprint::of_image(image, Epoch(1)).expect("it has no files")
 }
 
 /// A disk with a sealed state and half of a pass after it; or only the first.

@@ -94,7 +94,7 @@ fn a_released_image_that_is_written_to_is_believed_by_the_journal_again() {
 fn a_sealed_disk_that_somebody_wrote_to_is_scanned() {
     let played = played();
     played.seal();
-    let sealed = Fingerprint::of_image(&*played.image).expect("it has no files");
+    let sealed = Fingerprint::of_image(&*played.image, Epoch(1)).expect("it has no files");
     assert_eq!(played.next_session(BLOCKS, &sealed), BLOCKS);
     assert!(!played.disk.state().in_pass, "nothing has changed yet");
     played.disk.released(&before()).expect("noted");
@@ -206,24 +206,29 @@ fn a_source_is_scanned_once_and_another_source_anew() {
     let path = folder.path().join("source");
     let digests: Vec<Digest> = (0..64).map(|block| digest(block as u8 + 1)).collect();
     {
-        let source = SourceState::open(&path, "snapshot 1", layout(BLOCKS)).expect("opened");
+        let source =
+            SourceState::open(&path, &Fingerprint::of_text("snapshot 1"), layout(BLOCKS)).expect("opened");
         source.scanned(range(0, 64), Some(&digests)).expect("logged");
         source.scanned(range(64, 2000), None).expect("logged");
         source.scanned(range(2100, 2164), Some(&digests)).expect("logged");
         source.sync().expect("synced");
-        let error = SourceState::open(&path, "snapshot 1", layout(BLOCKS)).expect_err("refused");
+        let error = SourceState::open(&path, &Fingerprint::of_text("snapshot 1"), layout(BLOCKS))
+            .expect_err("refused");
         assert_eq!(error.code(), Code::JournalInUse);
     }
     {
-        let source = SourceState::open(&path, "snapshot 1", layout(BLOCKS)).expect("opened");
+        let source =
+            SourceState::open(&path, &Fingerprint::of_text("snapshot 1"), layout(BLOCKS)).expect("opened");
         let trusted = source.trusted().expect("known");
         assert_eq!(trusted.ranges, [range(0, 2000), range(2100, 2164)]);
         assert_eq!(trusted.digests.digests(range(2100, 2164)).expect("read"), digests);
     }
-    let source = SourceState::open(&path, "snapshot 2", layout(BLOCKS)).expect("opened");
+    let source =
+        SourceState::open(&path, &Fingerprint::of_text("snapshot 2"), layout(BLOCKS)).expect("opened");
     assert_eq!(source.trusted().expect("known").ranges, []);
     source.scanned(range(0, 64), Some(&digests)).expect("logged");
     drop(source);
-    let source = SourceState::open(&path, "snapshot 2", layout(BLOCKS - 1)).expect("opened");
+    let source =
+        SourceState::open(&path, &Fingerprint::of_text("snapshot 2"), layout(BLOCKS - 1)).expect("opened");
     assert_eq!(source.trusted().expect("known").ranges, []);
 }

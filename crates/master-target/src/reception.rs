@@ -13,13 +13,14 @@ use failback_model::{
 use failback_pass::{
     Cancel, Link, PassError, PassOptions, Progress, ReceivingEnd, Sealed, guarded_end, index_seeds,
 };
+use failback_service::clock::unix_ms;
 use failback_session::handshake::{Accepting, AcceptingOptions};
 use failback_store::Fingerprint;
 use failback_transport::{Host, LinkAcceptor, LinkEnd, LinkHandle, Refusal, RemoteLink};
 use failback_wire::{Capabilities, Message, Open, Welcome};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// Where a daemon keeps its disks, and who hears what happens to them.
@@ -348,8 +349,4 @@ fn said(error: failback_session::SessionError) -> Finding {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

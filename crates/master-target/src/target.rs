@@ -131,8 +131,7 @@ impl Target {
 
     /// What need not be scanned.
     pub(crate) fn known(&self) -> Result<Known, Finding> {
-        let trusted = self.store.trusted().map_err(refused)?;
-        Ok(Known { digests: Box::new(trusted.digests), ranges: trusted.ranges })
+        Ok(self.store.trusted().map_err(refused)?.into())
     }
 
     /// Where the session writes to.

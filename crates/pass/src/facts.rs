@@ -5,6 +5,7 @@ use failback_blockio::Operation;
 use failback_blockio::{DiskError, UnitSource};
 use failback_model::limits::UNIT_MIN_BYTES;
 use failback_model::{BlockSize, ByteRange, Code, Layout};
+use std::collections::VecDeque;
 
 /// What a disk's partition table calls it: `GPT` or `MBR` and an id; empty where there is none.
 pub fn disk_mark(disk: &dyn UnitSource) -> Result<String, DiskError> {
@@ -17,16 +18,16 @@ pub fn disk_mark(disk: &dyn UnitSource) -> Result<String, DiskError> {
 /// Where the contents of a disk end: all bytes from there on are zero. Holes are not read; a disk that is zero for long at
 /// its end costs the reading of that.
 pub fn content_end_bytes(disk: &dyn UnitSource) -> Result<u64, DiskError> {
-    let mut extents: Vec<ByteRange> = Vec::new();
+    let mut extents: VecDeque<ByteRange> = VecDeque::new();
     let whole = ByteRange::new(0, disk.geometry().length_bytes);
     let mut at = 0;
     while let Some(data) = disk.next_data(at)?.and_then(|data| data.intersection(whole)) {
         // Only the last ones are looked at from behind; long before the first of many, something is not zero.
         if extents.len() == EXTENTS_KEPT {
-            extents.remove(0);
+            extents.pop_front();
         }
         at = data.end();
-        extents.push(data);
+        extents.push_back(data);
     }
     for data in extents.iter().rev() {
         if let Some(end) = last_content(disk, *data)? {
@@ -34,7 +35,7 @@ pub fn content_end_bytes(disk: &dyn UnitSource) -> Result<u64, DiskError> {
         }
     }
     // Zeros where data was said to be: believe the oldest extent that was kept, which costs nothing but caution.
-    Ok(extents.first().map_or(0, |data| if extents.len() == EXTENTS_KEPT { data.start() } else { 0 }))
+    Ok(extents.front().map_or(0, |data| if extents.len() == EXTENTS_KEPT { data.start() } else { 0 }))
 }
 
 /// Extents of data at the end of a disk that are remembered.

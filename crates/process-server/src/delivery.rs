@@ -4,7 +4,6 @@
 //! Whatever ends it is told as a finding with the code of its cause, so that whoever decides about the next try need not
 //! know the layers below.
 
-use crate::known::known_of;
 use failback_blockio::UnitSource;
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
@@ -14,13 +13,14 @@ use failback_model::{
 use failback_pass::{
     Cancel, Link, PassError, PassOptions, Progress, SendingEnd, content_end_bytes, disk_mark, guarded_end,
 };
+use failback_service::clock::unix_ms;
 use failback_session::handshake::Opening;
 use failback_store::{Fingerprint, SourceState};
 use failback_transport::{ConnectOptions, LinkEnd, LinkHandle, RemoteLink, connect};
 use failback_wire::{Capabilities, Message, Open, Version, Welcome};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::runtime::Handle;
 
 /// What is sent, to whom, and how.
@@ -138,7 +138,7 @@ impl Delivery {
             .map_err(|error| PassError::Failed(Finding::error(Code::ProtocolViolation, error.to_string())))?;
         let state = self.scan_state(layout)?;
         let known = match &state {
-            Some(state) => Some(known_of(state.trusted().map_err(stored)?)),
+            Some(state) => Some(state.trusted().map_err(stored)?.into()),
             None => None,
         };
         let options = PassOptions {
@@ -181,7 +181,3 @@ async fn cancelled(cancel: &Cancel) {
 }
 
 const CANCEL_TICK: std::time::Duration = std::time::Duration::from_millis(50);
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}

@@ -8,7 +8,6 @@
 
 pub mod config;
 mod delivery;
-mod known;
 mod orders;
 pub mod runner;
 mod server;

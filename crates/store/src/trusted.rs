@@ -3,7 +3,7 @@
 use crate::digest_file::DigestFile;
 use crate::journal::Journal;
 use failback_blockio::DiskError;
-use failback_engine::TrustedDigests;
+use failback_engine::{Known, TrustedDigests};
 use failback_model::{BlockIndex, BlockRange, Digest};
 use std::sync::Arc;
 
@@ -44,6 +44,12 @@ impl HeldDigests {
             Some(file) => file.next_data(from),
             None => Ok(None),
         }
+    }
+}
+
+impl From<TrustedState> for Known {
+    fn from(trusted: TrustedState) -> Self {
+        Self { digests: Box::new(trusted.digests), ranges: trusted.ranges }
     }
 }
 

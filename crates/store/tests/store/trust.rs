@@ -1,9 +1,10 @@
 //! What is trusted from one session to the next, and what ends it.
 
 use crate::support::{
-    DeviceImage, MemoryMedium, digest, disk_id, layout, machine, range, root_of, write_blocks,
+    BLOCK_BYTES, DeviceImage, MemoryMedium, digest, disk_id, layout, machine, range, root_of, write_blocks,
 };
 use failback_engine::Sink;
+use failback_model::limits::{JOURNAL_AHEAD_BYTES, JOURNAL_AHEAD_MIN_BYTES, JOURNAL_AHEAD_WINDOWS};
 use failback_model::{BlockIndex, Code, Digest, DiskId, Epoch, Generation, SessionNumber};
 use failback_store::{DiskStore, Fingerprint, MachineStore, SourceState, StoreError};
 use std::sync::Arc;
@@ -73,6 +74,25 @@ fn a_seal_knows_what_was_announced_and_not_begun() {
     assert_eq!(played.disk.state().trusted_blocks, BLOCKS);
     let store = MachineStore::open_on(Box::new(played.medium.repaired()), &machine()).expect("recovered");
     assert_eq!(store.disk(&disk_id()).expect("a disk").state().trusted_blocks, BLOCKS);
+}
+
+#[test]
+fn a_writer_that_nobody_hurries_costs_few_finished_blocks_when_it_is_killed() {
+    const BLOCKS: u64 = 4096;
+    let medium = MemoryMedium { ahead_bytes: JOURNAL_AHEAD_BYTES, ..MemoryMedium::new() };
+    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let disk = store.disk(&disk_id()).expect("a disk");
+    let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &before()).expect("a session");
+    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number);
+    for start in (0..BLOCKS / 4).step_by(16) {
+        write_blocks(&*sink, range(start, start + 16), 1);
+        // All of the journal is durable then: the next writes come late enough not to wait.
+        sink.commit().expect("committed");
+    }
+    let store = MachineStore::open_on(Box::new(medium.repaired()), &machine()).expect("recovered");
+    let doubted = BLOCKS - store.disk(&disk_id()).expect("a disk").state().trusted_blocks;
+    let most = JOURNAL_AHEAD_WINDOWS as u64 * JOURNAL_AHEAD_MIN_BYTES / BLOCK_BYTES;
+    assert!((1..=most).contains(&doubted), "{doubted} blocks are scanned again, {most} may be");
 }
 
 #[test]

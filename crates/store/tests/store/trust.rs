@@ -136,6 +136,21 @@ fn in_mid_pass_the_journal_is_believed_unless_the_image_was_released() {
 }
 
 #[test]
+fn after_a_kill_only_the_job_that_was_cut_believes_the_journal() {
+    let played = played();
+    let trusted_by = |epoch| {
+        let store = MachineStore::open_on(Box::new(played.medium.repaired()), &machine()).expect("recovered");
+        let disk = store.disk(&disk_id()).expect("a disk");
+        disk.open_session(Epoch(epoch), layout(BLOCKS), false, &before()).expect("a session");
+        disk.state().trusted_blocks
+    };
+    assert!(trusted_by(1) > BLOCKS / 2, "its own next session goes on");
+    assert_eq!(trusted_by(2), 0, "nobody noted how the image looked when it was left");
+    played.disk.released(&before()).expect("noted");
+    assert!(trusted_by(2) > BLOCKS / 2, "it was left in good order");
+}
+
+#[test]
 fn another_layout_or_a_request_ends_all_trust() {
     let played = played();
     assert_eq!(played.next_session(BLOCKS + 1, &before()), 0);

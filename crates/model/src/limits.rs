@@ -48,6 +48,9 @@ pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
 /// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
 pub const DISK_MARK_MAX_BYTES: usize = 64;
+/// Blocks of a source that its request for a session names, 64 KiB each, for the target to judge whether it is another
+/// disk.
+pub const SAMPLE_MAX_BLOCKS: usize = 256;
 /// Data messages and zero messages without acknowledgement.
 pub const UNACKNOWLEDGED_MAX_MESSAGES: usize = 64 << 10;
 /// Blocks that one pass may list as unrepairable before it stops listing.
@@ -147,7 +150,8 @@ pub const GROUP_MAX_AGE: Duration = Duration::from_secs(2);
 
 const _: () = {
     assert!(
-        3 * IDENTITY_MAX_BYTES + 256 <= SETUP_FRAME_MAX_BYTES,
+        3 * IDENTITY_MAX_BYTES + DISK_MARK_MAX_BYTES + (5 + 16) * SAMPLE_MAX_BLOCKS + 256
+            <= SETUP_FRAME_MAX_BYTES,
         "a request to open a session fits its frame"
     );
     assert!(2 * ERROR_TEXT_MAX_BYTES + 64 <= SETUP_FRAME_MAX_BYTES, "so does a refusal");

@@ -15,7 +15,7 @@ use failback_model::{BlockIndex, BlockRange, BlockSize, Code, Layout, block_dige
 use failback_wire::SampledBlock;
 
 /// Names blocks of a source. Reads no holes, and at most 16 MiB.
-pub fn sample_of(source: &dyn UnitSource) -> Result<Vec<SampledBlock>, DiskError> {
+pub(crate) fn sample_of(source: &dyn UnitSource) -> Result<Vec<SampledBlock>, DiskError> {
     let layout = layout_of(source, source.geometry().length_bytes)?;
     let mut named = Vec::new();
     for stride in strides(layout) {
@@ -70,9 +70,7 @@ fn whole_blocks(layout: Layout) -> u64 {
 fn strides(layout: Layout) -> impl Iterator<Item = BlockRange> {
     let count = whole_blocks(layout);
     let step = count.div_ceil(SAMPLE_MAX_BLOCKS as u64).max(1);
-    (0..count)
-        .step_by(step as usize)
-        .map(move |start| BlockRange::new(start, (start + step).min(count)))
+    (0..count).step_by(step as usize).map(move |start| BlockRange::new(start, (start + step).min(count)))
 }
 
 /// A block of a stride that is no hole: the first behind a place that no regular pattern on the disk can follow, else the

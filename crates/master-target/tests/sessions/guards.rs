@@ -42,8 +42,8 @@ fn a_disk_that_would_have_to_be_extended_is_judged_before() {
 fn an_old_state_of_the_same_disk_is_taken() {
     let site = Site::new(LENGTH as u64);
     let mut old = fs::read(site.target()).expect("read");
-    // Seven eighths of it changed since.
-    old[LENGTH / 8..].copy_from_slice(&noise(9)[LENGTH / 8..]);
+    // Half of it changed since, and of the other half every second block.
+    old[LENGTH / 2..].copy_from_slice(&noise(9)[LENGTH / 2..]);
     fs::write(site.target(), old).expect("written");
     site.send(1).0.expect("it is the same disk");
     site.assert_same();

@@ -5,7 +5,7 @@ use failback_master_target::{Reception, Registry, Session, TargetDisk};
 use failback_model::{BlockSize, Code, DiskId, Epoch, Finding, Generation, MachineId, PeerIdentity};
 use failback_pass::{Cancel, PassError, PassOptions, Progress, Sealed};
 use failback_pki::{Authority, Request, Validity};
-use failback_process_server::{Delivery, Sent};
+use failback_process_server::{Delivery, SeenSource, Sent};
 use failback_store::MachineStore;
 use failback_testkit::{GeneratedDisk, Mutation};
 use failback_transport::{
@@ -176,6 +176,7 @@ impl Site {
             },
             options: PassOptions { threads: 2, block_size: BlockSize::DEFAULT, ..PassOptions::default() },
             state: Some(self.folder.path().join("scan")),
+            seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: Cancel::default(),
         }

@@ -48,7 +48,7 @@ pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
 /// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
 pub const DISK_MARK_MAX_BYTES: usize = 64;
-/// Blocks of a source that its request for a session names, 64 KiB each, for the target to judge whether it is another
+/// Blocks of a source that its request for a session names, 16 KiB each, for the target to judge whether it is another
 /// disk.
 pub const SAMPLE_MAX_BLOCKS: usize = 256;
 /// Data messages and zero messages without acknowledgement.

@@ -21,7 +21,7 @@ pub struct SourceFacts {
 }
 
 impl SourceFacts {
-    /// Walks the source's hole map, and reads what [`content_end_bytes`] does and 16 MiB at most.
+    /// Walks the source's hole map, and reads what [`content_end_bytes`] does and 4 MiB at most.
     pub fn of(source: &dyn UnitSource) -> Result<Self, DiskError> {
         Ok(Self {
             content_end_bytes: content_end_bytes(source)?,

@@ -2,7 +2,7 @@
 //! changes, whether it is another disk.
 //!
 //! The source is cut into strides. Of each that holds data one block is named with its digest; one of which none is named
-//! is all holes. Its blocks have 64 KiB whatever the pass's have, and a last one that is shorter is left out.
+//! is all holes. Its blocks have 16 KiB whatever the pass's have, and a last one that is shorter is left out.
 //!
 //! **Invariant**: as for the guard within one process, what counts is what would be lost: a block that holds data at the
 //! target. Where the source names a block, that one is looked at; where it has only holes, any data of the target counts
@@ -14,7 +14,7 @@ use failback_model::limits::SAMPLE_MAX_BLOCKS;
 use failback_model::{BlockIndex, BlockRange, BlockSize, Code, Layout, block_digest};
 use failback_wire::SampledBlock;
 
-/// Names blocks of a source. Reads no holes, and at most 16 MiB.
+/// Names blocks of a source. Reads no holes, and at most 4 MiB.
 pub(crate) fn sample_of(source: &dyn UnitSource) -> Result<Vec<SampledBlock>, DiskError> {
     let layout = layout_of(source, source.geometry().length_bytes)?;
     let mut named = Vec::new();
@@ -56,7 +56,7 @@ pub fn is_another_disk(
 
 /// A disk that is as long as `length_bytes` says.
 fn layout_of(disk: &dyn UnitSource, length_bytes: u64) -> Result<Layout, DiskError> {
-    Layout::new(length_bytes, BlockSize::DEFAULT).map_err(|error| {
+    Layout::new(length_bytes, BlockSize::MIN).map_err(|error| {
         DiskError::new(Code::ImageSizeUnsupported, Operation::Open, disk.name(), error.to_string())
     })
 }

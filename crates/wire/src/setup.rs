@@ -75,7 +75,7 @@ pub struct Open {
     pub sample: Vec<SampledBlock>,
 }
 
-/// A block of the source, of 64 KiB whatever the pass's blocks are.
+/// A block of the source, of 16 KiB whatever the pass's blocks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampledBlock {
     /// Which block.

@@ -10,6 +10,8 @@ mod media;
 mod peers;
 mod registry;
 mod soak;
+mod status;
+mod steering;
 mod wan;
 
 use crate::command::qemu_img;

@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a loop looks whether it was asked to stop while nothing happens.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
@@ -164,6 +164,7 @@ impl Loop<'_> {
             if let Some(root) = self.root {
                 return Ok(root);
             }
+            self.session.watch(Instant::now()).map_err(PassError::from_session)?;
             if self.end.cancel.is_cancelled() {
                 self.session.stop();
                 if self.session.is_stopped() {

@@ -2,6 +2,7 @@
 //!
 //! What a test says of an end state, qemu-img judges.
 
+mod clocks;
 mod home;
 mod hostile;
 mod kills;
@@ -10,6 +11,7 @@ mod media;
 mod peers;
 mod registry;
 mod soak;
+mod trusted;
 mod wan;
 
 use crate::command::qemu_img;

@@ -108,8 +108,16 @@ fn link(link: &LinkStatus) -> String {
     let rate = link
         .bandwidth_bytes_per_second
         .map_or_else(String::new, |rate| format!(", at most {}/s", human(rate)));
+    let clock = match link.clock_offset_ms / 1000 {
+        0 => String::new(),
+        seconds if seconds > 0 => format!(", its clock {} ahead", spoken(seconds.unsigned_abs())),
+        seconds => format!(", its clock {} behind", spoken(seconds.unsigned_abs())),
+    };
     let sockets = if sockets.is_empty() { String::new() } else { format!("; {}", sockets.join(", ")) };
-    format!("{} at {}, {} data connections{rate}{sockets}", link.peer, link.address, link.data_connections)
+    format!(
+        "{} at {}, {} data connections{rate}{clock}{sockets}",
+        link.peer, link.address, link.data_connections
+    )
 }
 
 /// `12 s`, `5 min`, `3 h 12 min`, `4 d`.
@@ -152,6 +160,7 @@ mod tests {
             address: "192.0.2.7:9443".into(),
             data_connections: 4,
             sockets: BTreeMap::from([("congestion".into(), "bbr".into())]),
+            clock_offset_ms: -95_400,
             bandwidth_bytes_per_second: Some(20 << 20),
         };
         let at_work = DiskStatus {

@@ -91,8 +91,11 @@ fn a_clock_that_is_off_a_little_is_told_of_at_both_ends() {
 
 #[test]
 fn clocks_that_differ_by_more_are_refused_with_both_ends_words_until_they_are_set() {
-    for (seed, offset, side) in [(1610, "+10m", "ahead of"), (1611, "-10m", "behind")] {
-        let mut lab = Lab::new(seed, [host(offset), Host::default()]);
+    for (seed, clocks, side) in [
+        (1610, [host("+10m"), Host::default()], "ahead of"),
+        (1611, [Host::default(), host("+10m")], "behind"),
+    ] {
+        let mut lab = Lab::new(seed, clocks);
         let why = lab.refused("FB508");
         assert!(why.contains(side) && why.contains("300 s are allowed"), "{why}");
         assert!(lab.mt.status().errors["FB508"] >= 1, "the target counts it");

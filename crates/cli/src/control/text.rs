@@ -211,7 +211,7 @@ mod tests {
           disk0   replicating 25 % of 4 GiB, 1 min left; generation 3 sealed 2 h 0 min ago
                   scanned 200 MiB/s, shipped 11 MiB/s
                   limited by link: 40 % of the window wait to go out
-                  failback://master-target/site-1 at 192.0.2.7:9443, 4 data connections, at most 20 MiB/s; congestion bbr
+                  failback://master-target/site-1 at 192.0.2.7:9443, 4 data connections, at most 20 MiB/s, its clock 1 min behind; congestion bbr
           disk10  retrying: try 3 failed, the next one in 12 s
                   FB509 connection was lost: reset by peer
                   remedy: check the network between the ends; the next session goes on from the last durable group

@@ -189,7 +189,8 @@ impl Lab {
     fn stalls(&self) {
         let mut since = None;
         self.until("nothing crosses", |pass| {
-            since = since.or(Some(Instant::now())).filter(|_| pass.rates.get("shipped") == Some(&0));
+            since =
+                since.or(Some(Instant::now())).filter(|_| pass.rates.get("tls_bytes_to_target") == Some(&0));
             since.is_some_and(|since| since.elapsed() > Duration::from_secs(3))
         });
     }

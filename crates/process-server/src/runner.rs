@@ -92,14 +92,13 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     let (machine, disk) = (&attempt.machine, &attempt.disk);
     let source = failback_image::open(&ImageSpec::parse(&disk.source), Access::Read);
     let source = source.map_err(|error| error.to_finding())?;
-    let known = attempt.status.status().generation.unwrap_or(0);
     Ok(Delivery {
         source,
         machine: machine.id.clone(),
         disk: disk.id.clone(),
         job: attempt.job.clone(),
         epoch: attempt.epoch,
-        generation: Generation(known),
+        generation: attempt.status.told_generation().unwrap_or(Generation(0)),
         accept_older: attempt.flags.accept_older,
         data_connections: machine.data_connections,
         connect: ConnectOptions {

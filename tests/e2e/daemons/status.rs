@@ -57,7 +57,8 @@ fn a_share_rests_on_what_the_target_wrote_and_labels_and_lag_outlive_a_restart()
     assert!(counter("tls_bytes_to_target") >= counter("bytes_to_target"), "records around frames: {pass:#?}");
     assert!(pass.rates.keys().all(|name| pass.counters.contains_key(name)));
 
-    // Both ends are killed: the disk that this job made stays a new one.
+    // A group is durable, so that there is something to go on from. Both ends are killed: the disk that this job made stays a new one.
+    at_work(&slow.ps, |pass| pass.counters["messages_acknowledged"] > 0);
     slow.ps.kill();
     slow.mt.kill();
     slow.mt.restart();
@@ -65,7 +66,7 @@ fn a_share_rests_on_what_the_target_wrote_and_labels_and_lag_outlive_a_restart()
     let (sent, _) = at_work(&slow.ps, |_| true);
     let (taken, _) = at_work(&slow.mt, |_| true);
     for disk in [&sent, &taken] {
-        assert_eq!((disk.resumed, disk.strategy.as_deref()), (true, Some("alternate-location")));
+        assert_eq!((disk.resumed, disk.strategy.as_deref()), (true, Some("alternate-location")), "{disk:#?}");
     }
     let mut slow = slow.finish();
     let metrics = slow.mt.page(slow.sites.at(9444), "/metrics").1;

@@ -58,6 +58,8 @@ struct State {
     status: DiskStatus,
     probe: Option<Box<dyn Probe>>,
     started: Option<Instant>,
+    /// The target's generation, once the target or a seal has told it to this run of the daemon.
+    told: Option<Generation>,
     /// Counters of earlier passes: metrics only ever grow.
     earlier: BTreeMap<String, u64>,
 }
@@ -73,7 +75,7 @@ impl DiskHandle {
             root: seal.map(|seal| seal.root),
             ..DiskStatus::default()
         };
-        let state = State { status, probe: None, started: None, earlier: BTreeMap::new() };
+        let state = State { status, probe: None, started: None, told: None, earlier: BTreeMap::new() };
         Self { machine, disk, events, kept, state: Mutex::new(state) }
     }
 
@@ -88,8 +90,14 @@ impl DiskHandle {
         if state.status.generation != Some(generation.0) {
             state.status.sealed_unix_ms = None;
         }
+        state.told = Some(generation);
         state.status.generation = Some(generation.0);
         state.status.root = root.map(|root| root.to_string());
+    }
+
+    /// The target's generation, where this run of the daemon was told.
+    pub fn told_generation(&self) -> Option<Generation> {
+        self.state().told
     }
 
     /// A connection is made. Tries that failed before it are forgotten.
@@ -170,6 +178,7 @@ impl DiskHandle {
         let mut state = self.state();
         state.end(DiskStage::Sealed);
         state.status.error = None;
+        state.told = Some(sealed.generation);
         state.status.generation = Some(sealed.generation.0);
         state.status.root = Some(sealed.root.to_string());
         state.status.sealed_unix_ms = Some(sealed_unix_ms);

@@ -89,7 +89,7 @@ impl PassProbe {
         if self.end == PassEnd::Receiving {
             // A call that lasts longer than anyone looks counts no time yet.
             let lasting = view.limiting.filter(|_| is_busy || view.busy == 0.0);
-            return Some(lasting.map_or_else(|| waiting_for_peer(view), |stage| busiest(stage)));
+            return Some(lasting.map_or_else(|| waiting_for_peer(view), busiest));
         }
         let percent = |bytes: u64| bytes.saturating_mul(100) / self.window_bytes.max(1);
         let because = |cause: &str, why| Some(Limiting { cause: cause.into(), stage: None, why });

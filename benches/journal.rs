@@ -65,8 +65,6 @@ impl Image for NoImage {
         Ok(())
     }
 
-    fn start_writeback(&self, _range: ByteRange) {}
-
     fn flush(&self) -> Result<(), DiskError> {
         Ok(())
     }

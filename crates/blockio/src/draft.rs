@@ -6,7 +6,7 @@
 //! **Invariant**: no file ever has its final name before its contents are whole, nothing that exists is ever replaced,
 //! and nothing is removed but drafts that nobody has locked and names of the same file.
 
-use crate::{Access, Device, DiskError, FileDevice, FileId, Operation, ReadMode};
+use crate::{Access, Device, DiskError, FileDevice, FileId, Operation, ReadMode, folder_of, sync_folder};
 use failback_model::Code;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -60,7 +60,7 @@ pub(crate) fn clear(path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Takes the draft's name off a file that has its own already: what a crash right behind [`publish`] leaves. The caller
+/// Takes the draft's name off a file that has its own already: what a crash right behind [`name`] leaves. The caller
 /// has the file locked.
 pub(crate) fn settle(device: &FileDevice) {
     let draft = draft_of(device.path());
@@ -79,8 +79,17 @@ pub(crate) enum Published {
     Renamed,
 }
 
+/// Gives the file at `draft`, whose bytes are durable, the name `path` in the same folder, and takes the draft's off it;
+/// durable when it returns. Refuses where something has that name already.
+pub fn publish(draft: &Path, path: &Path) -> Result<(), DiskError> {
+    if name(draft, path)? == Published::Linked {
+        remove(draft)?;
+    }
+    sync_folder(folder_of(path))
+}
+
 /// Gives a draft its own name too.
-pub(crate) fn publish(draft: &Path, path: &Path) -> Result<Published, DiskError> {
+pub(crate) fn name(draft: &Path, path: &Path) -> Result<Published, DiskError> {
     let fail = |errno: Errno| {
         let error = DiskError::io(Operation::Create, path, None, errno.into());
         if errno == Errno::EXIST { DiskError { code: Code::ImageExists, ..error } } else { error }
@@ -110,5 +119,22 @@ pub(crate) fn remove(path: &Path) -> Result<(), DiskError> {
             Err(DiskError::io(Operation::Create, path, None, error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_taken_stays_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (draft, name) = (folder.path().join("draft"), folder.path().join("name"));
+        fs::write(&draft, b"first").expect("written");
+        publish(&draft, &name).expect("the name is free");
+        fs::write(&draft, b"second").expect("written");
+        assert_eq!(publish(&draft, &name).unwrap_err().code, Code::ImageExists);
+        assert_eq!(fs::read(&name).expect("read"), b"first");
+        assert!(draft.exists());
     }
 }

@@ -101,7 +101,7 @@ impl NewFiles {
 impl NewFile {
     fn publish(&mut self) -> Result<(), DiskError> {
         if !self.has_name {
-            self.has_draft = draft::publish(&self.draft, &self.path)? == Published::Linked;
+            self.has_draft = draft::name(&self.draft, &self.path)? == Published::Linked;
             self.has_name = true;
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::summary::{Facts, PassSummary};
 use failback_image::{Access, ImageSpec};
 use failback_model::{BlockSize, Code, DiskId, Epoch, ExitClass, Finding, Generation, MachineId};
 use failback_pass::{Cancel, Outcome, PassError, PassOptions, Progress, Totals};
-use failback_process_server::{Delivery, Sent};
+use failback_process_server::{Delivery, SeenSource, Sent};
 use failback_service::clock::unix_ms;
 use failback_transport::{ConnectOptions, Schedule, SocketOptions, Throttle, Tls, TlsFiles};
 use std::ffi::OsStr;
@@ -93,6 +93,7 @@ impl Remote {
             connect,
             options,
             state: None,
+            seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: cancel.clone(),
         };

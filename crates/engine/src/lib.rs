@@ -4,6 +4,7 @@
 //! other end `unpack` verifies them for the sink.
 
 mod compare;
+mod compression;
 mod digest_source;
 pub mod manifest;
 mod pack;

@@ -2,16 +2,12 @@
 //!
 //! **Invariant**: a message's pages are at most 1 MiB, in the order of its patches, and each block is in one message.
 
+use crate::compression::compress;
 use crate::refine::RefinedBlock;
 use bytes::{BufMut, Bytes, BytesMut};
 use failback_model::limits::{BATCH_MAX_BLOCKS, PACK_MAX_BYTES, PAGE_BYTES};
 use failback_model::{BlockIndex, PageSet};
 use failback_wire::{BlockPatch, Data, Encoding};
-
-/// Bytes of a payload that the probe compresses.
-const PROBE_BYTES: usize = 16 << 10;
-/// The probe's zstd level: the cheapest.
-const PROBE_LEVEL: i32 = -5;
 
 /// Collects refined blocks into data messages. Sequence numbers are left at 0: the session sets them.
 #[derive(Debug)]
@@ -78,22 +74,6 @@ pub(crate) fn page_runs(pages: &PageSet) -> impl Iterator<Item = std::ops::Range
         }
         Some(start..end)
     })
-}
-
-/// Compresses, unless a cheap probe of the middle says that it saves less than a sixteenth.
-fn compress(payload: &Bytes, level: i32) -> Option<Bytes> {
-    let middle = payload.len() / 2;
-    let probe =
-        &payload[middle.saturating_sub(PROBE_BYTES / 2)..(middle + PROBE_BYTES / 2).min(payload.len())];
-    if probe.is_empty() || !saves(zstd::bulk::compress(probe, PROBE_LEVEL).ok()?.len(), probe.len()) {
-        return None;
-    }
-    let compressed = zstd::bulk::compress(payload, level).ok()?;
-    saves(compressed.len(), payload.len()).then(|| compressed.into())
-}
-
-fn saves(compressed: usize, plain: usize) -> bool {
-    compressed < plain - plain / 16
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ const SHORT_RUN_BLOCKS: u64 = 64;
 
 /// Digests that are known and need no reading.
 pub trait TrustedDigests: Send {
-    /// The digests of blocks that are trusted.
-    fn digests(&self, blocks: BlockRange) -> Vec<Digest>;
+    /// The digests of blocks that are trusted. Where they cannot be read, the blocks are scanned.
+    fn digests(&self, blocks: BlockRange) -> Result<Vec<Digest>, DiskError>;
 }
 
 /// What is known of a disk before it is scanned.
@@ -71,7 +71,10 @@ impl PartlyTrusted {
             // Cut at chunks, so that no run is above what one message holds.
             let end = ((at / CHUNK_BLOCKS + 1) * CHUNK_BLOCKS).min(blocks.end.0);
             let part = BlockRange::new(at, end);
-            hand_over(part, self.known.digests.digests(part), deliver)?;
+            match self.known.digests.digests(part) {
+                Ok(digests) => hand_over(part, digests, deliver)?,
+                Err(_) => self.scan_run(part, deliver)?,
+            }
             at = end;
         }
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: nothing is written of a block whose digest, as it will stand, is not the one the source named.
 
+use crate::compression::decompress;
 use crate::pack::page_runs;
 use bytes::Bytes;
 use failback_model::limits::{PACK_MAX_BYTES, PAGE_BYTES};
@@ -69,8 +70,7 @@ fn content(data: &Data) -> Option<Bytes> {
     if expected > PACK_MAX_BYTES {
         return None;
     }
-    let content = zstd::bulk::decompress(&data.payload, expected).ok()?;
-    (content.len() == expected).then(|| content.into())
+    decompress(&data.payload, expected)
 }
 
 /// `None` where the old pages are not known.

@@ -108,10 +108,6 @@ impl Image for DeviceImage {
         self.device.zero(range, zeroing)
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        self.device.start_writeback(range);
-    }
-
     fn flush(&self) -> Result<(), DiskError> {
         if self.device.access() == Access::Write { self.device.sync() } else { Ok(()) }
     }

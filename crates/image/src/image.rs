@@ -129,9 +129,6 @@ pub trait Image: UnitSource {
     /// Makes these bytes of the disk read as zero.
     fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError>;
 
-    /// Asks the medium to start taking these bytes of the disk; says nothing about durability.
-    fn start_writeback(&self, range: ByteRange);
-
     /// Lets go of what the kernel caches of this image, as far as it can, so that the next reads come from the medium.
     fn drop_cached(&self) {}
 

@@ -121,10 +121,6 @@ impl Image for RawImage {
         zero_flat(self.device.as_ref(), range, zeroing, self.provisioning)
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        self.device.start_writeback(range);
-    }
-
     fn flush(&self) -> Result<(), DiskError> {
         if self.was_written.load(Ordering::Relaxed) { self.device.sync() } else { Ok(()) }
     }

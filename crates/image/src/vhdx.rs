@@ -196,8 +196,6 @@ impl Image for Vhdx {
         Err(read_only(self.name(), Operation::Zero))
     }
 
-    fn start_writeback(&self, _range: ByteRange) {}
-
     fn flush(&self) -> Result<(), DiskError> {
         Ok(())
     }

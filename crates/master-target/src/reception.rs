@@ -178,21 +178,19 @@ impl<R: Registry> Reception<R> {
         let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
         check_epoch(&open, disk.store.state().epoch)?;
         let length_bytes = open.length_bytes;
-        let asked = open.clone();
-        let opened = blocking(move || {
-            let target = disk.open(length_bytes)?;
-            target.refuse_blank(&asked)?;
-            Ok(target)
-        });
-        let target = opened.await?;
+        let target = blocking(move || disk.open(length_bytes)).await?;
         let pass_bytes = accepting.handle_target(target.offer()).map_err(said)?;
         let layout = Layout::new(pass_bytes, request.layout.block_size())
             .map_err(|error| Finding::error(Code::ImageSizeUnsupported, error.to_string()))?;
-        let (target, number) = blocking(move || target.begin(open.epoch, layout)).await?;
+        let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
+        let begun = blocking(move || {
+            target.check(&open)?;
+            target.begin(epoch, layout)
+        });
+        let (target, number) = begun.await?;
         // The listener sets the token.
         let welcome = accepting.handle_session(number, SessionToken([0; 16]), unix_ms());
         let reception = self.clone();
-        let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
         let (over, is_over) = watch::channel(false);
         let entry = Running { cancel: cancel.clone(), epoch, over: is_over, link: None };
         lock(&self.0.running).insert(name.clone(), entry);

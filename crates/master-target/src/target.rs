@@ -1,9 +1,10 @@
 //! A disk of the site, from its definition to a sink that a pass may write to.
 
+use failback_blockio::DiskError;
 use failback_engine::{Known, Sink};
 use failback_image::{Access, CreateOptions, Image, ImageSpec};
 use failback_model::{Code, Epoch, Finding, Generation, Layout, SessionNumber};
-use failback_pass::{content_end_bytes, disk_mark};
+use failback_pass::{content_end_bytes, disk_mark, is_another_disk};
 use failback_session::handshake::Target as Offer;
 use failback_store::{DiskState, DiskStore, Fingerprint, StoreError};
 use failback_wire::Open;
@@ -41,7 +42,7 @@ pub(crate) struct Target {
 impl TargetDisk {
     /// Opens the image, or makes it with the source's length. Reads and writes.
     pub(crate) fn open(self, length_bytes: u64) -> Result<Target, Finding> {
-        let failed = |error: failback_blockio::DiskError| error.to_finding();
+        let failed = |error: DiskError| error.to_finding();
         let exists = failback_image::exists(&self.image).map_err(failed)?;
         let (image, is_new) = match &self.create {
             _ if exists => (failback_image::open(&self.image, Access::Write).map_err(failed)?, false),
@@ -94,19 +95,44 @@ impl Target {
         }
     }
 
-    /// A source that is nothing but zeros is no state of a disk that holds something.
-    pub(crate) fn refuse_blank(&self, open: &Open) -> Result<(), Finding> {
-        if open.content_end_bytes > 0 || open.accept_mismatch || self.is_new {
+    /// Judges what the source said of itself, before anything of the target changes.
+    pub(crate) fn check(&self, open: &Open) -> Result<(), Finding> {
+        if self.is_new {
             return Ok(());
         }
-        match content_end_bytes(&*self.image).map_err(|error| error.to_finding())? {
-            0 => Ok(()),
-            _ => {
-                let name = self.image.name().display();
-                let evidence = format!("the source of disk {} is all zeros, and {name} is not", open.disk);
-                Err(Finding::error(Code::WrongDisk, evidence))
-            }
+        self.check_writable(open.content_end_bytes)?;
+        if open.accept_mismatch {
+            return Ok(());
         }
+        match self.another_disk(open).map_err(|error| error.to_finding())? {
+            None => Ok(()),
+            Some(evidence) => Err(Finding::error(Code::WrongDisk, evidence)),
+        }
+    }
+
+    /// Where the source may have data, the target must be able to hold it.
+    fn check_writable(&self, content_end_bytes: u64) -> Result<(), Finding> {
+        let ranges = self.image.unwritable_ranges();
+        let Some(range) = ranges.iter().find(|range| range.start() < content_end_bytes) else {
+            return Ok(());
+        };
+        let evidence = format!(
+            "{} has no file for its bytes {} to {} (a ZERO extent), the source's contents end at {content_end_bytes}",
+            self.image.name().display(),
+            range.start(),
+            range.end()
+        );
+        Err(Finding::error(Code::ImageReadOnlyKind, evidence))
+    }
+
+    /// Why the target looks like another disk than the source. A source that is nothing but zeros is no state of a disk
+    /// that holds anything.
+    fn another_disk(&self, open: &Open) -> Result<Option<String>, DiskError> {
+        if open.content_end_bytes == 0 && content_end_bytes(&*self.image)? > 0 {
+            let name = self.image.name().display();
+            return Ok(Some(format!("the source of disk {} is all zeros, and {name} is not", open.disk)));
+        }
+        is_another_disk(&*self.image, open.length_bytes, &open.sample)
     }
 
     /// Begins the session, durably; older ones are refused from now on.

@@ -121,6 +121,8 @@ impl BlockRange {
 pub struct BlockSize(u32);
 
 impl BlockSize {
+    /// 16 KiB.
+    pub const MIN: Self = Self(BLOCK_MIN_BYTES as u32);
     /// 64 KiB.
     pub const DEFAULT: Self = Self(BLOCK_DEFAULT_BYTES as u32);
 

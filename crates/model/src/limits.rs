@@ -48,6 +48,9 @@ pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
 /// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
 pub const DISK_MARK_MAX_BYTES: usize = 64;
+/// Blocks of a source that its request for a session names, 16 KiB each, for the target to judge whether it is another
+/// disk.
+pub const SAMPLE_MAX_BLOCKS: usize = 256;
 /// Data messages and zero messages without acknowledgement.
 pub const UNACKNOWLEDGED_MAX_MESSAGES: usize = 64 << 10;
 /// Blocks that one pass may list as unrepairable before it stops listing.
@@ -153,7 +156,8 @@ pub const GROUP_MAX_AGE: Duration = Duration::from_secs(2);
 
 const _: () = {
     assert!(
-        3 * IDENTITY_MAX_BYTES + 256 <= SETUP_FRAME_MAX_BYTES,
+        3 * IDENTITY_MAX_BYTES + DISK_MARK_MAX_BYTES + (5 + 16) * SAMPLE_MAX_BLOCKS + 256
+            <= SETUP_FRAME_MAX_BYTES,
         "a request to open a session fits its frame"
     );
     assert!(2 * ERROR_TEXT_MAX_BYTES + 64 <= SETUP_FRAME_MAX_BYTES, "so does a refusal");
@@ -190,9 +194,11 @@ pub const JOURNAL_RECORD_MAX_RANGES: usize = 16 << 10;
 pub const JOURNAL_DISKS_MAX: usize = 256;
 /// Most trusted ranges of all disks that one checkpoint keeps: above it the shortest are scanned again.
 pub const JOURNAL_TRUSTED_RANGES_MAX: usize = 1 << 20;
-/// Bytes of a disk whose intent is logged ahead of the block that needs it.
+/// Most bytes of a run whose intent is logged ahead of the blocks that need it.
 pub const JOURNAL_AHEAD_BYTES: u64 = 64 << 20;
-/// Runs of so many bytes that are announced at once: what is scanned again after a crash, besides the open groups.
+/// The same while no writer has to wait for the journal: what a link of ordinary speed needs.
+pub const JOURNAL_AHEAD_MIN_BYTES: u64 = 4 << 20;
+/// Runs that are announced at once: what is scanned again after a crash, besides the open groups.
 pub const JOURNAL_AHEAD_WINDOWS: usize = 3;
 /// Bytes of a journal read at once while it is recovered.
 pub const JOURNAL_READ_BYTES: usize = 1 << 20;
@@ -213,7 +219,12 @@ const _: () = {
             <= JOURNAL_SEGMENT_MAX_BYTES / 2,
         "a checkpoint leaves room in its segment"
     );
-    assert!(JOURNAL_AHEAD_BYTES >= BLOCK_MAX_BYTES && JOURNAL_AHEAD_WINDOWS >= 1, "the block itself fits");
+    assert!(JOURNAL_AHEAD_MIN_BYTES >= PACK_MAX_BYTES as u64, "what one message writes fits a run");
+    assert!(JOURNAL_AHEAD_BYTES >= JOURNAL_AHEAD_MIN_BYTES && JOURNAL_AHEAD_WINDOWS >= 1);
+    assert!(
+        JOURNAL_AHEAD_BYTES * JOURNAL_AHEAD_WINDOWS as u64 <= 2 * GROUP_MAX_BYTES + WINDOW_DEFAULT_BYTES,
+        "no more than what may be sent again"
+    );
     assert!(JOURNAL_SEGMENT_MAX_BYTES + JOURNAL_RECORD_MAX_BYTES as u64 <= u32::MAX as u64);
 };
 

@@ -1,11 +1,35 @@
 //! What one end tells the other of its disk before a pass, so that each can judge what it cannot read.
 
+use crate::sample::sample_of;
 use crate::wrong_disk::disk_id;
 use failback_blockio::Operation;
 use failback_blockio::{DiskError, UnitSource};
 use failback_model::limits::UNIT_MIN_BYTES;
 use failback_model::{BlockSize, ByteRange, Code, Layout};
+use failback_wire::SampledBlock;
 use std::collections::VecDeque;
+
+/// What the request for a session says of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFacts {
+    /// Where its contents end.
+    pub content_end_bytes: u64,
+    /// What its partition table calls it; empty where there is none.
+    pub disk_mark: String,
+    /// Blocks that an equal disk would hold.
+    pub sample: Vec<SampledBlock>,
+}
+
+impl SourceFacts {
+    /// Walks the source's hole map, and reads what [`content_end_bytes`] does and 4 MiB at most.
+    pub fn of(source: &dyn UnitSource) -> Result<Self, DiskError> {
+        Ok(Self {
+            content_end_bytes: content_end_bytes(source)?,
+            disk_mark: disk_mark(source)?,
+            sample: sample_of(source)?,
+        })
+    }
+}
 
 /// What a disk's partition table calls it: `GPT` or `MBR` and an id; empty where there is none.
 pub fn disk_mark(disk: &dyn UnitSource) -> Result<String, DiskError> {

@@ -57,8 +57,10 @@ impl Shipper {
         queued_bytes: Option<Pressure>,
         packed: Sender<Result<Packed, DiskError>>,
     ) -> Self {
-        let level = LevelPolicy::new(end.options.compression, queued_bytes, end.options.window_bytes);
-        let stage = PackStage { layout: end.layout, level, progress: Arc::clone(&end.progress) };
+        let progress = Arc::clone(&end.progress);
+        let options = end.options;
+        let level = LevelPolicy::new(options.compression, queued_bytes, options.window_bytes, &progress);
+        let stage = PackStage { layout: end.layout, level, progress };
         let (reads, jobs) = unbounded::<ReadJob>();
         let pool = BufferPool::new(end.options.reread_pool_bytes());
         for number in 0..end.options.reader_threads() {

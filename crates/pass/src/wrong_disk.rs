@@ -61,20 +61,23 @@ impl Look {
             (Some(ours), Some(theirs)) if ours != theirs => {
                 Some(format!("{from} has disk id {ours}, {to} has {theirs}"))
             }
-            _ => sample.is_another_disk().then(|| {
-                let Sample { blocks, differing_blocks, .. } = sample;
-                format!(
-                    "{differing_blocks} of {blocks} sampled blocks with data of {to} differ from the source's"
-                )
-            }),
+            _ => sample.verdict(target),
         };
         Ok(Self { verdict, sample, source_id, target_id })
     }
 }
 
 impl Sample {
-    fn is_another_disk(&self) -> bool {
-        self.blocks >= VERDICT_MIN_BLOCKS && self.differing_blocks * 10 > self.blocks * 9
+    /// Why the target does not look like the source's disk; `None` where it does.
+    pub(crate) fn verdict(&self, target: &dyn UnitSource) -> Option<String> {
+        let Self { blocks, differing_blocks, .. } = *self;
+        let is_another = blocks >= VERDICT_MIN_BLOCKS && differing_blocks * 10 > blocks * 9;
+        is_another.then(|| {
+            let to = target.name().display();
+            format!(
+                "{differing_blocks} of {blocks} sampled blocks with data of {to} differ from the source's"
+            )
+        })
     }
 
     fn add(&mut self, ours: &[u8], theirs: &[u8]) {
@@ -139,13 +142,13 @@ fn sample(
 }
 
 /// A number that looks random and is always the same for the same position (the finalizer of SplitMix64).
-fn scatter(position: u64) -> u64 {
+pub(crate) fn scatter(position: u64) -> u64 {
     let mixed = (position ^ (position >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
 
-fn next_data_block(
+pub(crate) fn next_data_block(
     disk: &dyn UnitSource,
     layout: Layout,
     from: u64,
@@ -156,7 +159,7 @@ fn next_data_block(
     Ok(data.map(|data| layout.blocks_covering(data).start))
 }
 
-fn read(disk: &dyn UnitSource, layout: Layout, block: BlockIndex) -> Result<Vec<u8>, DiskError> {
+pub(crate) fn read(disk: &dyn UnitSource, layout: Layout, block: BlockIndex) -> Result<Vec<u8>, DiskError> {
     let bytes = layout.block_bytes(block);
     let mut buffer = vec![0; bytes.length_bytes() as usize];
     disk.read_at(bytes.start(), &mut buffer)?;

@@ -4,15 +4,14 @@
 //! Whatever ends it is told as a finding with the code of its cause, so that whoever decides about the next try need not
 //! know the layers below.
 
+use crate::seen::SeenSource;
 use failback_blockio::UnitSource;
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
     Code, Digest, DiskId, Epoch, Finding, Generation, JobId, Layout, MachineId, ProductVersion,
 };
-use failback_pass::{
-    Cancel, Link, PassError, PassOptions, Progress, SendingEnd, content_end_bytes, disk_mark, guarded_end,
-};
+use failback_pass::{Cancel, Link, PassError, PassOptions, Progress, SendingEnd, guarded_end};
 use failback_service::clock::unix_ms;
 use failback_session::handshake::Opening;
 use failback_store::{Fingerprint, SourceState};
@@ -47,6 +46,8 @@ pub struct Delivery {
     pub options: PassOptions,
     /// Folder for the finished part of the scan; `None`: nothing is kept.
     pub state: Option<PathBuf>,
+    /// What earlier tries found out about the source.
+    pub seen: SeenSource,
     /// Counts what happens.
     pub progress: Arc<Progress>,
     /// Stops it.
@@ -90,6 +91,7 @@ impl Delivery {
 
     fn request(&self) -> Result<Open, PassError> {
         let geometry = self.source.geometry();
+        let facts = self.seen.facts(&*self.source, self.epoch)?;
         Ok(Open {
             version_min: Version::OLDEST.number(),
             version_max: Version::CURRENT.number(),
@@ -98,10 +100,10 @@ impl Delivery {
             machine: self.machine.clone(),
             disk: self.disk.clone(),
             length_bytes: geometry.length_bytes,
-            content_end_bytes: content_end_bytes(&*self.source)?,
+            content_end_bytes: facts.content_end_bytes,
             block_bytes: self.options.block_size.bytes() as u32,
             sector_bytes: geometry.sector_size.bytes() as u32,
-            disk_mark: disk_mark(&*self.source)?,
+            disk_mark: facts.disk_mark.clone(),
             generation: self.generation,
             root: Digest::ZERO,
             epoch: self.epoch,
@@ -111,6 +113,7 @@ impl Delivery {
             accept_older: self.accept_older,
             accept_mismatch: self.options.accept_mismatch,
             job: self.job.clone(),
+            sample: facts.sample.clone(),
         })
     }
 

@@ -10,9 +10,11 @@ pub mod config;
 mod delivery;
 mod orders;
 pub mod runner;
+mod seen;
 mod server;
 pub mod supervisor;
 mod verdict;
 
 pub use delivery::{Delivery, Sent};
+pub use seen::SeenSource;
 pub use server::ProcessServer;

@@ -2,6 +2,7 @@
 
 use crate::config::{Disk, Machine};
 use crate::delivery::Delivery;
+use crate::seen::SeenSource;
 use failback_image::{Access, ImageSpec};
 use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId};
 use failback_pass::{Cancel, PassError, PassOptions, Totals};
@@ -38,6 +39,8 @@ pub struct Attempt {
     pub throttle: Throttle,
     /// Where connections live; `block_on` may be called, the attempt has a thread of its own.
     pub runtime: Handle,
+    /// What earlier tries found out about the source.
+    pub seen: SeenSource,
     /// Folder for what is known of this source; made by whoever writes there.
     pub state: PathBuf,
 }
@@ -109,6 +112,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
             ..disk.options(attempt.window_bytes)
         },
         state: Some(attempt.state.clone()),
+        seen: attempt.seen.clone(),
         progress: Arc::default(),
         cancel: attempt.cancel.clone(),
     })

@@ -1,21 +1,32 @@
 //! Blocks whose intent is logged ahead of time, so that a pass that goes through the disk does not wait for a sync with
 //! each message.
 //!
+//! How much is announced follows the writers: a window is small until one of them had to wait for its sync, grows quickly
+//! then, and shrinks slowly while nobody waits. So a slow link announces little, and a fast one what it needs.
+//!
 //! **Invariant**: an announced block is unknown to the journal, was trusted before and has not been begun since; so it
 //! may be trusted again as it was. There are few announced blocks: they are scanned again after a crash.
 
 use crate::block_set::{BlockSet, push_joined};
 use crate::journal::Position;
-use failback_model::limits::JOURNAL_AHEAD_WINDOWS;
+use failback_model::limits::{JOURNAL_AHEAD_MIN_BYTES, JOURNAL_AHEAD_WINDOWS};
 use failback_model::{BlockRange, Layout};
 use std::collections::VecDeque;
+
+/// A window that came too late makes the next ones this much longer.
+const GROWTH: u64 = 4;
+/// A window that came in time makes the next ones shorter by this part of them.
+const DECAY: u64 = 8;
 
 /// The announced blocks of a session.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     announced: BlockSet,
     windows: VecDeque<Window>,
+    /// Blocks of the next window.
     window_blocks: u64,
+    least_blocks: u64,
+    most_blocks: u64,
 }
 
 /// A run of blocks of which those that were trusted are announced.
@@ -24,6 +35,8 @@ struct Window {
     blocks: BlockRange,
     /// Where the journal says so, once it does.
     logged_at: Option<Position>,
+    /// Whether somebody waited, behind it or for it.
+    is_late: bool,
 }
 
 /// What the journal is to be told.
@@ -36,11 +49,23 @@ pub(crate) struct Announcement {
 }
 
 impl Ahead {
-    /// Announces this much at once.
-    pub(crate) fn new(layout: Layout, window_bytes: u64) -> Self {
-        let block_count = layout.block_count();
-        let window_blocks = window_bytes / layout.block_size().bytes();
-        Self { announced: BlockSet::empty(block_count), windows: VecDeque::new(), window_blocks }
+    /// Announces this much at once at most.
+    pub(crate) fn new(layout: Layout, most_bytes: u64) -> Self {
+        let blocks = |bytes: u64| bytes / layout.block_size().bytes();
+        let (least_blocks, most_blocks) =
+            (blocks(most_bytes.min(JOURNAL_AHEAD_MIN_BYTES)), blocks(most_bytes));
+        let announced = BlockSet::empty(layout.block_count());
+        let (windows, window_blocks) = (VecDeque::new(), least_blocks);
+        Self { announced, windows, window_blocks, least_blocks, most_blocks }
+    }
+
+    /// Somebody waits for the journal although there is a window: the next ones are longer.
+    pub(crate) fn waited(&mut self) {
+        if let Some(newest) = self.windows.back_mut()
+            && !std::mem::replace(&mut newest.is_late, true)
+        {
+            self.window_blocks = (self.window_blocks * GROWTH).min(self.most_blocks);
+        }
     }
 
     /// Blocks begin to change: they are announced no more. Up to where the journal must be durable for those that were.
@@ -74,7 +99,7 @@ impl Ahead {
     /// Announces what comes behind the newest window when blocks of that window are begun, so that nobody will wait for
     /// it. Only where at least half of it is trusted: else the scan has not come by yet.
     pub(crate) fn announce_next(&mut self, begun: &[BlockRange], trusted: &BlockSet) -> Option<Announcement> {
-        let newest = self.windows.back()?.blocks;
+        let &Window { blocks: newest, is_late, .. } = self.windows.back()?;
         let next = self.window_from(newest.end.0);
         if next.is_empty()
             || !begun.iter().any(|range| newest.start <= range.start && range.start < newest.end)
@@ -87,6 +112,9 @@ impl Ahead {
             return None;
         }
         let released = self.open_window(next, &intended);
+        if !is_late {
+            self.window_blocks = (self.window_blocks - self.window_blocks / DECAY).max(self.least_blocks);
+        }
         Some(Announcement { intended, released })
     }
 
@@ -104,7 +132,7 @@ impl Ahead {
     /// Adds a window; the blocks of the oldest that are released.
     fn open_window(&mut self, window: BlockRange, intended: &[BlockRange]) -> Vec<BlockRange> {
         intended.iter().for_each(|range| self.announced.insert(*range));
-        self.windows.push_back(Window { blocks: window, logged_at: None });
+        self.windows.push_back(Window { blocks: window, logged_at: None, is_late: false });
         let is_over = self.windows.len() > JOURNAL_AHEAD_WINDOWS;
         let oldest = if is_over { self.windows.pop_front() } else { None };
         let released = oldest.map_or(Vec::new(), |oldest| self.announced.runs_in(oldest.blocks));
@@ -148,7 +176,7 @@ mod tests {
     fn a_window_is_announced_once_and_the_oldest_is_released() {
         let range = BlockRange::new;
         let size = BlockSize::new(1 << 20).unwrap();
-        let window = 64;
+        let window = JOURNAL_AHEAD_MIN_BYTES >> 20;
         let layout = Layout::new((100 * window) << 20, size).unwrap();
         let mut trusted = BlockSet::empty(layout.block_count());
         trusted.insert(range(0, 50 * window));
@@ -171,32 +199,59 @@ mod tests {
         assert_eq!(last.released, [range(1, window)], "the begun block stays unknown");
         let end = announce(&[range(50 * window - 3, 50 * window - 1)]);
         assert_eq!(end.intended, [range(50 * window - 3, 50 * window)], "only what is trusted is announced");
-        assert_eq!(ahead.take(range(20 * window + 5, 20 * window + 6)), None);
+        assert_eq!(ahead.take(range(20 * window + 3, 21 * window)), None);
         let all: u64 = ahead.release_all().into_iter().map(BlockRange::count).sum();
         assert!(all <= JOURNAL_AHEAD_WINDOWS as u64 * window && ahead.release_all().is_empty());
+    }
+
+    /// A disk of 400 blocks, 16 of which are the shortest window.
+    fn disk() -> (Layout, BlockSet) {
+        let layout = Layout::new(400 << 18, BlockSize::new(1 << 18).unwrap()).unwrap();
+        assert_eq!(16 << 18, JOURNAL_AHEAD_MIN_BYTES);
+        (layout, BlockSet::empty(layout.block_count()))
     }
 
     #[test]
     fn the_next_window_is_announced_when_one_is_entered_and_the_scan_has_passed() {
         let range = BlockRange::new;
-        let layout = Layout::new(200 << 20, BlockSize::new(1 << 20).unwrap()).unwrap();
-        let mut trusted = BlockSet::empty(layout.block_count());
-        trusted.insert(range(0, 30));
-        let mut ahead = Ahead::new(layout, 20 << 20);
+        let (layout, mut trusted) = disk();
+        trusted.insert(range(0, 24));
+        let mut ahead = Ahead::new(layout, JOURNAL_AHEAD_MIN_BYTES);
         assert_eq!(ahead.announce_next(&[range(0, 1)], &trusted), None, "nothing is announced yet");
         let first = ahead.announce(&[range(0, 1)], &trusted);
-        assert_eq!(first.intended, [range(0, 20)]);
+        assert_eq!(first.intended, [range(0, 16)]);
         first.intended.iter().for_each(|range| trusted.remove(*range));
-        assert_eq!(ahead.announce_next(&[range(30, 31)], &trusted), None, "that is elsewhere");
-        trusted.remove(range(29, 30));
+        assert_eq!(ahead.announce_next(&[range(24, 25)], &trusted), None, "that is elsewhere");
+        trusted.remove(range(23, 24));
         assert_eq!(ahead.announce_next(&[range(5, 6)], &trusted), None, "the scan is not there");
-        trusted.insert(range(29, 50));
+        trusted.insert(range(23, 40));
         let next = ahead.announce_next(&[range(5, 6)], &trusted).expect("announced");
-        assert_eq!((next.intended, next.released), (vec![range(20, 40)], vec![]));
+        assert_eq!((next.intended, next.released), (vec![range(16, 32)], vec![]));
         assert_eq!(ahead.announce_next(&[range(6, 7)], &trusted), None, "once is enough");
         let mut short = Ahead::new(layout, 0);
-        assert_eq!(short.announce(&[range(40, 41)], &trusted).intended, [range(40, 41)]);
-        assert_eq!(short.announce_next(&[range(40, 41)], &trusted), None);
+        assert_eq!(short.announce(&[range(35, 36)], &trusted).intended, [range(35, 36)]);
+        assert_eq!(short.announce_next(&[range(35, 36)], &trusted), None);
+    }
+
+    #[test]
+    fn windows_grow_where_somebody_waited_and_shrink_again() {
+        let range = BlockRange::new;
+        let (layout, mut trusted) = disk();
+        trusted.insert(trusted.all());
+        let mut ahead = Ahead::new(layout, 5 * JOURNAL_AHEAD_MIN_BYTES);
+        ahead.waited();
+        let mut at = ahead.announce(&[range(0, 1)], &trusted).intended[0];
+        assert_eq!(at.count(), 16, "the first one is waited for in any case");
+        let mut next = |at: &mut BlockRange, waits: usize| {
+            (0..waits).for_each(|_| ahead.waited());
+            *at = ahead.announce_next(&[range(at.start.0, at.start.0 + 1)], &trusted).expect("next").intended
+                [0];
+            at.count()
+        };
+        assert_eq!(next(&mut at, 0), 16, "no shorter than that");
+        assert_eq!(next(&mut at, 2), 64, "two that wait for one window are late once");
+        assert_eq!(next(&mut at, 1), 80, "no longer than that");
+        assert_eq!((next(&mut at, 0), next(&mut at, 0)), (80, 70));
     }
 
     #[test]

@@ -96,11 +96,12 @@ impl DigestFile {
         Ok(bytes.as_chunks().0.iter().map(|digest| Digest(*digest)).collect())
     }
 
-    /// Whether it holds these digests, or zeros where there are none. Panics past the last block.
-    pub(crate) fn holds(&self, blocks: BlockRange, digests: Option<&[Digest]>) -> Result<bool, DiskError> {
+    /// Whether it holds these digests, or zeros where there are none; where it cannot be read, it does not. Panics past the
+    /// last block.
+    pub(crate) fn holds(&self, blocks: BlockRange, digests: Option<&[Digest]>) -> bool {
         match digests {
-            Some(digests) => Ok(self.digests(blocks)? == digests),
-            None => Ok(self.next_data(blocks.start)?.is_none_or(|data| data >= blocks.end)),
+            Some(digests) => self.digests(blocks).is_ok_and(|held| held == digests),
+            None => self.next_data(blocks.start).is_ok_and(|data| data.is_none_or(|data| data >= blocks.end)),
         }
     }
 
@@ -119,7 +120,8 @@ impl DigestFile {
             return self.set_zeros(blocks);
         }
         let mut state = self.lock();
-        if self.digests(blocks)? == digests {
+        // What cannot be read is written: that is how a medium mends it.
+        if self.holds(blocks, Some(digests)) {
             return Ok(());
         }
         self.touch(&mut state, blocks)?;
@@ -130,19 +132,20 @@ impl DigestFile {
     pub(crate) fn set(&self, entries: &[(BlockIndex, Digest)]) -> Result<(), DiskError> {
         for chunk in entries.chunk_by(|(a, _), (b, _)| a.0 / CHUNK_BLOCKS == b.0 / CHUNK_BLOCKS) {
             let runs = || chunk.chunk_by(|(block, _), (next, _)| block.0 + 1 == next.0);
-            if runs().count() < PATCH_MIN_RUNS {
-                for run in runs() {
-                    let digests: Vec<Digest> = run.iter().map(|(_, digest)| *digest).collect();
-                    self.set_run(run[0].0, &digests)?;
+            let (first, last) = (chunk[0].0, chunk[chunk.len() - 1].0);
+            if runs().count() >= PATCH_MIN_RUNS
+                && let Ok(mut digests) = self.digests(BlockRange::new(first.0, last.0 + 1))
+            {
+                for (block, digest) in chunk {
+                    digests[(block.0 - first.0) as usize] = *digest;
                 }
+                self.set_run(first, &digests)?;
                 continue;
             }
-            let (first, last) = (chunk[0].0, chunk[chunk.len() - 1].0);
-            let mut digests = self.digests(BlockRange::new(first.0, last.0 + 1))?;
-            for (block, digest) in chunk {
-                digests[(block.0 - first.0) as usize] = *digest;
+            for run in runs() {
+                let digests: Vec<Digest> = run.iter().map(|(_, digest)| *digest).collect();
+                self.set_run(run[0].0, &digests)?;
             }
-            self.set_run(first, &digests)?;
         }
         Ok(())
     }

@@ -93,7 +93,8 @@ impl DiskStore {
     /// Begins a session, durably, and ends all earlier ones: returns once no call of theirs is under way.
     ///
     /// Trust is kept where the layout is the one before and the image still looks as it did when it was last closed or
-    /// sealed; after a crash in mid-pass, where nobody could note how it looks, the journal alone is believed.
+    /// sealed. After a crash in mid-pass nobody could note how it looks: then the journal is believed within the job that
+    /// was cut, whose pass goes on; another job scans.
     /// `is_new_disk` says that the image was made for this session and reads as zero. An older epoch than the disk has
     /// seen is refused.
     pub fn open_session(
@@ -114,7 +115,7 @@ impl DiskStore {
         let mut groups = disk.groups();
         let released = groups.ahead.release_all();
         let (position, group) = disk.journal.update(disk.slot, |state| {
-            let is_kept = !is_new_disk && keeps_trust(state, layout, *fingerprint);
+            let is_kept = !is_new_disk && keeps_trust(state, epoch, layout, *fingerprint);
             let trust = if is_kept { Trust::Kept } else { Trust::Nothing };
             let mut records = trusted_again(&released);
             records.push(Record::Session { epoch, number, layout, trust });
@@ -212,10 +213,10 @@ impl DiskStore {
     }
 }
 
-fn keeps_trust(state: &DiskFold, layout: Layout, fingerprint: Fingerprint) -> bool {
+fn keeps_trust(state: &DiskFold, epoch: Epoch, layout: Layout, fingerprint: Fingerprint) -> bool {
     let looks_the_same = match state.fingerprint {
         Some(held) => held == fingerprint.digest(),
-        None => !state.is_sealed(),
+        None => !state.is_sealed() && state.epoch == epoch,
     };
     state.layout == Some(layout) && state.digests.is_some() && looks_the_same
 }
@@ -278,7 +279,7 @@ impl Disk {
         let (is_trusted, file) =
             self.journal.read(self.slot, |state| (state.trusted.contains_all(blocks), state.digests.clone()));
         if let (true, Some(file)) = (is_trusted, file)
-            && file.holds(blocks, digests)?
+            && file.holds(blocks, digests)
         {
             return Ok(None);
         }

@@ -117,6 +117,11 @@ impl Journal {
         self.shared.wait_durable(position)
     }
 
+    /// Whether everything up to a position is durable.
+    pub(crate) fn is_durable(&self, position: Position) -> bool {
+        self.shared.lock().durable >= position
+    }
+
     /// Has everything up to a position made durable, and returns at once.
     pub(crate) fn sync_soon(&self, position: Position) {
         self.shared.sync_soon(position);

@@ -167,11 +167,15 @@ impl Sink for JournaledSink {
         let group = groups.number();
         // First, so that none of them is released with others.
         let announced_at = blocks.iter().filter_map(|range| groups.ahead.take(*range)).max();
+        if announced_at.is_some_and(|position| !self.disk.journal.is_durable(position)) {
+            groups.ahead.waited();
+        }
         let (end, log) = self.disk.journal.update(self.disk.slot, |state| {
             let known = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
             let known = united(known);
             // What is unknown already needs no record, unless it is the first to say that the disk changes.
             if !known.is_empty() || !state.in_pass || state.fingerprint.is_some() {
+                groups.ahead.waited();
                 return (told(group, &groups.ahead.announce(&known, &state.trusted)), Log::Waited);
             }
             match groups.ahead.announce_next(blocks, &state.trusted) {

@@ -19,5 +19,5 @@ pub use error::{ErrorKind, WireError};
 pub use frame::{Frame, HEADER_BYTES, Header};
 pub use kind::Class;
 pub use message::{BlockPatch, Data, Encoding, Hello, Message, Offer, Role};
-pub use setup::{Capabilities, Join, Open, Welcome};
+pub use setup::{Capabilities, Join, Open, SampledBlock, Welcome};
 pub use version::Version;

@@ -7,11 +7,11 @@ use crate::error::{ErrorKind, WireError};
 use crate::field::{Reader, Result, Writer, bad};
 use crate::version::Version;
 use failback_model::limits::{
-    BLOCK_MAX_BYTES, DATA_CONNECTIONS_MAX, DISK_MARK_MAX_BYTES, IDENTITY_MAX_BYTES,
+    BLOCK_MAX_BYTES, DATA_CONNECTIONS_MAX, DISK_MARK_MAX_BYTES, IDENTITY_MAX_BYTES, SAMPLE_MAX_BLOCKS,
 };
 use failback_model::{
-    Digest, DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion, SessionNumber,
-    SessionToken,
+    BlockIndex, Digest, DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion,
+    SessionNumber, SessionToken, TruncatedDigest,
 };
 
 /// What an end can do beyond its version. Version 1 names no bit; those it does not know it ignores.
@@ -71,6 +71,17 @@ pub struct Open {
     pub accept_mismatch: bool,
     /// The job.
     pub job: JobId,
+    /// Blocks of the source, ascending, at most 256: what an equal disk would hold.
+    pub sample: Vec<SampledBlock>,
+}
+
+/// A block of the source, of 16 KiB whatever the pass's blocks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampledBlock {
+    /// Which block.
+    pub block: BlockIndex,
+    /// Its digest.
+    pub digest: TruncatedDigest,
 }
 
 /// Answer to [`Open`]: the session stands.
@@ -136,7 +147,11 @@ impl Writer {
         self.number(open.sector_bytes.into()).text(&open.disk_mark);
         self.number(open.generation.0).bytes(&open.root.0).number(open.epoch.0);
         self.number(open.capabilities.0).number(open.data_connections.into());
-        self.flag(open.verify).flag(open.accept_older).flag(open.accept_mismatch).text(open.job.as_str())
+        self.flag(open.verify).flag(open.accept_older).flag(open.accept_mismatch).text(open.job.as_str());
+        assert!(open.sample.len() <= SAMPLE_MAX_BLOCKS, "a sample of {} blocks", open.sample.len());
+        self.number(open.sample.len() as u64);
+        let mut next = 0;
+        open.sample.iter().fold(self, |w, named| w.step(named.block.0, &mut next).bytes(&named.digest.0))
     }
 
     pub(crate) fn welcome(&mut self, welcome: &Welcome) -> &mut Self {
@@ -211,7 +226,19 @@ impl Reader<'_> {
             accept_older: self.flag("accept older")?,
             accept_mismatch: self.flag("accept mismatch")?,
             job: self.id("job", |text| JobId::new(text))?,
+            sample: self.sample()?,
         })
+    }
+
+    fn sample(&mut self) -> Result<Vec<SampledBlock>> {
+        let count = self.at_most(SAMPLE_MAX_BLOCKS, "sample")?;
+        let mut next = 0;
+        let mut named = || {
+            let block = BlockIndex(self.step(&mut next, "sampled block")?);
+            let digest = self.slice(16, "sampled digest")?.try_into().map_err(|_| bad("sampled digest"))?;
+            Ok(SampledBlock { block, digest: TruncatedDigest(digest) })
+        };
+        (0..count).map(|_| named()).collect()
     }
 
     pub(crate) fn welcome(&mut self) -> Result<Welcome> {

@@ -56,6 +56,7 @@ pub fn handshake_request() -> Open {
         accept_older: false,
         accept_mismatch: false,
         job: JobId::new("j").expect("an id"),
+        sample: Vec::new(),
     }
 }
 

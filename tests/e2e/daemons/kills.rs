@@ -5,7 +5,6 @@
 
 use super::{SLOW_WINDOW_BYTES, asked, assert_equal, slow_machine};
 use crate::sites::{Daemon, Proxy, Sites, merged, source_disk, target_disk, target_machine};
-use failback_model::limits::JOURNAL_AHEAD_BYTES;
 use failback_testkit::Random;
 use serde_json::json;
 use std::fs::File;
@@ -102,11 +101,11 @@ fn kills_of_either_side_in_one_pass() {
     let beside = differing / 64;
     assert!(sent_again <= kills * SLOW_WINDOW_BYTES + beside, "{sent_again} bytes were sent again");
     // Each end scans its disk once, and reads what differs: the source to send it, the target for its page digests and
-    // for what a patch leaves. Each kill costs the chunks that were not finished, and what was under way; the target
-    // also scans again what its journal had announced to change and had not committed.
+    // for what a patch leaves. Each kill costs the chunks that were not finished, and what was under way. What the target's
+    // journal announces ahead is within that: at this rate nobody waits for it, so it is little.
     let per_kill = 2 * CHUNK_BYTES + SLOW_WINDOW_BYTES;
     let source_most = length_bytes + differing + sent_again + kills * per_kill;
     assert!(read_source <= source_most, "{read_source} bytes of the source were read, {source_most} may");
-    let target_most = length_bytes + 2 * (differing + sent_again) + kills * (per_kill + JOURNAL_AHEAD_BYTES);
+    let target_most = length_bytes + 2 * (differing + sent_again) + kills * per_kill;
     assert!(read_target <= target_most, "{read_target} bytes of the target were read, {target_most} may");
 }

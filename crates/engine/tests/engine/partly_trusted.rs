@@ -1,6 +1,6 @@
 //! Random ranges of random disks are trusted: the digests are those of a whole scan, and only the rest is read.
 
-use failback_blockio::{BufferPool, Device, DiskError, UnitSource};
+use failback_blockio::{BufferPool, Device, DiskError, Operation, UnitSource};
 use failback_engine::{
     DigestRun, DigestSource, KeptBytes, Known, PartlyTrusted, Scan, ScanEnd, TrustedDigests,
 };
@@ -37,12 +37,17 @@ impl UnitSource for Noting {
     }
 }
 
-/// Digests of a whole disk.
-struct Remembered(Vec<Digest>);
+/// Digests of a whole disk; those of one block may be lost.
+struct Remembered(Vec<Digest>, Option<u64>);
 
 impl TrustedDigests for Remembered {
-    fn digests(&self, blocks: BlockRange) -> Vec<Digest> {
-        self.0[blocks.start.0 as usize..blocks.end.0 as usize].to_vec()
+    fn digests(&self, blocks: BlockRange) -> Result<Vec<Digest>, DiskError> {
+        match self.1 {
+            Some(lost) if (blocks.start.0..blocks.end.0).contains(&lost) => {
+                Err(DiskError::new(Code::ReadFailed, Operation::Read, Path::new("digests"), "lost"))
+            }
+            _ => Ok(self.0[blocks.start.0 as usize..blocks.end.0 as usize].to_vec()),
+        }
     }
 }
 
@@ -102,7 +107,7 @@ impl Case {
     fn partly_trusted(&self, digests: &[Digest], ranges: Vec<BlockRange>) -> PartlyTrusted {
         self.source.reads.lock().expect("no test panics with it").clear();
         self.metered_bytes.store(0, Ordering::Relaxed);
-        let known = Known { digests: Box::new(Remembered(digests.to_vec())), ranges };
+        let known = Known { digests: Box::new(Remembered(digests.to_vec(), None)), ranges };
         PartlyTrusted { known, scan: self.scan.clone() }
     }
 
@@ -162,6 +167,24 @@ fn what_is_trusted_is_not_read_and_gives_what_a_scan_gives() {
                 (0..).zip(&expected).filter(|(block, d)| !d.is_zero() && !is_trusted(*block)).count();
             assert!(kept_blocks >= shipping as u64, "seed {seed}: {kept_blocks} of {shipping} are kept");
         }
+    }
+}
+
+#[test]
+fn digests_that_cannot_be_read_cost_a_scan_of_their_chunk() {
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        let case = Case::new(&mut random, []);
+        let layout = case.scan.layout;
+        let (mut digests, _) = collect(&mut Scan { keep: None, ..case.scan.clone() }, layout);
+        let expected = digests.clone();
+        let lost = random.below(layout.block_count());
+        // Whoever takes them after all has a wrong one.
+        digests[lost as usize] = Digest([0xff; 32]);
+        let known =
+            Known { digests: Box::new(Remembered(digests, Some(lost))), ranges: vec![layout.blocks()] };
+        let (found, _) = collect(&mut PartlyTrusted { known, scan: case.scan.clone() }, layout);
+        assert!(found == expected, "seed {seed}");
     }
 }
 

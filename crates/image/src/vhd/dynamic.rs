@@ -217,8 +217,6 @@ impl Image for DynamicVhd {
         Err(read_only(self.name(), Operation::Zero))
     }
 
-    fn start_writeback(&self, _range: ByteRange) {}
-
     fn flush(&self) -> Result<(), DiskError> {
         Ok(())
     }

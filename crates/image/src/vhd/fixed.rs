@@ -169,10 +169,6 @@ impl Image for FixedVhd {
         zero_flat(self.device.as_ref(), range, zeroing, self.provisioning)
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        self.device.start_writeback(range);
-    }
-
     fn drop_cached(&self) {
         self.device.drop_cached();
     }

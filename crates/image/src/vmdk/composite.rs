@@ -128,15 +128,6 @@ impl ExtentTable {
         Ok(None)
     }
 
-    /// Asks the media to start taking these bytes of the disk.
-    pub(crate) fn start_writeback(&self, range: ByteRange) {
-        let first = self.slots.partition_point(|slot| slot.disk.end() <= range.start());
-        for slot in &self.slots[first..] {
-            let Some(disk) = slot.disk.intersection(range) else { return };
-            slot.store.start_writeback(Piece { slot, disk }.local());
-        }
-    }
-
     /// Lets go of what the kernel caches of any extent.
     pub(crate) fn drop_cached(&self) {
         self.slots.iter().for_each(|slot| slot.store.drop_cached());

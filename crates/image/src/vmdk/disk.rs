@@ -134,10 +134,6 @@ impl Image for VmdkDisk {
         self.table().zero(&self.path, range, zeroing)
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        self.table().start_writeback(range);
-    }
-
     fn drop_cached(&self) {
         self.table().drop_cached();
     }

@@ -22,9 +22,6 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
     /// First run at or after `from_bytes` that may hold data; `None` where the rest reads as zero.
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;
 
-    /// Asks the medium to start taking these bytes.
-    fn start_writeback(&self, range: ByteRange);
-
     /// Lets go of what the kernel caches of it.
     fn drop_cached(&self) {}
 

@@ -60,10 +60,6 @@ impl ExtentStore for FlatExtent {
         Ok(run.map(|run| ByteRange::new(run.start() - self.file.start(), run.end() - self.file.start())))
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        self.device.start_writeback(self.in_file(range));
-    }
-
     fn drop_cached(&self) {
         self.device.drop_cached();
     }
@@ -139,8 +135,6 @@ impl ExtentStore for ZeroExtent {
     fn next_data(&self, _from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
         Ok(None)
     }
-
-    fn start_writeback(&self, _range: ByteRange) {}
 
     fn flush(&self) -> Result<(), DiskError> {
         Ok(())

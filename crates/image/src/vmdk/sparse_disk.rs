@@ -143,10 +143,6 @@ impl Image for SparseDisk {
         self.extent.zero(range, zeroing)
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        self.extent.start_writeback(range);
-    }
-
     fn drop_cached(&self) {
         self.extent.drop_cached();
     }

@@ -78,8 +78,6 @@ impl Image for StreamDisk {
         self.refuse(Operation::Zero)
     }
 
-    fn start_writeback(&self, _range: ByteRange) {}
-
     fn drop_cached(&self) {
         self.extent.drop_cached();
     }

@@ -266,8 +266,6 @@ impl Image for StreamWriter {
         }
     }
 
-    fn start_writeback(&self, _range: ByteRange) {}
-
     fn drop_cached(&self) {
         match self.finished.get() {
             Some(finished) => finished.drop_cached(),

@@ -4,7 +4,7 @@ use failback_image::{Access, ImageSpec};
 use failback_model::{Code, Epoch, Generation, PeerIdentity};
 use failback_pass::{Cancel, PassOptions};
 use failback_pki::{Authority, Request as Issue, Validity};
-use failback_process_server::Delivery;
+use failback_process_server::{Delivery, SeenSource};
 use failback_service::control::{Client, Reply, Request};
 use failback_service::registry::Wanted;
 use failback_service::status::DaemonStatus;
@@ -98,6 +98,7 @@ impl Lab {
             },
             options: PassOptions::default(),
             state: None,
+            seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: Cancel::default(),
         }

@@ -5,7 +5,7 @@ use failback_master_target::{Reception, Registry, Session, TargetDisk};
 use failback_model::{BlockSize, Code, DiskId, Epoch, Finding, Generation, MachineId, PeerIdentity};
 use failback_pass::{Cancel, PassError, PassOptions, Progress, Sealed};
 use failback_pki::{Authority, Request, Validity};
-use failback_process_server::{Delivery, Sent};
+use failback_process_server::{Delivery, SeenSource, Sent};
 use failback_store::MachineStore;
 use failback_testkit::{GeneratedDisk, Mutation};
 use failback_transport::{
@@ -13,6 +13,7 @@ use failback_transport::{
 };
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -32,6 +33,7 @@ pub(crate) struct Site {
 /// A registry of one disk, which only `sender` may write.
 pub(crate) struct OneDisk {
     target: Mutex<PathBuf>,
+    may_grow: AtomicBool,
     store: Arc<MachineStore>,
     machine: MachineId,
     disk: DiskId,
@@ -57,7 +59,7 @@ impl Registry for OneDisk {
         let target = TargetDisk {
             image: ImageSpec::parse(&*self.target.lock().expect("no test panics with it")),
             create: Some(CreateOptions::new(0)),
-            grow: false,
+            grow: self.may_grow.load(Ordering::Relaxed),
             seeds: Vec::new(),
             store,
             window_bytes: 8 << 20,
@@ -98,6 +100,7 @@ impl Site {
         let target = folder.path().join("target.raw");
         let registry = OneDisk {
             target: Mutex::new(target),
+            may_grow: AtomicBool::new(false),
             store,
             machine,
             disk,
@@ -173,6 +176,7 @@ impl Site {
             },
             options: PassOptions { threads: 2, block_size: BlockSize::DEFAULT, ..PassOptions::default() },
             state: Some(self.folder.path().join("scan")),
+            seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: Cancel::default(),
         }
@@ -196,6 +200,11 @@ impl Site {
     /// Takes another image or device as the target.
     pub(crate) fn write_to(&self, target: &Path) {
         *self.registry().target.lock().expect("no test panics with it") = target.into();
+    }
+
+    /// Extends a target that is shorter than the source.
+    pub(crate) fn allow_growth(&self) {
+        self.registry().may_grow.store(true, Ordering::Relaxed);
     }
 
     /// Waits until no pass runs at the target.

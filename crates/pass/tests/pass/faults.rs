@@ -145,9 +145,6 @@ macro_rules! delegate {
             fn zero(&self, range: ByteRange, zeroing: failback_blockio::Zeroing) -> Result<(), DiskError> {
                 Image::zero(&*self.image, range, zeroing)
             }
-            fn start_writeback(&self, range: ByteRange) {
-                self.image.start_writeback(range);
-            }
             fn flush(&self) -> Result<(), DiskError> {
                 self.after_flush(self.image.flush())
             }

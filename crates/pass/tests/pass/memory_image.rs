@@ -119,10 +119,6 @@ impl Image for MemoryImage {
         self.device.zero(range, zeroing)
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        self.device.start_writeback(range);
-    }
-
     fn flush(&self) -> Result<(), DiskError> {
         self.device.sync()
     }

@@ -3,6 +3,7 @@
 use super::{Name, Supervisor};
 use crate::config::Machine;
 use crate::runner::Attempt;
+use crate::seen::SeenSource;
 use crate::verdict::{Verdict, verdict};
 use failback_model::limits::BACKOFF_MAX;
 use failback_model::{Code, Finding};
@@ -39,6 +40,7 @@ impl Supervisor {
     pub(super) async fn replicate(&self, name: &Name, stop: &CancellationToken, hurry: &Notify) -> End {
         let (machine, disk) = name;
         let status = self.0.kit.board.disk(machine, disk);
+        let seen = SeenSource::default();
         // Two daemons that lost the same peer shall not come back in step.
         let mut backoff = Backoff::new(unix_ms() ^ u64::from(std::process::id()) << 32);
         loop {
@@ -49,7 +51,7 @@ impl Supervisor {
                 () = stop.cancelled() => return End::Stopped,
             };
             let began = Instant::now();
-            let ended = self.attempt(name, &status, grant, stop).await;
+            let ended = self.attempt(name, &status, grant, &seen, stop).await;
             let finding = match ended {
                 Ok(sealed) => {
                     self.seal(name);
@@ -84,11 +86,12 @@ impl Supervisor {
         name: &Name,
         status: &Arc<DiskHandle>,
         grant: Grant,
+        seen: &SeenSource,
         stop: &CancellationToken,
     ) -> Result<Sealed, Finding> {
         let lease = self.0.registry.lease(&name.0, &name.1)?;
         status.stage(DiskStage::Connecting);
-        let attempt = self.prepare(&lease, status, grant.bytes())?;
+        let attempt = self.prepare(&lease, status, grant.bytes(), seen)?;
         let cancel = attempt.cancel.clone();
         let (done, ended) = oneshot::channel();
         let runner = Arc::clone(&self.0.runner);
@@ -113,6 +116,7 @@ impl Supervisor {
         lease: &Lease<Machine>,
         status: &Arc<DiskHandle>,
         window_bytes: u64,
+        seen: &SeenSource,
     ) -> Result<Attempt, Finding> {
         let (machine, disk) = (lease.machine().clone(), lease.disk().clone());
         let intent = self.0.registry.intent(&machine.id);
@@ -133,6 +137,7 @@ impl Supervisor {
             cancel: Cancel::default(),
             tls: self.0.tls.clone(),
             runtime: self.0.runtime.clone(),
+            seen: seen.clone(),
             state,
         })
     }

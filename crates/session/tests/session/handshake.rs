@@ -39,6 +39,7 @@ pub(crate) fn open() -> Open {
         accept_older: false,
         accept_mismatch: false,
         job: JobId::new("cycle-12").expect("an id"),
+        sample: Vec::new(),
     }
 }
 

@@ -87,10 +87,12 @@ impl Player {
         if self.random.below(6) == 0 {
             self.blocks = if self.blocks == BLOCKS { BLOCKS - 9 } else { BLOCKS };
         }
-        if self.disk.state().layout != Some(layout(self.blocks)) {
+        let state = self.disk.state();
+        let epoch = Epoch(state.epoch.0 + self.random.below(4) / 3);
+        let is_other_job = epoch != state.epoch && (state.in_pass || state.root.is_none());
+        if state.layout != Some(layout(self.blocks)) || is_other_job {
             self.promise(Promise::Doubtful(range(0, BLOCKS)));
         }
-        let epoch = Epoch(self.disk.state().epoch.0 + self.random.below(2));
         let fingerprint = Fingerprint::of_image(&*self.image, epoch).expect("it has no files");
         let number =
             self.disk.open_session(epoch, layout(self.blocks), is_new, &fingerprint).expect("a session");

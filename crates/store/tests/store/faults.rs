@@ -148,6 +148,32 @@ fn a_new_segment_that_cannot_be_synced_latches() {
 }
 
 #[test]
+fn digests_that_cannot_be_read_are_learned_again() {
+    const LOST: u64 = 4096 + 32 * 5;
+    let medium = MemoryMedium::made_of(|name| {
+        let device = MemoryDevice::new(0).named(name);
+        if !name.contains(".manifest") {
+            return Arc::new(device);
+        }
+        let fault = Fault { call: Call::Read, when: When::Touching(LOST), damage: Damage::Io };
+        Arc::new(Faulty::new(device, [fault]))
+    });
+    let (disk, sink) = session(&medium);
+    let known = disk.trusted().expect("known").digests;
+    known.digests(range(0, 10)).expect_err("that says so, and whoever asked scans them");
+    let found: Vec<_> = (0..10).map(digest).collect();
+    sink.scanned(range(0, 10), Some(&found)).expect("it is written anew");
+    write_blocks(&*sink, range(2, 8), 1);
+    for block in [10, 20, 30, 40, 50] {
+        write_blocks(&*sink, range(block, block + 1), 1);
+    }
+    sink.commit().expect("what is committed, too");
+    let held = |first, end| disk.trusted().expect("known").digests.digests(range(first, end)).expect("read");
+    assert_eq!(held(0, 2), found[..2]);
+    assert_eq!(held(6, 11), [digest(1), digest(1), found[8], found[9], digest(1)]);
+}
+
+#[test]
 fn an_image_that_cannot_be_flushed_commits_nothing_more() {
     let medium = MemoryMedium::new();
     let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");

@@ -6,6 +6,7 @@ use crate::support::{
 };
 use failback_blockio::{Device, DiskError, Zeroing};
 use failback_engine::Sink;
+use failback_model::limits::JOURNAL_AHEAD_MIN_BYTES;
 use failback_model::{BlockIndex, ByteRange, Epoch, SectorSize};
 use failback_store::{Fingerprint, MachineStore};
 use failback_testkit::{MemoryDevice, Random};
@@ -158,17 +159,19 @@ fn a_sync_covers_only_what_was_written_before_it_began() {
 
 #[test]
 fn who_goes_through_the_disk_waits_for_no_sync_but_the_first() {
-    let (slow, sink) = slow_session(1000, 100 * BLOCK_BYTES);
+    // As many blocks as are announced at once where nobody has to wait.
+    let window = JOURNAL_AHEAD_MIN_BYTES / BLOCK_BYTES;
+    let (slow, sink) = slow_session(10 * window, JOURNAL_AHEAD_MIN_BYTES);
     sink.begin(&[range(0, 1)]).expect("begun");
     // The next window is announced now; that it becomes durable takes until the test says so.
     slow.wait_for(1000);
     let before = slow.syncs();
-    for block in 1..100 {
+    for block in 1..window {
         sink.begin(&[range(block, block + 1)]).expect("begun without a sync");
     }
     slow.release();
-    sink.begin(&[range(100, 101)]).expect("begun");
-    for block in 101..1000 {
+    sink.begin(&[range(window, window + 1)]).expect("begun");
+    for block in window + 1..10 * window {
         sink.begin(&[range(block, block + 1)]).expect("begun");
     }
     sink.commit().expect("committed");

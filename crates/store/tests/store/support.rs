@@ -114,10 +114,6 @@ impl Image for DeviceImage {
         self.device.zero(range, zeroing)
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        self.device.start_writeback(range);
-    }
-
     fn flush(&self) -> Result<(), DiskError> {
         self.device.sync()?;
         let call = self.during_flush.lock().expect("no test panics with it").take();

@@ -1,9 +1,10 @@
 //! What is trusted from one session to the next, and what ends it.
 
 use crate::support::{
-    DeviceImage, MemoryMedium, digest, disk_id, layout, machine, range, root_of, write_blocks,
+    BLOCK_BYTES, DeviceImage, MemoryMedium, digest, disk_id, layout, machine, range, root_of, write_blocks,
 };
 use failback_engine::Sink;
+use failback_model::limits::{JOURNAL_AHEAD_BYTES, JOURNAL_AHEAD_MIN_BYTES, JOURNAL_AHEAD_WINDOWS};
 use failback_model::{BlockIndex, Code, Digest, DiskId, Epoch, Generation, SessionNumber};
 use failback_store::{DiskStore, Fingerprint, MachineStore, SourceState, StoreError};
 use std::sync::Arc;
@@ -76,6 +77,25 @@ fn a_seal_knows_what_was_announced_and_not_begun() {
 }
 
 #[test]
+fn a_writer_that_nobody_hurries_costs_few_finished_blocks_when_it_is_killed() {
+    const BLOCKS: u64 = 4096;
+    let medium = MemoryMedium { ahead_bytes: JOURNAL_AHEAD_BYTES, ..MemoryMedium::new() };
+    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let disk = store.disk(&disk_id()).expect("a disk");
+    let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &before()).expect("a session");
+    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number);
+    for start in (0..BLOCKS / 4).step_by(16) {
+        write_blocks(&*sink, range(start, start + 16), 1);
+        // All of the journal is durable then: the next writes come late enough not to wait.
+        sink.commit().expect("committed");
+    }
+    let store = MachineStore::open_on(Box::new(medium.repaired()), &machine()).expect("recovered");
+    let doubted = BLOCKS - store.disk(&disk_id()).expect("a disk").state().trusted_blocks;
+    let most = JOURNAL_AHEAD_WINDOWS as u64 * JOURNAL_AHEAD_MIN_BYTES / BLOCK_BYTES;
+    assert!((1..=most).contains(&doubted), "{doubted} blocks are scanned again, {most} may be");
+}
+
+#[test]
 fn a_released_image_that_is_written_to_is_believed_by_the_journal_again() {
     let played = played();
     played.disk.released(&before()).expect("noted");
@@ -113,6 +133,21 @@ fn in_mid_pass_the_journal_is_believed_unless_the_image_was_released() {
     let disk = store.disk(&disk_id()).expect("a disk");
     disk.open_session(Epoch(1), layout(BLOCKS), false, &before()).expect("a session");
     assert_eq!(disk.state().trusted_blocks, 0);
+}
+
+#[test]
+fn after_a_kill_only_the_job_that_was_cut_believes_the_journal() {
+    let played = played();
+    let trusted_by = |epoch| {
+        let store = MachineStore::open_on(Box::new(played.medium.repaired()), &machine()).expect("recovered");
+        let disk = store.disk(&disk_id()).expect("a disk");
+        disk.open_session(Epoch(epoch), layout(BLOCKS), false, &before()).expect("a session");
+        disk.state().trusted_blocks
+    };
+    assert!(trusted_by(1) > BLOCKS / 2, "its own next session goes on");
+    assert_eq!(trusted_by(2), 0, "nobody noted how the image looked when it was left");
+    played.disk.released(&before()).expect("noted");
+    assert!(trusted_by(2) > BLOCKS / 2, "it was left in good order");
 }
 
 #[test]

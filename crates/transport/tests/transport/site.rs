@@ -197,6 +197,7 @@ pub(crate) fn open(data_connections: u16) -> Open {
         accept_older: false,
         accept_mismatch: false,
         job: JobId::new("j").expect("an id"),
+        sample: Vec::new(),
     }
 }
 

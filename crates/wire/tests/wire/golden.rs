@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use failback_model::{
     BlockIndex, BlockRange, ChunkIndex, Digest, DiskId, Epoch, Generation, JobId, MachineId, PageSet,
-    ProductVersion, SessionNumber, SessionToken,
+    ProductVersion, SessionNumber, SessionToken, TruncatedDigest,
 };
 use failback_wire::{
     BlockPatch, Capabilities, Data, Encoding, Frame, HEADER_BYTES, Hello, Join, Message, Offer, Open, Role,
-    Version, Welcome,
+    SampledBlock, Version, Welcome,
 };
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,10 @@ fn open() -> Open {
         accept_older: false,
         accept_mismatch: true,
         job: JobId::new("0b5c").expect("an id"),
+        sample: vec![
+            SampledBlock { block: BlockIndex(3), digest: digest(32).truncated() },
+            SampledBlock { block: BlockIndex(700), digest: TruncatedDigest::ZERO },
+        ],
     }
 }
 

@@ -1,13 +1,15 @@
 //! Everything that may be said comes back as it was said.
 
-use failback_model::limits::{BATCH_MAX_BLOCKS, PAGE_REPLY_MAX_PAGES, PAGES_PER_BLOCK_MAX};
+use failback_model::limits::{
+    BATCH_MAX_BLOCKS, PAGE_REPLY_MAX_PAGES, PAGES_PER_BLOCK_MAX, SAMPLE_MAX_BLOCKS,
+};
 use failback_model::{
     BlockIndex, BlockRange, ChunkIndex, Digest, Epoch, Generation, PageSet, ProductVersion, SessionNumber,
     SessionToken,
 };
 use failback_wire::{
-    BlockPatch, Capabilities, Data, Encoding, Frame, Hello, Join, Message, Offer, Open, Role, Version,
-    Welcome,
+    BlockPatch, Capabilities, Data, Encoding, Frame, Hello, Join, Message, Offer, Open, Role, SampledBlock,
+    Version, Welcome,
 };
 use proptest::prelude::*;
 
@@ -122,6 +124,7 @@ prop_compose! {
         root in digest(),
         data_connections in 0u16..=32,
         flags in any::<[bool; 3]>(),
+        sample in blocks(),
     ) -> Open {
         let [clock_unix_ms, length_bytes, content_end_bytes, generation, epoch, capabilities] = numbers;
         Open {
@@ -145,6 +148,11 @@ prop_compose! {
             accept_older: flags[1],
             accept_mismatch: flags[2],
             job,
+            sample: sample
+                .into_iter()
+                .take(SAMPLE_MAX_BLOCKS)
+                .map(|block| SampledBlock { block, digest: root.truncated() })
+                .collect(),
         }
     }
 }

@@ -85,13 +85,6 @@ impl ExtentStore for SparseExtent {
         UnitSource::next_data(self, from_bytes)
     }
 
-    fn start_writeback(&self, range: ByteRange) {
-        // Only a hint: what cannot be looked up now will be found by the flush.
-        if let Ok(runs) = self.runs(range) {
-            runs.into_iter().filter_map(Run::in_file).for_each(|file| self.device.start_writeback(file));
-        }
-    }
-
     fn drop_cached(&self) {
         self.device.drop_cached();
     }

@@ -37,7 +37,6 @@ pub(crate) fn open(machine: &str, disk: &str, length_bytes: u64) -> Open {
         accept_older: false,
         accept_mismatch: true,
         job: JobId::new("stranger").expect("an id"),
-        sample: Vec::new(),
     }
 }
 

@@ -15,7 +15,7 @@ readonly rust_needed=1.95
   readonly build_packages="gcc libc6-dev"
   readonly judge_packages="qemu-utils libvmdk-utils python3-venv"
   readonly disk_packages="e2fsprogs fdisk util-linux mount"
-  readonly fault_packages="nbdkit libnbd-bin fuse3 iproute2"
+  readonly fault_packages="nbdkit libnbd-bin fuse3 iproute2 libfaketime"
 }
 readonly python_packages="dissect.hypervisor==3.21"
 

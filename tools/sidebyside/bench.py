@@ -4,12 +4,14 @@ Invariant: before the timer starts the disks that have contents lie in the page 
 back; a target that a contender wrote to is never used again; a contender that fails once takes no further part in its case.
 """
 
+import contextlib
 import dataclasses
 import os
+import shutil
 import subprocess
 import time
 
-from . import process
+from . import place as places, process
 
 SEED = 1
 PAGE_BYTES = 4096
@@ -25,6 +27,9 @@ class Run:
     peaks: dict  # program -> bytes
     wire_bytes: int | None
     to_target_bytes: int | None
+    # Of a link: bytes a second into the target once it was warm, and processor time of what carries the packets.
+    rate_bytes: float | None = None
+    emulator_seconds: float | None = None
 
 
 @dataclasses.dataclass
@@ -41,7 +46,9 @@ class Bench:
     """A folder of disks and the programs that work on them."""
 
     def __init__(self, root, work, size_bytes, runs):
+        self.root = root
         self.work = work
+        self.place = places.Loopback()
         self.size_bytes = size_bytes
         self.runs = runs
         release = root / "target" / "release"
@@ -49,9 +56,25 @@ class Bench:
         self.failback = release / "failback"
         self.read_hash_floor = release / "read-hash-floor"
         self.generate_disk = release / "generate-disk"
-        self.base = work / "base.raw"
+        self.base = None
+
+    def make_base(self, size_bytes):
+        """The disk that both ends last had in common; the one before goes."""
+        base = self.work / f"base-{size_bytes}.raw"
+        if base == self.base:
+            return
+        if self.base:
+            self.base.unlink()
         print(f"making a disk of {size_bytes >> 20} MiB", flush=True)
-        self.call(self.generate_disk, "create", self.base, size_bytes, SEED)
+        self.call(self.generate_disk, "create", base, size_bytes, SEED)
+        self.base = base
+
+    def clear(self):
+        """Removes what a contender left, so that a long run takes no more space than a short one."""
+        for left in self.work.iterdir():
+            if left.name.endswith(".raw") and left.name.startswith(("base-", "source-")) or left.name == "linkemu":
+                continue
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     @staticmethod
     def call(*command):
@@ -60,25 +83,36 @@ class Bench:
 
     def run_case(self, case, chosen):
         """Every contender of the case in turn, as often as asked."""
+        self.make_base(case.size_bytes(self.size_bytes))
         source, changed_bytes = self.source_of(case)
         taking_part = [each for each in chosen if case.letter in each.cases]
         result = Result(case, changed_bytes, {each.name: [] for each in taking_part}, {})
-        for number in range(self.runs):
-            for contender in (each for each in taking_part if each.name not in result.failures):
-                label = f"case {case.letter} run {number + 1} {contender.name:14}"
-                try:
-                    run = self.run_once(case, contender, source)
-                except (process.Failed, subprocess.CalledProcessError, OSError, ValueError) as failure:
-                    result.failures[contender.name] = str(failure)
-                    del result.runs[contender.name]
-                    print(f"{label} FAILED: {failure}", flush=True)
-                    continue
-                result.runs[contender.name].append(run)
-                print(f"{label} {run.seconds:8.3f} s", flush=True)
-        (self.work / "target.raw").unlink(missing_ok=True)
+        with contextlib.ExitStack() as link:
+            if case.link:
+                self.place = link.enter_context(places.wan(self.root, self.work, case.link))
+                link.callback(setattr, self, "place", places.Loopback())
+            for number in range(self.runs):
+                for contender in (each for each in taking_part if each.name not in result.failures):
+                    self.add_run(result, number, contender, source)
         if source != self.base:
             source.unlink()
         return result
+
+    def add_run(self, result, number, contender, source):
+        """One more run, or why there is none."""
+        label = f"case {result.case.letter} run {number + 1} {contender.name:14}"
+        try:
+            run = self.run_once(result.case, contender, source)
+        except (process.Failed, subprocess.CalledProcessError, OSError, ValueError) as failure:
+            result.failures[contender.name] = str(failure)
+            del result.runs[contender.name]
+            print(f"{label} FAILED: {failure}", flush=True)
+            return
+        finally:
+            self.clear()
+        result.runs[contender.name].append(run)
+        rate = f", {run.rate_bytes / 1e6:.1f} MB/s" if run.rate_bytes else ""
+        print(f"{label} {run.seconds:8.3f} s{rate}", flush=True)
 
     def source_of(self, case):
         """The disk that comes home, and how many bytes of it changed."""
@@ -100,7 +134,7 @@ class Bench:
         self.lay_out(case, contender, target)
         self.warm(source, *([] if case.new_target else [target]))
         cost = process.Cost()
-        with contender.prepare(self, source, target, cost) as job:
+        with contender.prepare(self, source, target, cost) as job, self.place.watched() as flow:
             start = time.monotonic()
             wire_bytes, to_target_bytes = job()
             if contender.writes:
@@ -108,8 +142,8 @@ class Bench:
             seconds = time.monotonic() - start
         if contender.writes:
             self.call("cmp", source, target)
-            target.unlink()
-        return Run(seconds, cost.cpu_seconds, cost.peak_bytes, cost.peaks, wire_bytes, to_target_bytes)
+        peaks, rate = (cost.peak_bytes, cost.peaks), flow.rate()
+        return Run(seconds, cost.cpu_seconds, *peaks, wire_bytes, to_target_bytes, rate, flow.emulator_seconds)
 
     def lay_out(self, case, contender, target):
         """The target as the contender needs to find it."""
@@ -119,7 +153,7 @@ class Bench:
         elif not contender.makes_target:
             # Servers serve what exists; an empty disk of the right length is a new disk.
             target.touch()
-            os.truncate(target, self.size_bytes)
+            os.truncate(target, self.base.stat().st_size)
 
     def warm(self, *disks):
         """These disks into the page cache, and everything dirty out to the medium.

@@ -15,6 +15,15 @@ from . import daemons, process
 
 
 @dataclasses.dataclass(frozen=True)
+class Link:
+    """A long thin link; the delay is that of one way."""
+
+    rate_mbit: int
+    delay_ms: int = 15
+    loss_percent: float = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
     """One job."""
 
@@ -22,6 +31,12 @@ class Case:
     title: str
     permille: int  # pages rewritten, of a thousand
     new_target: bool = False
+    link: Link | None = None
+    most_bytes: int | None = None
+
+    def size_bytes(self, asked):
+        """Length of its disk."""
+        return min(asked, self.most_bytes or asked)
 
 
 CASES = (
@@ -29,10 +44,9 @@ CASES = (
     Case("b", "1 % of the 4 KiB pages rewritten", 10),
     Case("c", "10 % of the 4 KiB pages rewritten", 100),
     Case("d", "new disk", 0, new_target=True),
+    Case("e", "new disk over 1 Gbit/s with 30 ms", 0, new_target=True, link=Link(1000), most_bytes=1 << 30),
+    Case("t", "new disk over 100 Mbit/s with 30 ms", 0, new_target=True, link=Link(100), most_bytes=1 << 30),
 )
-
-# Cases that were promised and cannot be run yet: letter -> what it is, and what it needs.
-NOT_YET = {"e": "new disk over 1 Gbit/s with 30 ms: needs a link emulator between namespaces under tools/lab"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,56 +79,90 @@ def ours(bench, source, target, cost):
     yield job
 
 
+def over_rsync(*how):
+    """rsync to a daemon; `how` says what it does with blocks."""
+
+    def prepare(bench, source, target, cost):
+        return rsync(bench, source, target, cost, how)
+
+    return prepare
+
+
 @contextlib.contextmanager
-def rsync(bench, source, target, cost):
-    """rsync to a daemon, with its delta algorithm and its fastest strong settings."""
-    port = process.free_port()
+def rsync(bench, source, target, cost, how):
+    """A daemon at the target, and one run of its client."""
+    place = bench.place
+    port = place.free_port()
     config = bench.work / "rsyncd.conf"
     # A daemon of root becomes somebody else unless it is told not to; any other user's may not even be told.
     user = "uid = 0\ngid = 0\n" if os.geteuid() == 0 else ""
     config.write_text(
-        f"port = {port}\naddress = 127.0.0.1\nuse chroot = no\n{user}pid file = {bench.work}/rsyncd.pid\n"
+        f"port = {port}\naddress = {place.address}\nuse chroot = no\n{user}pid file = {bench.work}/rsyncd.pid\n"
         f"log file = /dev/null\n[d]\npath = {target.parent}\nread only = no\n"
     )
-    delta = ["-I", "--inplace", "--no-whole-file", "--block-size=65536", "--cc=xxh128"]
     packed = ["-z", "--zc=zstd", "--zl=1", "--fsync", "--stats"]
 
     def job():
-        url = f"rsync://127.0.0.1:{port}/d/{target.name}"
-        said = process.run(["rsync", *delta, *packed, source, url], cost)
+        url = f"rsync://{place.address}:{port}/d/{target.name}"
+        said = process.run(["rsync", "-I", "--inplace", *how, *packed, source, url], cost, where=place.source)
         sent, received = (int(number.replace(",", "")) for number in re.findall(r"Total bytes \w+: ([\d,]+)", said))
         return sent + received, sent
 
     serve = ["rsync", "--daemon", "--no-detach", f"--config={config}"]
-    with process.server(serve, cost, lambda: process.answers(port)):
+    with process.server(serve, cost, lambda: place.answers(port), where=place.target):
         yield job
-    (bench.work / "rsyncd.pid").unlink(missing_ok=True)
+
+
+def two_daemons(machine_keys=(), disk_keys=()):
+    """Both daemons, with mutual TLS and the journal; from the request to the sealed event."""
+
+    @contextlib.contextmanager
+    def prepare(bench, source, target, cost):
+        keys = (machine_keys, disk_keys)
+        folder = bench.work / "daemons"
+        with daemons.running(bench.programs, folder, [(source, target)], cost, bench.place, *keys) as pair:
+
+            def job():
+                pair.bring_home()
+                return pair.frame_bytes()
+
+            yield job
+
+    return prepare
+
+
+IPERF_SECONDS = 8
 
 
 @contextlib.contextmanager
-def two_daemons(bench, source, target, cost):
-    """Both daemons, with mutual TLS and the journal; from the request to the sealed event."""
-    with daemons.running(bench.programs, bench.work / "daemons", [(source, target)], cost) as pair:
+def iperf(bench, _source, _target, cost):
+    """As many streams as the daemons' data connections, for some seconds, and nothing else: what the link carries."""
+    place = bench.place
+    port = place.free_port()
 
-        def job():
-            pair.bring_home()
-            return pair.frame_bytes()
+    def job():
+        client = ["iperf3", "-c", place.address, "-p", str(port), "-P", "4", "-t", str(IPERF_SECONDS)]
+        process.run(client, cost, where=place.source)
+        return None, None
 
+    serve = ["iperf3", "-s", "-p", str(port)]
+    with process.server(serve, process.Cost(), lambda: place.answers(port), where=place.target):
         yield job
 
 
-NBDKIT = ("nbdkit", "-f", "-i", "127.0.0.1", "--threads", "16")
+NBDKIT = ("nbdkit", "-f", "--threads", "16")
 
 
 def over_nbd(*command):
     """A client of nbdkit's file server; {source} and {url} stand for the ends."""
 
     @contextlib.contextmanager
-    def prepare(_bench, source, target, cost):
-        port = process.free_port()
-        serve = [*NBDKIT, "-p", str(port), "file", str(target)]
-        with process.server(serve, cost, lambda: process.answers(port)):
-            yield nbd_client(command, source, f"nbd://127.0.0.1:{port}", cost)
+    def prepare(bench, source, target, cost):
+        place = bench.place
+        port = place.free_port()
+        serve = [*NBDKIT, "-i", place.address, "-p", str(port), "file", str(target)]
+        with process.server(serve, cost, lambda: place.answers(port), where=place.target):
+            yield nbd_client(place, command, source, f"nbd://{place.address}:{port}", cost)
 
     return prepare
 
@@ -126,22 +174,24 @@ def over_nbds(*command):
     def prepare(bench, source, target, cost):
         keys = bench.work / "keys.psk"
         bench.call("psktool", "-u", "versus", "-p", keys)
-        port = process.free_port()
-        serve = [*NBDKIT, "-p", str(port), "--tls=require", f"--tls-psk={keys}", "file", str(target)]
-        url = f"nbds://versus@127.0.0.1:{port}/?tls-psk-file={keys}"
-        with process.server(serve, cost, lambda: process.answers(port)):
-            yield nbd_client(command, source, url, cost)
+        place = bench.place
+        port = place.free_port()
+        tls = ["--tls=require", f"--tls-psk={keys}"]
+        serve = [*NBDKIT, "-i", place.address, "-p", str(port), *tls, "file", str(target)]
+        url = f"nbds://versus@{place.address}:{port}/?tls-psk-file={keys}"
+        with process.server(serve, cost, lambda: place.answers(port), where=place.target):
+            yield nbd_client(place, command, source, url, cost)
 
     return prepare
 
 
-def nbd_client(command, source, url, cost):
+def nbd_client(place, command, source, url, cost):
     """The job of a client."""
 
     def job():
-        before = process.loopback_bytes()
-        process.run([part.format(source=source, url=url) for part in command], cost)
-        return process.loopback_bytes() - before, None
+        before = place.crossed_bytes()
+        process.run([part.format(source=source, url=url) for part in command], cost, where=place.source)
+        return place.crossed_bytes() - before, None
 
     return job
 
@@ -237,15 +287,42 @@ def copy(_bench, source, target, cost):
 CONVERT = ("qemu-img", "convert", "-n", "-W", "-m", "16", "-f", "raw", "-O", "raw", "{source}", "{url}")
 COMPARE = ("qemu-img", "compare", "-f", "raw", "-F", "raw", "{source}", "{url}")
 NBDCOPY = ("nbdcopy", "-C", "4", "-R", "64", "--request-size=262144", "--flush", "{source}", "{url}")
+RSYNC_DELTA = ("--no-whole-file", "--block-size=65536", "--cc=xxh128")
+
+# Daemons that differ in one thing: name, title, keys of the machine, keys of the disk.
+VARIANTS = (
+    ("sized", "socket buffers sized for the link", ('link_rate = "120M"', "round_trip_ms = 30"), ()),
+    ("bbr", "BBR", ('congestion = "bbr"',), ()),
+    *((f"z{level}", f"always zstd {level}", (), (f'compression = "{level}"',)) for level in (1, 3, 6, 9)),
+    ("off", "never compressed", (), ('compression = "off"',)),
+)
 
 ALL = (
     Contender("ours", "failback sync, both ends in one process", "abcd", (), ours, makes_target=True),
-    Contender("daemons", "both daemons, mutual TLS, journal", "abcd", (), two_daemons, makes_target=True),
+    Contender("daemons", "both daemons, mutual TLS, journal", "abcdet", (), two_daemons(), makes_target=True),
+    *(
+        Contender(
+            f"daemons-{name}",
+            f"the same, {title}",
+            "et",
+            (),
+            two_daemons(machine_keys, disk_keys),
+            makes_target=True,
+            only_if_named=True,
+        )
+        for name, title, machine_keys, disk_keys in VARIANTS
+    ),
+    Contender("iperf3", "4 streams for some seconds: what the link carries", "et", ("iperf3",), iperf, writes=False),
     Contender("bare", "read and hash both disks, holes left out", "abc", (), bare("holes"), writes=False),
     Contender("bare-dense", "read and hash both disks, holes read too", "a", (), bare("dense"), writes=False),
     Contender("cp", "cp --sparse=auto", "d", ("cp",), copy),
-    Contender("rsync", "delta over a daemon: 64 KiB blocks, zstd 1, xxh128", "abc", ("rsync",), rsync),
-    Contender("nbdcopy", "full copy, 4 connections, to nbdkit", "abcd", ("nbdcopy", "nbdkit"), over_nbd(*NBDCOPY)),
+    Contender(
+        "rsync", "delta over a daemon: 64 KiB blocks, zstd 1, xxh128", "abc", ("rsync",), over_rsync(*RSYNC_DELTA)
+    ),
+    Contender(
+        "rsync-whole", "over a daemon, whole, zstd 1", "et", ("rsync",), over_rsync("--whole-file"), makes_target=True
+    ),
+    Contender("nbdcopy", "full copy, 4 connections, to nbdkit", "abcdet", ("nbdcopy", "nbdkit"), over_nbd(*NBDCOPY)),
     Contender(
         "nbdcopy-tls",
         "full copy, 4 connections, to nbdkit over TLS with a shared key",

@@ -12,7 +12,7 @@ import socket
 import tempfile
 import time
 
-from . import process
+from . import place as places, process
 
 MASTER_TARGET = "failback://master-target/versus"
 PROCESS_SERVER = "failback://process-server/versus"
@@ -88,18 +88,20 @@ class Pair:
 
 
 @contextlib.contextmanager
-def running(programs, folder, disks, cost):
-    """Both daemons of that folder of programs, with these (source, target) disks, a raw image each."""
+def running(programs, folder, disks, cost, place=places.Loopback(), machine_keys=(), disk_keys=()):
+    """Both daemons of that folder of programs, with these (source, target) disks, a raw image each; and further lines of
+    the process server's configuration.
+    """
     folder.mkdir()
     # A socket's path may have 107 bytes, and the folder's may be longer.
     sockets = pathlib.Path(tempfile.mkdtemp(prefix="failback-"))
     try:
         issue(programs, folder)
-        port = process.free_port()
-        write_configurations(folder, sockets, disks, f"127.0.0.1:{port}")
+        address = f"{place.address}:{place.free_port()}"
+        write_configurations(folder, sockets, disks, address, machine_keys, disk_keys)
         with contextlib.ExitStack() as daemons:
-            for name in ("master-target", "process-server"):
-                daemons.enter_context(daemon(programs, folder, sockets, name, cost))
+            for name, where in (("master-target", place.target), ("process-server", place.source)):
+                daemons.enter_context(daemon(programs, folder, sockets, name, cost, where))
             yield Pair(sockets, len(disks))
     finally:
         shutil.rmtree(sockets)
@@ -117,12 +119,12 @@ def issue(programs, folder):
         process.run([str(programs / "failback"), "pki", *command, *pki], process.Cost())
 
 
-def write_configurations(folder, sockets, disks, address):
+def write_configurations(folder, sockets, disks, address, machine_keys, disk_keys):
     """Both files. What they do not name is as it is for everyone."""
     at_source, at_target = [], []
     for number, (source, target) in enumerate(disks):
         head = ["[[machine.disk]]", f'id = "disk{number}"']
-        at_source += [*head, f'source = "raw:{source}"']
+        at_source += [*head, f'source = "raw:{source}"', *disk_keys]
         at_target += [*head, f'path = "raw:{target}"', "create = true"]
     machine = ["[[machine]]", f'id = "{MACHINE}"']
     write(
@@ -133,7 +135,7 @@ def write_configurations(folder, sockets, disks, address):
     write(
         folder / "process-server.toml",
         common(folder, sockets, "process-server"),
-        [*machine, f'target = "{address}"', f'target_identity = "{MASTER_TARGET}"', *at_source],
+        [*machine, f'target = "{address}"', f'target_identity = "{MASTER_TARGET}"', *machine_keys, *at_source],
     )
 
 
@@ -155,7 +157,7 @@ def write(path, *parts):
 
 
 @contextlib.contextmanager
-def daemon(programs, folder, sockets, name, cost):
+def daemon(programs, folder, sockets, name, cost, where):
     """One daemon, from its first answer to its orderly end."""
     command = [str(programs / f"failback-{name}"), "--config", str(folder / f"{name}.toml")]
 
@@ -169,7 +171,7 @@ def daemon(programs, folder, sockets, name, cost):
     path = folder / f"{name}.log"
     with open(path, "wb") as log:
         try:
-            with process.server(command, cost, is_ready, log):
+            with process.server(command, cost, is_ready, log, where):
                 yield
         except process.Failed as failure:
             last = path.read_text(errors="replace").strip().splitlines()[-1:]

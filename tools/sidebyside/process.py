@@ -34,10 +34,10 @@ class Cost:
         self.peaks[name] = max(self.peaks.get(name, 0), peak_bytes)
 
 
-def run(command, cost, environment=None):
-    """Runs a command that must succeed, counts its cost, returns its standard output."""
+def run(command, cost, environment=None, where=()):
+    """Runs a command that must succeed, behind what puts it where it belongs; counts its cost, returns its output."""
     environment = {**os.environ, **(environment or {})}
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen([*where, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment) as process:
         text = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -55,9 +55,10 @@ def free_port():
 
 
 @contextlib.contextmanager
-def server(command, cost, is_ready, log=None):
+def server(command, cost, is_ready, log=None, where=()):
     """A server, once `is_ready` says so; its cost counts when it has ended. Without a log its complaints are ours."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log or subprocess.DEVNULL, stderr=log)
+    line = [*where, *command]
+    process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log or subprocess.DEVNULL, stderr=log)
     try:
         wait_until(process, command, is_ready)
         yield

@@ -32,7 +32,7 @@ def peak_cell(runs):
 def rows(result):
     """One row of the table for each contender of a case."""
     for name in result.failures:
-        yield (result.case.letter, name, "**failed**", "", "", "", "", "")
+        yield (result.case.letter, name, "**failed**", *[""] * 8)
     for name, runs in result.runs.items():
         wire = median(runs, "wire_bytes")
         seconds = [run.seconds for run in runs]
@@ -45,7 +45,14 @@ def rows(result):
             f"{median(runs, 'cpu_seconds'):.2f}",
             peak_cell(runs),
             "" if wire is None else f"{wire / 1e6:.1f}",
+            number(median(runs, "rate_bytes"), 1e6),
+            number(median(runs, "emulator_seconds"), 1),
         )
+
+
+def number(value, unit):
+    """A cell with one figure, or nothing where it is not known."""
+    return "" if value is None else f"{value / unit:.1f}"
 
 
 def promises(results):
@@ -65,10 +72,24 @@ def promises(results):
             ("d: nbdcopy over TLS / daemons", "nbdcopy-tls", "daemons", 2.0, False),
             ("d: nbdcopy without TLS / daemons", "nbdcopy", "daemons", 1.0, False),
             ("d: daemons / cp --sparse=auto (aim)", "daemons", "cp", 2.0, True),
+            *(
+                (f"{letter}: {title} / daemons", peer, "daemons", 1.6, False)
+                for letter in "et"
+                for title, peer in (("nbdcopy", "nbdcopy"), ("rsync, whole", "rsync-whole"))
+            ),
         ):
             if text[0] == case and slower in names and faster in names:
                 ratio = paired_ratio(result, slower, faster)
                 yield text, ratio, bound, ratio <= bound if at_most else ratio >= bound
+        if "iperf3" in names and "daemons" in names:
+            ratio = ratio_of_rates(names["daemons"], names["iperf3"])
+            if ratio is not None:
+                yield f"{case}: bytes a second after 2 s, daemons / iperf3", ratio, 0.95, ratio >= 0.95
+        fixed = [name for name in names if name.startswith("daemons-z")]
+        if fixed and "daemons" in names:
+            best = min(fixed, key=lambda name: median(names[name], "seconds"))
+            ratio = paired_ratio(result, "daemons", best)
+            yield f"{case}: level by itself / best fixed level, {best} (aim)", ratio, 1.05, ratio <= 1.05
         wire_bound = {"b": 1.015, "c": 1.02}.get(case)
         for name in (name for name in ("ours", "daemons") if name in names):
             if wire_bound:
@@ -78,6 +99,12 @@ def promises(results):
                 if program in OURS:
                     text = f"{case}: peak memory of {program}, {name}, MiB"
                     yield text, peak / MIB, MEMORY_LIMIT_BYTES / MIB, peak <= MEMORY_LIMIT_BYTES
+
+
+def ratio_of_rates(runs, others):
+    """Of the medians; None where a run was too short for a rate."""
+    rate, other = median(runs, "rate_bytes"), median(others, "rate_bytes")
+    return None if rate is None or other is None else rate / other
 
 
 def peaks(runs):
@@ -98,7 +125,7 @@ def table(head, body):
 
 def markdown(results, size_bytes, runs):
     """The whole result, to read."""
-    head = ("case", "contender", "median s", "from–to", "× ours", "CPU s", "peak MiB", "wire MB")
+    head = ("case", "contender", "median s", "from–to", "× ours", "CPU s", "peak MiB", "wire MB", "MB/s", "emulator s")
     judged = [
         (text, f"{measured:.3f}", bound, "kept" if kept else "**missed**")
         for text, measured, bound, kept in promises(results)
@@ -117,7 +144,9 @@ def markdown(results, size_bytes, runs):
         "process server's and the master target's; their time is from the request on the control socket to the sealed\n"
         "event, the target as durable as every other's.\n"
         "Wire bytes: ours and the daemons' are encoded frames both ways, rsync's its own count, the others' what crossed\n"
-        "loopback.\n"
+        "loopback or the link.\n"
+        "MB/s: bytes of TCP streams (TLS records where there are any) that came to the target, from 2 s on until the\n"
+        "stream thinned out. Emulator: processor time of the program that carries the packets, on the same processors.\n"
     )
 
 

@@ -13,7 +13,7 @@ use failback_model::{
 use failback_pass::{
     Cancel, Link, PassError, PassOptions, Progress, ReceivingEnd, Sealed, guarded_end, index_seeds,
 };
-use failback_service::clock::unix_ms;
+use failback_service::clock::{offset_ms, unix_ms};
 use failback_session::handshake::{Accepting, AcceptingOptions};
 use failback_store::Fingerprint;
 use failback_transport::{Host, LinkAcceptor, LinkEnd, LinkHandle, Refusal, RemoteLink};
@@ -66,6 +66,8 @@ pub struct Session {
     pub window_bytes: u64,
     /// Whether the target is read anew before it is sealed.
     pub verify: bool,
+    /// How far the sending end's clock is ahead of this one, milliseconds.
+    pub clock_offset_ms: i64,
     /// The connections.
     pub link: LinkHandle,
     /// Counts what happens.
@@ -166,6 +168,7 @@ impl<R: Registry> Reception<R> {
             data_connections: self.0.data_connections,
         };
         let mut accepting = Accepting::new(options, Instant::now());
+        let clock_offset_ms = offset_ms(open.clock_unix_ms);
         let request = accepting.handle_message(Message::Open(Box::new(open)), unix_ms()).map_err(said)?;
         let open = request.open;
         self.0.registry.admit(&peer, &open.machine, &open.disk)?;
@@ -204,6 +207,7 @@ impl<R: Registry> Reception<R> {
             layout,
             number,
             epoch,
+            clock_offset_ms,
             verify,
             content_end_bytes,
             lease: Some(lease),
@@ -222,6 +226,7 @@ struct Admitted<R: Registry> {
     layout: Layout,
     number: SessionNumber,
     epoch: Epoch,
+    clock_offset_ms: i64,
     verify: bool,
     content_end_bytes: u64,
     lease: Option<R::Lease>,
@@ -259,6 +264,7 @@ impl<R: Registry> Admitted<R> {
             is_resumed: target.is_resumed(),
             window_bytes: target.window_bytes,
             verify: self.verify,
+            clock_offset_ms: self.clock_offset_ms,
             link: handle.clone(),
             progress: Arc::clone(&progress),
         };

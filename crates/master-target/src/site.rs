@@ -168,7 +168,7 @@ impl Sessions for Site {
 
     fn opened(&self, lease: &DiskLease, session: &Session) {
         let status = &lease.status;
-        status.connected(LinkStatus::of(&session.link));
+        status.connected(LinkStatus::of(&session.link, session.clock_offset_ms));
         let facts = PassFacts {
             session: session.number,
             epoch: session.epoch,

@@ -133,10 +133,16 @@ pub const DATA_CONNECTIONS_MAX: usize = 32;
 pub const UNKNOWN_PEER_MAX_BYTES: usize = 64 << 10;
 /// Most that the ends' clocks may differ.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+/// Difference of the ends' clocks from which on it is told of.
+pub const CLOCK_SKEW_NOTICED: Duration = Duration::from_secs(5);
 /// Silence after which a ping asks whether the peer is there.
 pub const PING_IDLE: Duration = Duration::from_secs(10);
 /// Silence after which a peer is gone.
 pub const IDLE_MAX: Duration = Duration::from_secs(45);
+/// Time for which a pass may stand still while it is the other end's turn, however alive that end is.
+pub const STALL_MAX: Duration = Duration::from_secs(15 * 60);
+/// How often a sending end that compares says so, where it has nothing else to say.
+pub const WORK_SIGN_INTERVAL: Duration = Duration::from_secs(60);
 /// Time for each step of setting a connection up: TLS, the first frame, its answer.
 pub const SETUP_MAX: Duration = Duration::from_secs(10);
 /// Time for the answer to a request to open a session: the target may have to end an older session first.
@@ -170,6 +176,15 @@ const _: () = {
     assert!(
         GROUP_MAX_AGE.as_secs() * 2 < STOP_ACKNOWLEDGED_MAX.as_secs(),
         "a group closes and is told of before that"
+    );
+    assert!(CLOCK_SKEW_NOTICED.as_secs() < CLOCK_SKEW_MAX.as_secs(), "it is told of before it is refused");
+    assert!(
+        IDLE_MAX.as_secs() < STALL_MAX.as_secs(),
+        "a peer that is gone is not waited for as one that hangs"
+    );
+    assert!(
+        WORK_SIGN_INTERVAL.as_secs() * 4 <= STALL_MAX.as_secs(),
+        "one that works is not taken for one that hangs"
     );
     assert!(GROUP_MAX_AGE.as_secs() < PING_IDLE.as_secs(), "acknowledgements come before pings");
 };

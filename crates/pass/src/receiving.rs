@@ -173,6 +173,9 @@ impl Loop<'_> {
                 return Ok(sealed);
             }
             self.session.handle_time(Instant::now());
+            if let Err(error) = self.session.watch(Instant::now()) {
+                self.stop(PassError::from_session(error));
+            }
             if self.end.cancel.is_cancelled() {
                 self.stop(PassError::Cancelled);
             }

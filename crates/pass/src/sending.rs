@@ -168,6 +168,7 @@ impl Loop<'_> {
                 self.note();
                 return Ok(root);
             }
+            self.session.watch(Instant::now()).map_err(PassError::from_session)?;
             if self.end.cancel.is_cancelled() && self.is_stopped() {
                 return Err(PassError::Cancelled);
             }

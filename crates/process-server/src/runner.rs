@@ -6,6 +6,7 @@ use crate::seen::SeenSource;
 use failback_image::{Access, ImageSpec};
 use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId};
 use failback_pass::{Cancel, Measure, PassError, PassOptions, Progress, Totals};
+use failback_service::clock::offset_ms;
 use failback_service::control::PassFlags;
 use failback_service::status::{
     DiskHandle, DiskStage, LinkBytes, LinkStatus, PassEnd, PassFacts, PassProbe, Sealed,
@@ -122,7 +123,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
 /// Tells the status of a session that stands.
 fn opened(attempt: &Attempt, delivery: &Delivery, welcome: &Welcome, link: &LinkHandle) {
     attempt.status.known(welcome.generation, Some(welcome.root).filter(|root| !root.is_zero()));
-    attempt.status.connected(LinkStatus::of(link));
+    attempt.status.connected(LinkStatus::of(link, offset_ms(welcome.clock_unix_ms)));
     let window_bytes = delivery.options.window_bytes.min(welcome.window_bytes);
     let facts = PassFacts {
         session: welcome.session,

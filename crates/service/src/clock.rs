@@ -7,7 +7,13 @@ pub fn unix_ms() -> u64 {
     ms_of(SystemTime::now())
 }
 
-/// The same of a time in the past or the future.
+/// How far a clock that showed this just now is ahead of this host's, milliseconds; behind is negative.
+pub fn offset_ms(their_unix_ms: u64) -> i64 {
+    let (theirs, own) = (i128::from(their_unix_ms), i128::from(unix_ms()));
+    i64::try_from(theirs - own).unwrap_or(if theirs > own { i64::MAX } else { i64::MIN })
+}
+
+/// Milliseconds since 1970 of a time in the past or the future.
 pub fn ms_of(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

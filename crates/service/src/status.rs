@@ -172,6 +172,9 @@ pub struct LinkStatus {
     pub data_connections: u32,
     /// Socket options that were chosen, by name.
     pub sockets: BTreeMap<String, String>,
+    /// How far the peer's clock was ahead of this host's when the session was opened, milliseconds: behind is negative, and
+    /// the time on the way counts in. Beyond 5 minutes no session is opened (FB508).
+    pub clock_offset_ms: i64,
     /// The rate that is in force, bytes a second; none: no limit.
     pub bandwidth_bytes_per_second: Option<u64>,
 }

@@ -18,6 +18,7 @@ mod receiver;
 mod refinement;
 mod sender;
 mod sequence;
+mod stall;
 
 pub use error::SessionError;
 pub use receiver::{Receiver, ReceiverOptions, ReceiverWork};

@@ -9,12 +9,14 @@ mod groups;
 mod next;
 mod repair;
 mod requests;
+mod turn;
 mod work;
 
 pub use work::{ReceiverOptions, ReceiverWork};
 
 use crate::credit::{charge_bytes, offer_charge_bytes};
 use crate::error::SessionError;
+use crate::stall::Stall;
 use admission::{Admission, Charge};
 use bytes::{BufMut, Bytes, BytesMut};
 use failback_model::limits::{BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, OFFER_MAX_BYTES};
@@ -31,6 +33,7 @@ use std::time::Instant;
 pub struct Receiver {
     options: ReceiverOptions,
     is_stopping: bool,
+    stall: Stall,
     verify: bool,
     is_greeted: bool,
     scanned_below: u64,
@@ -64,6 +67,7 @@ impl Receiver {
         Self {
             options,
             is_stopping: false,
+            stall: Stall::default(),
             verify: false,
             is_greeted: false,
             scanned_below: 0,
@@ -197,6 +201,7 @@ impl Receiver {
 
     /// Takes a message of the sending end.
     pub fn handle_message(&mut self, message: Message) -> Result<(), SessionError> {
+        self.stall.moved();
         match message {
             Message::Error { code, message } => return Err(SessionError::peer_failed(&code, &message)),
             _ if self.is_stopping => {}
@@ -288,6 +293,7 @@ impl Receiver {
 
     /// Says something.
     fn send(&mut self, message: Message) {
+        self.stall.moved();
         match message.class() {
             Class::Ordered => self.ordered.push_back(message),
             _ => self.transmit.push_back(message),

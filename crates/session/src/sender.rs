@@ -8,12 +8,14 @@ mod next;
 mod queues;
 mod reach;
 mod repair;
+mod turn;
 mod work;
 
 pub use work::{Job, SenderOptions, SenderWork};
 
 use crate::error::SessionError;
 use crate::refinement::RefinementPolicy;
+use crate::stall::Stall;
 use bytes::Bytes;
 use failback_model::limits::{
     BATCH_MAX_BLOCKS, DIGEST_WINDOW_BLOCKS, MISMATCH_LIST_MAX_BLOCKS, RESENT_MAX_BLOCKS,
@@ -24,6 +26,7 @@ use flight::{Flight, Missing};
 use queues::Queues;
 use repair::Repair;
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 /// Differences that may wait before the comparison should pause.
 const QUEUE_MAX_BLOCKS: usize = 16 << 10;
@@ -44,6 +47,10 @@ pub struct Sender {
     options: SenderOptions,
     phase: Phase,
     is_stopping: bool,
+    stall: Stall,
+    /// Whether anything was compared since credit was last returned, and when that was shown.
+    has_compared: bool,
+    shown_at: Option<Instant>,
     target_has_seeds: bool,
     compared_below: u64,
     announced_below: u64,
@@ -75,6 +82,9 @@ impl Sender {
             options,
             phase: Phase::Greeting,
             is_stopping: false,
+            stall: Stall::default(),
+            has_compared: false,
+            shown_at: None,
             target_has_seeds: false,
             compared_below: 0,
             announced_below: 0,
@@ -154,6 +164,7 @@ impl Sender {
 
     /// Takes a message of the receiving end.
     pub fn handle_message(&mut self, message: Message) -> Result<(), SessionError> {
+        self.stall.moved();
         match message {
             Message::Hello(hello) => self.handle_hello(&hello),
             Message::Digests { first, digests } => {
@@ -194,6 +205,8 @@ impl Sender {
         differences: impl IntoIterator<Item = Difference>,
         zeros: impl IntoIterator<Item = BlockRange>,
     ) {
+        self.stall.moved();
+        self.has_compared = true;
         self.compared_below = self.compared_below.max(below.0);
         for difference in differences {
             self.unsettled_blocks += 1;
@@ -206,14 +219,13 @@ impl Sender {
         self.queues.push_zeros(zeros.into_iter().inspect(|zeros| self.unsettled_blocks += zeros.count()));
         self.consumed_digests += digests;
         if self.consumed_digests >= DIGEST_WINDOW_BLOCKS / 4 {
-            self.digest_credit += self.consumed_digests;
-            self.transmit.push_back(Message::DigestCredit { blocks: self.consumed_digests });
-            self.consumed_digests = 0;
+            self.return_credit();
         }
     }
 
     /// Takes what a job packed. The sequence numbers are set here; `differing` is the job's page count, for the policy.
     pub fn handle_packed(&mut self, job: Job, messages: Vec<Data>, refined: Option<(usize, usize)>) {
+        self.stall.moved();
         let finished = self.flight.finish(job);
         if let Some((differing, pages)) = refined {
             self.queues.policy.observe(finished.blocks, differing, pages);

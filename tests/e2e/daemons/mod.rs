@@ -2,6 +2,7 @@
 //!
 //! What a test says of an end state, qemu-img judges.
 
+mod clocks;
 mod home;
 mod hostile;
 mod kills;
@@ -12,6 +13,7 @@ mod registry;
 mod soak;
 mod status;
 mod steering;
+mod trusted;
 mod wan;
 
 use crate::command::qemu_img;

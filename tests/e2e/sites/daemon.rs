@@ -59,6 +59,12 @@ impl Daemon {
         self.mark = 0;
     }
 
+    /// Starts it again after it ended, on another host.
+    pub(crate) fn move_to(&mut self, host: Host) {
+        self.host = host;
+        self.restart();
+    }
+
     /// Ends it without warning.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("may kill its own child");

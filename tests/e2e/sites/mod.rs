@@ -6,9 +6,11 @@
 
 mod daemon;
 mod proxy;
+mod stranger;
 
 pub(crate) use daemon::{Daemon, Host, PATIENCE, job, machine};
 pub(crate) use proxy::Proxy;
+pub(crate) use stranger::{Stranger, open};
 
 use crate::disks::folder;
 use failback_model::PeerIdentity;

@@ -137,8 +137,16 @@ fn link(link: &LinkStatus) -> String {
     let rate = link
         .bandwidth_bytes_per_second
         .map_or_else(String::new, |rate| format!(", at most {}/s", human(rate)));
+    let clock = match link.clock_offset_ms / 1000 {
+        0 => String::new(),
+        seconds if seconds > 0 => format!(", its clock {} ahead", spoken(seconds.unsigned_abs())),
+        seconds => format!(", its clock {} behind", spoken(seconds.unsigned_abs())),
+    };
     let sockets = if sockets.is_empty() { String::new() } else { format!("; {}", sockets.join(", ")) };
-    format!("{} at {}, {} data connections{rate}{sockets}", link.peer, link.address, link.data_connections)
+    format!(
+        "{} at {}, {} data connections{rate}{clock}{sockets}",
+        link.peer, link.address, link.data_connections
+    )
 }
 
 /// `12 s`, `5 min`, `3 h 12 min`, `4 d`.
@@ -186,6 +194,7 @@ mod tests {
             address: "192.0.2.7:9443".into(),
             data_connections: 4,
             sockets: BTreeMap::from([("congestion".into(), "bbr".into())]),
+            clock_offset_ms: -95_400,
             bandwidth_bytes_per_second: Some(20 << 20),
         };
         let at_work = DiskStatus {
@@ -236,7 +245,7 @@ mod tests {
           disk0   replicating 25 % of 4 GiB, 1 min left; generation 3 sealed 2 h 0 min ago
                   source scanned 200 MiB/s, to the target 11 MiB/s
                   limited by link: 40 % of the window wait to go out
-                  failback://master-target/site-1 at 192.0.2.7:9443, 4 data connections, at most 20 MiB/s; congestion bbr
+                  failback://master-target/site-1 at 192.0.2.7:9443, 4 data connections, at most 20 MiB/s, its clock 1 min behind; congestion bbr
           disk10  retrying: try 3 failed, the next one in 12 s
                   FB509 connection was lost: reset by peer
                   remedy: check the network between the ends; the next session goes on from the last durable group

@@ -7,6 +7,7 @@ use super::{DiskStage, DiskStatus, LinkStatus, Live};
 use crate::clock::{ms_of, unix_ms};
 use crate::event::{Event, Events};
 use crate::report::FindingLine;
+use failback_model::limits::CLOCK_SKEW_NOTICED;
 use failback_model::{Digest, DiskId, Epoch, Finding, Generation, MachineId, SessionNumber, Severity};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -101,6 +102,14 @@ impl DiskHandle {
 
     /// A connection is made. Tries that failed before it are forgotten.
     pub fn connected(&self, link: LinkStatus) {
+        if link.clock_offset_ms.unsigned_abs() >= CLOCK_SKEW_NOTICED.as_millis() as u64 {
+            let (peer, clock_offset_ms) = (&link.peer, link.clock_offset_ms);
+            tracing::warn!(
+                peer,
+                clock_offset_ms,
+                "the peer's clock differs from this host's: set both by NTP"
+            );
+        }
         let mut state = self.state();
         state.status.failed_tries = 0;
         state.status.next_try_unix_ms = None;

@@ -5,8 +5,8 @@ use failback_transport::{LinkHandle, Rate, SocketChoice};
 use std::collections::BTreeMap;
 
 impl LinkStatus {
-    /// Looks at a link.
-    pub fn of(link: &LinkHandle) -> Self {
+    /// Looks at a link whose peer's clock was so many milliseconds ahead.
+    pub fn of(link: &LinkHandle, clock_offset_ms: i64) -> Self {
         let stats = link.stats();
         let control = stats.connections.first();
         let remote = control.and_then(|one| one.remote);
@@ -14,6 +14,7 @@ impl LinkStatus {
             peer: link.peer().to_string(),
             address: remote.map_or_else(String::new, |remote| remote.to_string()),
             data_connections: stats.connections.len().saturating_sub(1) as u32,
+            clock_offset_ms,
             sockets: control.map(|one| sockets(&one.socket)).unwrap_or_default(),
             bandwidth_bytes_per_second: match link.throttle().rate() {
                 Rate::Unlimited => None,

@@ -96,6 +96,7 @@ fn link() -> LinkStatus {
         address: "192.0.2.7:9443".into(),
         data_connections: 4,
         sockets: BTreeMap::from([("congestion".into(), "bbr".into())]),
+        clock_offset_ms: 12,
         bandwidth_bytes_per_second: Some(100 << 20),
     }
 }

@@ -32,6 +32,11 @@ impl Requests {
         }
     }
 
+    /// Whether page digests are still to be told.
+    pub(super) fn is_answering(&self) -> bool {
+        self.0.values().any(|is_answered| !is_answered)
+    }
+
     /// A block's pages come: its request, if there is one, is closed.
     pub(super) fn close(&mut self, block: BlockIndex) -> Result<(), SessionError> {
         // What is still to be answered stays: the answer comes, whatever the other end did.

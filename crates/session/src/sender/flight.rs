@@ -99,6 +99,11 @@ impl Flight {
         self.next_sequence
     }
 
+    /// Whether all that is under way is the other end's to deal with.
+    pub(super) fn has_only_messages(&self) -> bool {
+        self.jobs.is_empty() && !self.unwritten.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         let is_empty = self.jobs.is_empty() && self.unwritten.is_empty();
         debug_assert!(!is_empty || self.credit.is_idle(), "all credit is back when nothing is under way");

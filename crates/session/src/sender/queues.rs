@@ -122,6 +122,11 @@ impl Queues {
         self.refined.front().map(|(blocks, _)| blocks.len())
     }
 
+    /// Whether page digests are still to come.
+    pub(super) fn awaits_page_digests(&self) -> bool {
+        !self.open_refinements.is_empty()
+    }
+
     /// The first `count` of them, with their page digests.
     pub(super) fn take_refined(&mut self, layout: Layout, count: usize) -> Option<(Vec<BlockIndex>, Bytes)> {
         let (mut blocks, mut digests) = self.refined.pop_front()?;

@@ -25,7 +25,7 @@ fn bytes(count: usize) -> Bytes {
     vec![0; count].into()
 }
 
-fn hello(role: Role) -> Hello {
+pub(crate) fn greeting(role: Role) -> Hello {
     let layout = disk();
     Hello {
         role,
@@ -46,23 +46,28 @@ pub(crate) fn data(sequence: u64, block: u64, pages: usize, payload_bytes: usize
 
 fn greetings(role: Role) -> [Hello; 3] {
     let other = if role == Role::Sending { Role::Receiving } else { Role::Sending };
-    let good = hello(role);
+    let good = greeting(role);
     [
-        hello(other),
+        greeting(other),
         Hello { length_bytes: good.length_bytes + 1, ..good.clone() },
         Hello { block_bytes: 65_536, ..good },
     ]
 }
 
-fn new_sender() -> Sender {
+pub(crate) fn new_sender() -> Sender {
+    empty_sender(false)
+}
+
+/// A sending end that may ask for the target to be read anew.
+pub(crate) fn empty_sender(verify: bool) -> Sender {
     let (layout, refinement) = (disk(), RefinementMode::On);
-    Sender::new(SenderOptions { layout, refinement, window_bytes: 1 << 20, verify: false })
+    Sender::new(SenderOptions { layout, refinement, window_bytes: 1 << 20, verify })
 }
 
 /// A sending end that was greeted and told of ten blocks that differ; it asks for their pages.
 pub(crate) fn sender() -> Sender {
     let mut sender = new_sender();
-    sender.handle_message(Message::Hello(hello(Role::Receiving))).expect("a greeting");
+    sender.handle_message(Message::Hello(greeting(Role::Receiving))).expect("a greeting");
     let digests = Message::Digests { first: BlockIndex(0), digests: bytes(160) };
     sender.handle_message(digests).expect("the first digests");
     assert!(matches!(sender.poll_work(), Some(SenderWork::Compare { .. })));
@@ -84,7 +89,7 @@ fn new_receiver_of(has_seeds: bool, window_bytes: u64) -> Receiver {
 /// A receiving end that was greeted, has seeds, and scanned 2000 blocks.
 pub(crate) fn receiver() -> Receiver {
     let mut receiver = new_receiver(true);
-    receiver.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
+    receiver.handle_message(Message::Hello(greeting(Role::Sending))).expect("a greeting");
     receiver.handle_message(Message::DigestCredit { blocks: 5000 }).expect("credit");
     receiver.handle_scanned(BlockRange::new(0, 2000), None);
     receiver
@@ -143,8 +148,8 @@ fn neither_end_takes_its_own_messages_or_any_before_the_greeting() {
 
 #[test]
 fn greetings_come_once_and_agree_about_the_disk() {
-    sender_refuses(sender(), Message::Hello(hello(Role::Receiving)));
-    receiver_refuses(receiver(), Message::Hello(hello(Role::Sending)));
+    sender_refuses(sender(), Message::Hello(greeting(Role::Receiving)));
+    receiver_refuses(receiver(), Message::Hello(greeting(Role::Sending)));
     for hello in greetings(Role::Receiving) {
         sender_refuses(new_sender(), Message::Hello(hello));
     }

@@ -15,5 +15,6 @@ mod net;
 mod pair;
 mod repair;
 mod stranger;
+mod turn;
 mod walk;
 mod world;

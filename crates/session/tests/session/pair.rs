@@ -164,6 +164,7 @@ impl<'a> Pair<'a> {
     }
 
     fn start_sending(&mut self) {
+        self.world.sender.watch(self.now).expect("the receiving end works");
         while let Some(work) = self.world.sender.poll_work() {
             match work {
                 // Digests are compared in their order.
@@ -180,6 +181,7 @@ impl<'a> Pair<'a> {
 
     pub(crate) fn start_receiving(&mut self) {
         self.world.receiver.handle_time(self.now);
+        self.world.receiver.watch(self.now).expect("the sending end works");
         while let Some(work) = self.world.receiver.poll_work() {
             self.world.start_receiver_job(&work);
             match work {

@@ -1,7 +1,8 @@
 //! A receiving end whose peer breaks the protocol.
 
 use super::{
-    BLOCKS, blocks, bytes, data, hello, new_receiver, new_receiver_of, of_sender, receiver, receiver_refuses,
+    BLOCKS, blocks, bytes, data, greeting, new_receiver, new_receiver_of, of_sender, receiver,
+    receiver_refuses,
 };
 use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, TruncatedDigest};
 use failback_session::{Receiver, ReceiverOptions, ReceiverWork};
@@ -87,7 +88,7 @@ fn offers_need_seeds_and_credit() {
         Message::References { sequence, offers }
     };
     let mut seedless = new_receiver(false);
-    seedless.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
+    seedless.handle_message(Message::Hello(greeting(Role::Sending))).expect("a greeting");
     receiver_refuses(seedless, offers(0, 0..1));
     receiver_refuses(receiver(), offers(0, BLOCKS..BLOCKS + 1));
     receiver_refuses(receiver(), offers(0, 0..65));
@@ -95,7 +96,7 @@ fn offers_need_seeds_and_credit() {
     full.handle_message(offers(0, 0..64)).expect("as much as the window holds");
     receiver_refuses(full, offers(1, 64..65));
     let mut open = new_receiver_of(true, 1 << 30);
-    open.handle_message(Message::Hello(hello(Role::Sending))).expect("a greeting");
+    open.handle_message(Message::Hello(greeting(Role::Sending))).expect("a greeting");
     for part in 0..64 {
         open.handle_message(offers(part, part * 64..(part + 1) * 64)).expect("a wide window");
     }
@@ -108,7 +109,8 @@ fn offers_count_at_the_length_of_their_blocks() {
     let layout =
         failback_model::Layout::new(1 << 30, failback_model::BlockSize::new(block_bytes).unwrap()).unwrap();
     let options = ReceiverOptions { layout, has_seeds: true, is_new: false, window_bytes: 64 << 20 };
-    let greeting = Hello { length_bytes: 1 << 30, block_bytes: block_bytes as u32, ..hello(Role::Sending) };
+    let greeting =
+        Hello { length_bytes: 1 << 30, block_bytes: block_bytes as u32, ..greeting(Role::Sending) };
     let offer = |block| {
         let offers = vec![Offer { block: BlockIndex(block), digest: Digest([1; 32]) }];
         Message::References { sequence: block, offers }

@@ -1,0 +1,143 @@
+//! A process server that speaks TLS with a good certificate, and then whatever a test wants.
+
+use super::{PATIENCE, Sites};
+use failback_model::{Digest, DiskId, Epoch, Generation, JobId, MachineId, PeerIdentity, ProductVersion};
+use failback_wire::{Capabilities, Frame, HEADER_BYTES, Header, Message, Open, Version};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A request for a disk, as a process server of this build would make it: one control connection and nothing else.
+pub(crate) fn open(machine: &str, disk: &str, length_bytes: u64) -> Open {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    Open {
+        version_min: Version::OLDEST.number(),
+        version_max: Version::CURRENT.number(),
+        product: ProductVersion::CURRENT,
+        clock_unix_ms: now.as_millis() as u64,
+        machine: MachineId::new(machine).expect("an id"),
+        disk: DiskId::new(disk).expect("an id"),
+        length_bytes,
+        content_end_bytes: length_bytes,
+        sample: Vec::new(),
+        block_bytes: 64 << 10,
+        sector_bytes: 512,
+        disk_mark: String::new(),
+        generation: Generation(0),
+        root: Digest::ZERO,
+        epoch: Epoch(now.as_secs()),
+        capabilities: Capabilities::OWN,
+        data_connections: 0,
+        verify: false,
+        accept_older: false,
+        accept_mismatch: true,
+        job: JobId::new("stranger").expect("an id"),
+    }
+}
+
+/// Its control connection.
+pub(crate) struct Stranger(StreamOwned<ClientConnection, TcpStream>);
+
+impl Stranger {
+    /// Connects to the master target with the certificate of this identity.
+    pub(crate) fn connect(sites: &Sites, identity: &str) -> Self {
+        sites.tls(identity);
+        let identity: PeerIdentity = identity.parse().expect("an identity");
+        let files = sites.authority().bundle(&identity);
+        let chain = vec![CertificateDer::from_pem_file(&files.cert).expect("a certificate")];
+        let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Trusting))
+            .with_client_auth_cert(chain, key)
+            .expect("a pair");
+        let stream = TcpStream::connect(sites.at(9443)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        let name = ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
+        Self(StreamOwned::new(connection, stream))
+    }
+
+    /// The same with a session of a disk that stands.
+    pub(crate) fn session(sites: &Sites, identity: &str, open: Open) -> Self {
+        let mut stranger = Self::connect(sites, identity);
+        stranger.say(&Message::Open(Box::new(open)));
+        let answer = stranger.hear();
+        assert!(matches!(answer, Some(Message::Welcome(_))), "{answer:?}");
+        stranger
+    }
+
+    /// Bytes, whatever they mean. The other end may have hung up.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let _sent = self.0.write_all(bytes).and_then(|()| self.0.flush());
+    }
+
+    pub(crate) fn say(&mut self, message: &Message) {
+        let frame = message.encode();
+        self.send(&[frame.head().as_ref(), frame.payload()].concat());
+    }
+
+    /// The next message; `None` where the connection has ended.
+    pub(crate) fn hear(&mut self) -> Option<Message> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        self.0.read_exact(&mut bytes).ok()?;
+        let header = Header::decode(bytes.first_chunk().expect("a header")).expect("a header");
+        bytes.resize(header.frame_bytes(), 0);
+        self.0.read_exact(&mut bytes[HEADER_BYTES..]).ok()?;
+        let (frame, _) = Frame::split_from(&bytes.into()).expect("a frame");
+        Some(Message::decode(&frame).expect("a message"))
+    }
+
+    /// What is said from here on until one is found.
+    #[track_caller]
+    pub(crate) fn hear_until<T>(&mut self, what: &str, mut find: impl FnMut(&Message) -> Option<T>) -> T {
+        let mut heard = std::iter::from_fn(|| self.hear());
+        heard.find_map(|message| find(&message)).unwrap_or_else(|| panic!("{what}: the connection ended"))
+    }
+}
+
+/// Trusts every server.
+#[derive(Debug)]
+struct Trusting;
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}

@@ -186,7 +186,7 @@ mod tests {
             panic!("it is followed");
         };
         let begin = Instant::now();
-        let mut choose_after = |millis: u64, bytes_a_second: u64| {
+        let choose_after = |millis: u64, bytes_a_second: u64| {
             progress.bytes_to_target.fetch_add(bytes_a_second / 10, Ordering::Relaxed);
             link.choose(begin + Duration::from_millis(millis))
         };

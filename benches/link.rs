@@ -25,7 +25,12 @@ const WINDOW_BYTES: u64 = 64 << 20;
 struct Welcoming(Sender<RemoteLink>);
 
 impl Host for Welcoming {
-    async fn open(&self, _peer: PeerIdentity, open: Open) -> Result<(Welcome, LinkAcceptor), Refusal> {
+    async fn open(
+        &self,
+        _peer: PeerIdentity,
+        _from: SocketAddr,
+        open: Open,
+    ) -> Result<(Welcome, LinkAcceptor), Refusal> {
         let links = self.0.clone();
         let welcome = Welcome {
             version: Version::CURRENT,

@@ -3,6 +3,7 @@
 
 use crate::control_args::{OrderArgs, ReprotectArgs, StatusArgs, VerifyArgs};
 use crate::pki_args::PkiCommand;
+use crate::registry_args::{BandwidthArgs, EventsArgs, RegisterArgs, ReleaseArgs, ReloadArgs};
 use crate::remote_args::RemoteArgs;
 use crate::report::Voice;
 use crate::values;
@@ -67,6 +68,16 @@ Examples:
     Resume(OrderArgs),
     /// Prove that a machine's target disks are what was sealed
     Verify(VerifyArgs),
+    /// Register a machine or a disk with a daemon, or replace its definition
+    Register(RegisterArgs),
+    /// Have a daemon forget a machine or a disk; no disk is touched
+    Release(ReleaseArgs),
+    /// Change a machine's bandwidth, also while it is at work
+    Bandwidth(BandwidthArgs),
+    /// Have a daemon read certificates and configuration again
+    Reload(ReloadArgs),
+    /// Follow what a daemon does
+    Events(EventsArgs),
     /// Issue and revoke the daemons' certificates
     #[command(subcommand, arg_required_else_help = true)]
     #[command(after_help = "\
@@ -102,6 +113,11 @@ impl Command {
             Self::Stop(_) => "stop",
             Self::Resume(_) => "resume",
             Self::Verify(_) => "verify",
+            Self::Register(_) => "register",
+            Self::Release(_) => "release",
+            Self::Bandwidth(_) => "bandwidth",
+            Self::Reload(_) => "reload",
+            Self::Events(_) => "events",
             Self::Pki(PkiCommand::Init(_)) => "pki init",
             Self::Pki(PkiCommand::Issue(_)) => "pki issue",
             Self::Pki(PkiCommand::Renew(_)) => "pki renew",
@@ -133,6 +149,11 @@ impl Command {
             Self::Status(args) => args.output.json,
             Self::Stop(args) | Self::Resume(args) => args.output.json,
             Self::Verify(args) => args.order.output.json,
+            Self::Register(args) => args.job.output.json,
+            Self::Release(args) => args.order.output.json,
+            Self::Bandwidth(args) => args.order.output.json,
+            Self::Reload(args) => args.job.output.json,
+            Self::Events(args) => args.output.json,
             Self::Pki(command) => command.json(),
             Self::Completions(_) | Self::Man(_) => false,
         }

@@ -28,7 +28,7 @@ Examples:
   failback stop web01 --socket /run/failback/master-target.sock")]
 pub(crate) struct OrderArgs {
     /// Machine, by its id
-    #[arg(value_name = "MACHINE")]
+    #[arg(value_name = "MACHINE", index = 1)]
     pub(crate) machine: MachineId,
     /// Id of the job: the same id again does nothing and gives the first outcome
     #[arg(long, value_name = "ID")]
@@ -43,7 +43,8 @@ pub(crate) struct OrderArgs {
 #[derive(Args)]
 #[command(after_help = "\
 Asks the process server to bring all disks of MACHINE home. It returns when the passes have begun:
-'failback status --watch' follows them. Lost connections are tried again for ever.
+'failback status --watch' follows them. Lost connections are tried again for ever. Whether a target
+that is too short may grow is the master target's configuration: grow = true for the disk.
 
 Examples:
   failback reprotect web01

@@ -9,7 +9,7 @@ use crate::transfer::{block_size, collect, open_to_read};
 use failback_blockio::UnitSource;
 use failback_image::{Image, check_new_file};
 use failback_model::{BlockSize, Code, ExitClass, Finding};
-use failback_pass::{Cancel, Outcome, PassOptions, Progress, Stage, Totals, limiting};
+use failback_pass::{Cancel, Outcome, PassOptions, Progress, Totals, limiting};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ impl HashSummary {
         self.elapsed_seconds = elapsed.as_secs_f64();
         self.seconds_per_stage = StageSeconds::of(progress);
         self.limiting_stage =
-            limiting(|stage| progress.times.get(stage), elapsed, threads).map(Stage::as_str);
+            limiting(|stage| progress.times.get(stage), elapsed, threads).map(|(stage, _)| stage.as_str());
     }
 }
 
@@ -120,7 +120,7 @@ fn scan(
     cancel: &Cancel,
 ) -> Result<Outcome, Vec<Finding>> {
     let threads = args.scan.threads.unwrap_or_else(|| PassOptions::default().threads);
-    let totals = Totals { source_bytes: image.geometry().length_bytes, threads, ..Totals::default() };
+    let totals = Totals { disk_bytes: image.geometry().length_bytes, threads, ..Totals::default() };
     let draft = args.manifest.as_ref().map(|path| Draft::of(path));
     let (progress, start) = (Arc::new(Progress::default()), Instant::now());
     let ended = {

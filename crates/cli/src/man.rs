@@ -21,7 +21,7 @@ const EXITS: [(ExitClass, &str); 7] = [
 ];
 
 /// What `--json` says beyond what all commands say.
-const FIELDS: [(&str, &str); 4] = [
+const FIELDS: [(&str, &str); 7] = [
     (
         "sync, image convert",
         "source, target, strategy (original-location, alternate-location), virtual_size_bytes (what is compared: the \
@@ -47,6 +47,16 @@ const FIELDS: [(&str, &str); 4] = [
          names of the text.",
     ),
     ("image check", "image, format (null where it does not open), faults, warnings."),
+    (
+        "reprotect, stop, resume, verify, register, release, bandwidth, reload",
+        "job, repeated (whether the same job was carried out before), said (what was done, in words).",
+    ),
+    (
+        "status",
+        "daemon_status, as docs/control.md describes it under Status. With --watch one such line each time; where the \
+         daemon does not answer, a line without daemon_status whose findings say why.",
+    ),
+    ("events", "Before it one event a line, as docs/control.md describes them under Events."),
 ];
 
 /// Prints the main page, or writes all pages.

@@ -40,11 +40,16 @@ pub(crate) fn clock(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use failback_pass::{Pace, Progress, Stage, Totals};
+    use failback_pass::{Measure, Pace, Progress, Stage, Totals};
     use std::time::Instant;
 
-    const TOTALS: Totals =
-        Totals { source_bytes: 3 << 30, target_bytes: 1 << 30, seeds_bytes: 0, verify_bytes: 0, threads: 2 };
+    const TOTALS: Totals = Totals {
+        measure: Measure::Scanned,
+        disk_bytes: 4 << 30,
+        seeds_bytes: 0,
+        verify_bytes: 0,
+        threads: 2,
+    };
 
     #[test]
     fn rates_time_left_and_the_limiting_stage_come_from_the_last_second() {
@@ -64,6 +69,7 @@ mod tests {
         assert_eq!(view.limiting, Some(Stage::Write));
         assert!(line(&view).contains("scanned 1 GiB (0 B/s)"), "{}", line(&view));
         assert!(line(&view).contains("written 10 MiB (10 MiB/s)"), "{}", line(&view));
+        let _inside = progress.times.enter(Stage::Flush);
         let view = pace.observe(start + Duration::from_secs(9), &progress);
         assert_eq!(view.limiting, Some(Stage::Flush), "a pass that stands still says what it waits for");
     }
@@ -79,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_empty_disk_and_an_idle_pass_divide_by_nothing() {
-        let nothing = Totals { source_bytes: 0, target_bytes: 0, ..TOTALS };
+        let nothing = Totals { disk_bytes: 0, ..TOTALS };
         let start = Instant::now();
         let view = Pace::new(nothing, start).observe(start, &Progress::default());
         assert!(line(&view).starts_with("100 %: "), "{}", line(&view));

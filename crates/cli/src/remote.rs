@@ -9,7 +9,7 @@ use crate::report::Voice;
 use crate::summary::{Facts, PassSummary};
 use failback_image::{Access, ImageSpec};
 use failback_model::{BlockSize, Code, DiskId, Epoch, ExitClass, Finding, Generation, MachineId};
-use failback_pass::{Cancel, Outcome, PassError, PassOptions, Progress, Totals};
+use failback_pass::{Cancel, Measure, Outcome, PassError, PassOptions, Progress, Totals};
 use failback_process_server::{Delivery, SeenSource, Sent};
 use failback_service::clock::unix_ms;
 use failback_transport::{ConnectOptions, Schedule, SocketOptions, Throttle, Tls, TlsFiles};
@@ -105,7 +105,8 @@ impl Remote {
         let (progress, began) = (&delivery.progress, Instant::now());
         let length_bytes = delivery.source.geometry().length_bytes;
         let threads = delivery.options.threads;
-        let totals = Totals { source_bytes: length_bytes, threads, ..Totals::default() };
+        let measure = Measure::Settled { block_bytes: delivery.options.block_size.bytes() };
+        let totals = Totals { measure, disk_bytes: length_bytes, threads, ..Totals::default() };
         let mut strategy = None;
         let sent = {
             let _shown = show(&args.progress, totals, progress);

@@ -1,6 +1,7 @@
 //! How every command ends: one summary, all findings, one exit code, with the same content as text and as JSON.
 //!
-//! **Invariant**: with `--json` exactly one line goes to standard output, however the command ends.
+//! **Invariant**: with `--json` exactly one line in this shape goes to standard output when the command ends; what is
+//! watched gives one at each look, and what is followed an event a line before it.
 
 use failback_model::{Code, ExitClass, Finding, Severity};
 use failback_service::report::{FindingLine, paragraph};
@@ -73,17 +74,10 @@ impl Voice {
             std::thread::park();
         }
         let exit = exit_class(findings, summary.has_written());
-        let status = match exit {
-            ExitClass::Success => done,
-            ExitClass::Usage | ExitClass::Refused => "refused",
-            ExitClass::Signal => "interrupted",
-            ExitClass::Failure | ExitClass::Interrupted | ExitClass::Mismatch => "failed",
-        };
-        let mut findings: Vec<_> = findings.iter().collect();
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         let said = if self.json {
-            print(&json(self.command, status, exit, summary, &findings))
+            print(&self.line(done, summary, findings))
         } else {
+            let findings = gravest_first(findings);
             let loud = |finding: &&Finding| !self.quiet || finding.severity == Severity::Error;
             let shown: String = findings.into_iter().filter(loud).map(paragraph).collect();
             warn(&shown);
@@ -101,10 +95,28 @@ impl Voice {
         }
     }
 
+    /// The line that says it with `--json`.
+    pub(crate) fn line(self, done: &'static str, summary: &impl Summary, findings: &[Finding]) -> String {
+        let exit = exit_class(findings, summary.has_written());
+        let status = match exit {
+            ExitClass::Success => done,
+            ExitClass::Usage | ExitClass::Refused => "refused",
+            ExitClass::Signal => "interrupted",
+            ExitClass::Failure | ExitClass::Interrupted | ExitClass::Mismatch => "failed",
+        };
+        json(self.command, status, exit, summary, &gravest_first(findings))
+    }
+
     /// Says that the command did not get as far as a summary.
     pub(crate) fn fail(self, findings: &[Finding]) -> ExitClass {
         self.finish("failed", &Nothing {}, findings)
     }
+}
+
+fn gravest_first(findings: &[Finding]) -> Vec<&Finding> {
+    let mut findings: Vec<_> = findings.iter().collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
 }
 
 fn json(

@@ -92,7 +92,8 @@ impl PassSummary {
     ) -> Self {
         let get = Progress::get;
         let elapsed = outcome.map_or(elapsed, |outcome| outcome.elapsed);
-        let slowest = limiting(|stage| progress.times.get(stage), elapsed, facts.threads);
+        let slowest =
+            limiting(|stage| progress.times.get(stage), elapsed, facts.threads).map(|(stage, _)| stage);
         // A pass may travel less than the source: an excess of zeros stays away.
         let length_bytes = outcome.map_or(facts.virtual_size_bytes, |outcome| outcome.virtual_size_bytes);
         let bytes_to_target = get(&progress.bytes_to_target);

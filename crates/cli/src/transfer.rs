@@ -9,7 +9,7 @@ use crate::progress::show;
 use crate::summary::{Facts, PassSummary};
 use failback_image::{Access, CreateOptions, Image, ImageFormat, ImageSpec};
 use failback_model::{BlockSize, Code, Finding};
-use failback_pass::{Cancel, PassOptions, Plan, Progress, Target, Totals};
+use failback_pass::{Cancel, Measure, PassOptions, Plan, Progress, Target, Totals};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -89,8 +89,8 @@ pub(crate) fn carry_out(
     };
     let facts = facts(&*source, &*image, is_new, &plan, &options);
     let totals = Totals {
-        source_bytes: plan.virtual_size_bytes,
-        target_bytes: if is_new { 0 } else { plan.virtual_size_bytes },
+        measure: Measure::Settled { block_bytes: options.block_size.bytes() },
+        disk_bytes: plan.virtual_size_bytes,
         seeds_bytes: plan.read_seeds_bytes,
         verify_bytes: if options.verify { plan.virtual_size_bytes } else { 0 },
         threads: options.threads,

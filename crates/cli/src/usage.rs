@@ -37,7 +37,23 @@ fn words() -> Vec<OsString> {
 
 /// The command that was meant, by the first words that are one.
 fn command_of(words: &[OsString]) -> &'static str {
-    const COMMANDS: [&str; 5] = ["sync", "hash", "image", "completions", "man"];
+    const COMMANDS: [&str; 15] = [
+        "sync",
+        "hash",
+        "image",
+        "reprotect",
+        "status",
+        "stop",
+        "resume",
+        "verify",
+        "register",
+        "release",
+        "bandwidth",
+        "reload",
+        "events",
+        "completions",
+        "man",
+    ];
     const OF_IMAGE: [&str; 4] = ["image info", "image create", "image convert", "image check"];
     let mut words = words.iter().filter(|word| !word.as_encoded_bytes().starts_with(b"-"));
     let first = words.next().and_then(|word| COMMANDS.into_iter().find(|command| word == command));

@@ -19,6 +19,7 @@ use failback_store::Fingerprint;
 use failback_transport::{Host, LinkAcceptor, LinkEnd, LinkHandle, Refusal, RemoteLink};
 use failback_wire::{Capabilities, Message, Open, Welcome};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -55,6 +56,8 @@ pub struct Session {
     pub generation: Generation,
     /// The pass's disk.
     pub layout: Layout,
+    /// Where the source's contents end, as its process server says.
+    pub content_end_bytes: u64,
     /// The target was made for this session.
     pub is_new: bool,
     /// It goes on from a pass that was cut.
@@ -183,6 +186,7 @@ impl<R: Registry> Reception<R> {
         let layout = Layout::new(pass_bytes, request.layout.block_size())
             .map_err(|error| Finding::error(Code::ImageSizeUnsupported, error.to_string()))?;
         let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
+        let content_end_bytes = open.content_end_bytes;
         let begun = blocking(move || {
             target.check(&open)?;
             target.begin(epoch, layout)
@@ -205,6 +209,7 @@ impl<R: Registry> Reception<R> {
             epoch,
             clock_offset_ms,
             verify,
+            content_end_bytes,
             lease: Some(lease),
         };
         Ok((welcome, Box::new(move |link| admitted.start(link))))
@@ -223,6 +228,7 @@ struct Admitted<R: Registry> {
     epoch: Epoch,
     clock_offset_ms: i64,
     verify: bool,
+    content_end_bytes: u64,
     lease: Option<R::Lease>,
 }
 
@@ -253,6 +259,7 @@ impl<R: Registry> Admitted<R> {
             epoch: self.epoch,
             generation: target.generation(),
             layout: self.layout,
+            content_end_bytes: self.content_end_bytes,
             is_new: target.is_new,
             is_resumed: target.is_resumed(),
             window_bytes: target.window_bytes,
@@ -324,7 +331,12 @@ fn finish(target: &Target, epoch: Epoch, received: Result<Sealed, PassError>) ->
 }
 
 impl<R: Registry> Host for Reception<R> {
-    async fn open(&self, peer: PeerIdentity, open: Open) -> Result<(Welcome, LinkAcceptor), Refusal> {
+    async fn open(
+        &self,
+        peer: PeerIdentity,
+        _from: SocketAddr,
+        open: Open,
+    ) -> Result<(Welcome, LinkAcceptor), Refusal> {
         let refused = |finding: Finding| Refusal { code: finding.code, message: finding.evidence };
         self.accept(peer, open).await.map_err(refused)
     }

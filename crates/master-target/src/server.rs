@@ -133,10 +133,15 @@ impl Daemon for MasterTarget {
 struct Door(Reception<Site>);
 
 impl Host for Door {
-    async fn open(&self, peer: PeerIdentity, open: Open) -> Result<(Welcome, LinkAcceptor), Refusal> {
-        let answer = self.0.open(peer.clone(), open).await;
+    async fn open(
+        &self,
+        peer: PeerIdentity,
+        from: SocketAddr,
+        open: Open,
+    ) -> Result<(Welcome, LinkAcceptor), Refusal> {
+        let answer = self.0.open(peer.clone(), from, open).await;
         if let Err(refusal) = &answer {
-            self.0.registry().refused(&peer, &Finding::error(refusal.code, refusal.message.clone()));
+            self.0.registry().refused(&peer, from, &Finding::error(refusal.code, refusal.message.clone()));
         }
         answer
     }

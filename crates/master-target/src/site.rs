@@ -6,13 +6,16 @@ use crate::reception::{Registry as Sessions, Session};
 use crate::target::TargetDisk;
 use failback_image::ImageSpec;
 use failback_model::{Code, DiskId, ExitClass, Finding, Generation, MachineId, PeerIdentity};
-use failback_pass::{PassError, Sealed as SealedPass, Totals};
+use failback_pass::{Measure, PassError, Sealed as SealedPass, Totals};
 use failback_service::budget::Grant;
 use failback_service::daemon::Kit;
 use failback_service::event::Event;
 use failback_service::registry::{Lease, Registry, Wanted};
 use failback_service::report::FindingLine;
-use failback_service::status::{DiskHandle, DiskStage, LinkStatus, PassFacts, PassProbe, Sealed};
+use failback_service::status::{
+    DiskHandle, DiskStage, LinkBytes, LinkStatus, PassEnd, PassFacts, PassProbe, Sealed,
+};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What all sessions share; clones share it.
@@ -61,9 +64,9 @@ impl Site {
     }
 
     /// Tells that a peer was sent away; the listener counts it with all that came to nothing.
-    pub fn refused(&self, peer: &PeerIdentity, why: &Finding) {
+    pub fn refused(&self, peer: &PeerIdentity, address: SocketAddr, why: &Finding) {
         self.kit().events.publish(Event::PeerRefused {
-            address: None,
+            address: Some(address.to_string()),
             peer: Some(peer.to_string()),
             finding: FindingLine::from(why),
         });
@@ -169,18 +172,25 @@ impl Sessions for Site {
         let facts = PassFacts {
             session: session.number,
             epoch: session.epoch,
-            strategy: if session.is_new { "alternate-location" } else { "original-location" },
+            is_new: session.is_new,
             resumed: session.is_resumed,
             window_bytes: session.window_bytes.min(lease.grant.bytes()),
         };
         let length_bytes = session.layout.length_bytes();
+        // A new disk is written from front to back: how far is known. What an old one will be sent is not.
+        let (measure, disk_bytes) = match session.is_new {
+            true => (Measure::Received, session.content_end_bytes.min(length_bytes)),
+            false => (Measure::Scanned, length_bytes),
+        };
         let totals = Totals {
-            target_bytes: if session.is_new { 0 } else { length_bytes },
+            measure,
+            disk_bytes,
             verify_bytes: if session.verify { length_bytes } else { 0 },
             threads: self.threads(),
             ..Totals::default()
         };
-        let probe = PassProbe::new(totals, Arc::clone(&session.progress), facts.window_bytes, None);
+        let (progress, look) = (Arc::clone(&session.progress), LinkBytes::of(&session.link));
+        let probe = PassProbe::new(PassEnd::Receiving, totals, progress, facts.window_bytes, look);
         status.started(facts, Box::new(probe));
     }
 
@@ -198,9 +208,11 @@ impl Sessions for Site {
         };
         let finding =
             finding.unwrap_or_else(|| Finding::error(Code::Internal, "a pass failed without a reason"));
-        // What goes away by itself goes away by the next session.
-        match finding.code.exit() {
-            ExitClass::Interrupted => status.waiting(&finding),
+        // What goes away by itself, or by what the other end's operator does, goes away by the next session.
+        match finding.code {
+            Code::TlsFailed => status.waiting(&finding),
+            code if code.is_orderly_stop() => status.waiting(&finding),
+            code if code.exit() == ExitClass::Interrupted => status.waiting(&finding),
             _ => status.failed(&finding),
         }
     }

@@ -123,6 +123,14 @@ impl Finding {
     }
 }
 
+impl Code {
+    /// Whether an end that stops with it does so in good order: on request, or because its daemon stops. No error of
+    /// either end.
+    pub const fn is_orderly_stop(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Draining | Self::MachineStopped)
+    }
+}
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
         /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,

@@ -151,6 +151,10 @@ pub const WELCOME_MAX: Duration = Duration::from_secs(45);
 pub const GOODBYE_MAX: Duration = Duration::from_secs(10);
 /// Blocks of one pass that the target did not take and that are sent again, whole, before the pass gives up.
 pub const RESENT_MAX_BLOCKS: usize = BATCH_MAX_BLOCKS * CHUNK_BLOCKS as usize;
+/// What a link has not taken this long after its end was asked to stop is given up.
+pub const STOP_MAX: Duration = Duration::from_secs(1);
+/// Acknowledgements that have not come this long after an end was asked to stop are not waited for.
+pub const STOP_ACKNOWLEDGED_MAX: Duration = Duration::from_secs(5);
 /// A commit group closes at this age.
 pub const GROUP_MAX_AGE: Duration = Duration::from_secs(2);
 
@@ -168,6 +172,11 @@ const _: () = {
     assert!(DATA_CONNECTIONS_DEFAULT >= 1 && DATA_CONNECTIONS_DEFAULT <= DATA_CONNECTIONS_MAX);
     assert!(PING_IDLE.as_secs() * 4 <= IDLE_MAX.as_secs(), "three lost answers are not yet the end");
     assert!(SETUP_MAX.as_secs() <= WELCOME_MAX.as_secs());
+    assert!(STOP_MAX.as_secs() < STOP_ACKNOWLEDGED_MAX.as_secs());
+    assert!(
+        GROUP_MAX_AGE.as_secs() * 2 < STOP_ACKNOWLEDGED_MAX.as_secs(),
+        "a group closes and is told of before that"
+    );
     assert!(CLOCK_SKEW_NOTICED.as_secs() < CLOCK_SKEW_MAX.as_secs(), "it is told of before it is refused");
     assert!(
         IDLE_MAX.as_secs() < STALL_MAX.as_secs(),

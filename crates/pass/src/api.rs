@@ -1,5 +1,6 @@
 //! What a caller of a pass sees: options in, a plan, counters while it runs, an outcome.
 
+use crate::stage::StageTimes;
 use failback_blockio::{DiskError, UnitSource};
 use failback_image::Image;
 use failback_model::limits::{PACK_MAX_BYTES, REREAD_POOL_MAX_BYTES, THREADS_MAX, WINDOW_DEFAULT_BYTES};
@@ -92,76 +93,6 @@ pub enum Target {
     New(Option<Arc<dyn Image>>),
 }
 
-/// A stage of the pipeline, for times and for naming what limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Reading and hashing the source.
-    ScanSource,
-    /// Reading and hashing the target.
-    ScanTarget,
-    /// Reading and hashing seeds: to index them, and to copy what they hold.
-    Seeds,
-    /// Re-reading blocks that differ, hashing and choosing their pages, at both ends.
-    Refine,
-    /// Re-reading blocks that ship whole; collecting, probing and compressing pages.
-    Pack,
-    /// Decompressing and verifying.
-    Unpack,
-    /// Writing to the target.
-    Write,
-    /// Making the target durable.
-    Flush,
-    /// Re-reading the target with `verify`.
-    Verify,
-}
-
-impl Stage {
-    /// Every stage in the order of the data path.
-    pub const ALL: [Self; 9] = [
-        Self::ScanSource,
-        Self::ScanTarget,
-        Self::Seeds,
-        Self::Refine,
-        Self::Pack,
-        Self::Unpack,
-        Self::Write,
-        Self::Flush,
-        Self::Verify,
-    ];
-
-    /// The name used in text and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ScanSource => "scan_source",
-            Self::ScanTarget => "scan_target",
-            Self::Seeds => "seeds",
-            Self::Refine => "refine",
-            Self::Pack => "pack",
-            Self::Unpack => "unpack",
-            Self::Write => "write",
-            Self::Flush => "flush",
-            Self::Verify => "verify",
-        }
-    }
-}
-
-/// Thread time spent in each stage; stages overlap, so the sum may exceed the elapsed time.
-#[derive(Debug, Default)]
-pub struct StageTimes([AtomicU64; Stage::ALL.len()]);
-
-impl StageTimes {
-    /// Adds time that one thread spent.
-    pub fn add(&self, stage: Stage, spent: Duration) {
-        self.0[stage as usize]
-            .fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Thread time spent so far.
-    pub fn get(&self, stage: Stage) -> Duration {
-        Duration::from_nanos(self.0[stage as usize].load(Ordering::Relaxed))
-    }
-}
-
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters of a running pass, read by whoever shows progress. All only ever grow.
@@ -170,6 +101,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: AtomicU64,)*
             /// Thread time of each stage.
             pub times: StageTimes,
+            /// Contents that were sent and are not written at the other end: the one number that also falls.
+            pub credit_used_bytes: AtomicU64,
         }
 
         impl Progress {
@@ -196,6 +129,10 @@ counters! {
     blocks_compared,
     /// Blocks that differ.
     blocks_differing,
+    /// Blocks that differed and that the target has written.
+    blocks_settled,
+    /// Messages with contents that the target said are durable.
+    messages_acknowledged,
     /// Pages shipped with their contents.
     pages_shipped,
     /// Bytes made zero by a message instead of contents.
@@ -208,6 +145,8 @@ counters! {
     bytes_to_source,
     /// Bytes written to the target, zeroing included.
     bytes_written,
+    /// How far in the target what was written reaches.
+    written_end_bytes,
     /// Bytes re-read and proven by `verify`.
     verified_bytes,
     /// Blocks fetched whole because what arrived did not verify, or repaired after a root mismatch.
@@ -257,6 +196,8 @@ impl Cancel {
     pub(crate) fn told(&self, error: &PassError) -> Option<Finding> {
         match (error, self.0.reason.get()) {
             (PassError::Cancelled, Some(reason)) => Some(reason.clone()),
+            // The other end said so itself.
+            (PassError::Failed(finding), _) if finding.code.is_orderly_stop() => None,
             _ => error.findings().into_iter().next(),
         }
     }

@@ -1,10 +1,11 @@
 //! Jobs of the receiving end. Reader threads read and hash the target, rayon unpacks and verifies, writer threads write,
 //! one thread commits.
 
-use crate::api::{Progress, Stage};
+use crate::api::Progress;
 use crate::blocks::BlockBuffer;
 use crate::guarded::{PanicGuard, spawn_guarded};
 use crate::receiving::{Answer, ReceivingEnd};
+use crate::stage::Stage;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_blockio::{BufferPool, DiskError, UnitSource};
 use failback_engine::{Unpacked, Write, old_pages_of, read_digests, unpack};
@@ -322,7 +323,7 @@ fn run_writer(
 }
 
 fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
-    let started = Instant::now();
+    let _inside = end.progress.times.enter(Stage::Write);
     let WriteJob { mut applied, writes, zeros, seed_bytes } = job;
     end.sink.begin(&applied.blocks())?;
     for write in &writes {
@@ -337,7 +338,6 @@ fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
     end.sink.applied(&applied.digests, &applied.zeroed)?;
     Progress::add(&end.progress.bytes_written, applied.written_bytes);
     Progress::add(&end.progress.seed_bytes, seed_bytes);
-    end.progress.times.add(Stage::Write, started.elapsed());
     Ok(applied)
 }
 
@@ -348,9 +348,9 @@ fn run_flusher(
 ) {
     let _guard = PanicGuard(answers);
     for job in jobs {
-        let started = Instant::now();
+        let inside = end.progress.times.enter(Stage::Flush);
         let committed = end.sink.commit();
-        end.progress.times.add(Stage::Flush, started.elapsed());
+        drop(inside);
         let answer = match job {
             FlushJob::Commit => committed.map(|()| Answer::Committed),
             FlushJob::Prove { verify: false } => committed.map(|()| Answer::Proven(None)),

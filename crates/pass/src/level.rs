@@ -1,10 +1,12 @@
 //! Which zstd level a pack is compressed with: fixed, or following the link.
 //!
-//! The more waits to go out, the more time there is to make it smaller. What waits is bounded by the window, so its share of
-//! the window says how far the link is behind. An idle wire wants bytes at once, so they go as they are once it is known to
-//! be idle: every pass begins with nothing that waits. A link that
-//! carries more than the processors could save it is never worth their time, however much waits: then it is they who are
-//! behind.
+//! What waits to go out says how far the link is behind: the more waits, the more time there is to make packs smaller. Where
+//! nothing waits, and has not for some packs, the processors or the source are behind, and packs go as they are. So they do
+//! on a link that carries more than compressing could save, however much waits: there the processors are behind at the other
+//! end.
+//!
+//! **Invariant**: below that rate the level rises with what waits and with nothing else, so it settles where link and
+//! processors are both busy.
 
 use crate::api::{Compression, Progress};
 use crate::link::Pressure;
@@ -12,27 +14,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Share of the window that waits, in percent, from which a level is used: levels rise while the link is behind and fall
-/// when the processors are, so that both end up busy. The window counts contents before they are compressed, and what the
-/// network holds does not wait: half of the window is about as much as ever does. Levels above 3 take much more time for a
-/// few percent, and from the same processors that keep the connections busy, so they are for links that leave all of that
-/// waiting.
+/// Share of the window that waits, in percent, from which a level is used. The window counts contents before they are
+/// compressed, and what the network holds does not wait: half of the window is about as much as ever does. Levels above 3
+/// take much more time for a few percent, and from the same processors that keep the connections busy, so they are for links
+/// that leave all of that waiting.
 const STEPS: [(u64, i32); 4] = [(2, 1), (10, 3), (42, 6), (60, 9)];
-
-/// Level while it is not yet known that nothing waits.
+/// Level while it is not yet known that nothing waits: a pass begins with an empty queue whatever the link.
 const UNSURE_LEVEL: i32 = 1;
-
 /// Packs in a row that find nothing waiting until the link counts as idle.
 const IDLE_PACKS: u32 = 16;
 
 /// Bytes a second that a link may carry for each processor before compressing costs more than it saves: zstd's level 1
 /// takes 550 MB/s a processor and saves two fifths of what disks hold.
 const PAYS_BELOW: u64 = 200_000_000;
-
 /// How long a link's rate is measured at a time.
 const MEASURED_FOR: Duration = Duration::from_millis(50);
 
-/// How levels are chosen in one pass.
+/// How levels are chosen in one pass. A clone is the same.
 #[derive(Clone)]
 pub(crate) enum LevelPolicy {
     /// Always this; `None`: never compress.
@@ -46,12 +44,12 @@ pub(crate) struct Follow {
     queued_bytes: Pressure,
     /// Bytes that may be under way.
     window_bytes: u64,
+    /// Packs in a row that found nothing waiting.
+    idle_packs: AtomicU32,
     progress: Arc<Progress>,
     /// Bytes a second that it may carry at most for compression to pay.
     pays_below: u64,
     rate: Mutex<Rate>,
-    /// Packs in a row that found nothing waiting.
-    idle_packs: AtomicU32,
 }
 
 impl LevelPolicy {
@@ -71,10 +69,10 @@ impl LevelPolicy {
         Self::Follow(Arc::new(Follow {
             queued_bytes,
             window_bytes: window_bytes.max(1),
+            idle_packs: AtomicU32::new(0),
             progress: Arc::clone(progress),
             pays_below: PAYS_BELOW * processors,
-            rate: Mutex::new(Rate::new(Instant::now())),
-            idle_packs: AtomicU32::new(0),
+            rate: Mutex::new(Rate { since: Instant::now(), gone_bytes: 0, bytes_per_second: 0 }),
         }))
     }
 
@@ -90,18 +88,24 @@ impl LevelPolicy {
 impl Follow {
     fn choose(&self, now: Instant) -> Option<i32> {
         let queued_bytes = (self.queued_bytes)();
-        let handed_over = self.progress.bytes_to_target.load(Ordering::Relaxed);
-        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        let carries = rate.measure(now, handed_over.saturating_sub(queued_bytes));
-        drop(rate);
-        if carries >= self.pays_below {
+        if self.carries(now, queued_bytes) >= self.pays_below {
             return None;
         }
         let level = level_for(queued_bytes, self.window_bytes);
-        // One more or less by another thread's choice does not matter.
-        let idle = if level.is_some() { 0 } else { self.idle_packs.load(Ordering::Relaxed) };
+        if level.is_some() {
+            self.idle_packs.store(0, Ordering::Relaxed);
+            return level;
+        }
+        let idle = self.idle_packs.load(Ordering::Relaxed);
         self.idle_packs.store(idle.saturating_add(1), Ordering::Relaxed);
-        level.or_else(|| (idle < IDLE_PACKS).then_some(UNSURE_LEVEL))
+        (idle < IDLE_PACKS).then_some(UNSURE_LEVEL)
+    }
+
+    /// Bytes a second that leave.
+    fn carries(&self, now: Instant, queued_bytes: u64) -> u64 {
+        let handed_over = self.progress.bytes_to_target.load(Ordering::Relaxed);
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.measure(now, handed_over.saturating_sub(queued_bytes))
     }
 }
 
@@ -113,23 +117,19 @@ fn level_for(queued_bytes: u64, window_bytes: u64) -> Option<i32> {
 /// How fast bytes leave.
 struct Rate {
     since: Instant,
-    gone_then: u64,
+    gone_bytes: u64,
     bytes_per_second: u64,
 }
 
 impl Rate {
-    fn new(now: Instant) -> Self {
-        Self { since: now, gone_then: 0, bytes_per_second: 0 }
-    }
-
     /// The rate of the last whole stretch, given what has left until now.
-    fn measure(&mut self, now: Instant, gone: u64) -> u64 {
+    fn measure(&mut self, now: Instant, gone_bytes: u64) -> u64 {
         let elapsed = now.saturating_duration_since(self.since);
         if elapsed >= MEASURED_FOR {
-            let bytes = u128::from(gone.saturating_sub(self.gone_then));
+            let bytes = u128::from(gone_bytes.saturating_sub(self.gone_bytes));
             let rate = bytes * 1_000_000 / elapsed.as_micros().max(1);
             self.bytes_per_second = u64::try_from(rate).unwrap_or(u64::MAX);
-            (self.since, self.gone_then) = (now, gone);
+            (self.since, self.gone_bytes) = (now, gone_bytes);
         }
         self.bytes_per_second
     }
@@ -138,51 +138,54 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    fn policy(compression: Compression, queued: &Arc<AtomicU64>, progress: &Arc<Progress>) -> LevelPolicy {
+        let queued = Arc::clone(queued);
+        LevelPolicy::new(compression, Some(Arc::new(move || queued.load(Ordering::Relaxed))), 100, progress)
+    }
+
+    /// Levels of so many packs, each once.
+    fn levels(policy: &LevelPolicy, packs: u32) -> Vec<Option<i32>> {
+        let mut levels: Vec<_> = (0..packs).map(|_| policy.choose()).collect();
+        levels.dedup();
+        levels
+    }
 
     #[test]
-    fn the_more_waits_the_more_work_is_done() {
-        for (waits, level) in
-            [(0, None), (1, None), (2, Some(1)), (10, Some(3)), (42, Some(6)), (u64::MAX, Some(9))]
-        {
-            assert_eq!(level_for(waits, 100), level, "{waits} %");
+    fn the_more_waits_the_smaller_packs_become() {
+        let queued = Arc::new(AtomicU64::new(0));
+        let policy = policy(Compression::Auto, &queued, &Arc::default());
+        for (waits, level) in [(2, 1), (9, 1), (10, 3), (42, 6), (60, 9), (100, 9), (u64::MAX, 9), (3, 1)] {
+            queued.store(waits, Ordering::Relaxed);
+            assert_eq!(policy.choose(), Some(level), "{waits} %");
         }
     }
 
     #[test]
-    fn an_idle_wire_gets_bytes_as_they_are_once_it_is_known_to_be_idle() {
-        let queued = Arc::new(AtomicU32::new(0));
-        let asked = Arc::clone(&queued);
-        let queue = Some(Arc::new(move || u64::from(asked.load(Ordering::Relaxed))) as Pressure);
-        let policy = LevelPolicy::new(Compression::Auto, queue, 100, &Arc::default());
-        let levels = |packs: u32| {
-            let mut levels: Vec<_> = (0..packs).map(|_| policy.choose()).collect();
-            levels.dedup();
-            levels
-        };
-        assert_eq!(levels(IDLE_PACKS), [Some(UNSURE_LEVEL)]);
-        assert_eq!(levels(100), [None]);
+    fn an_idle_wire_gets_packs_as_they_are_once_it_is_known_to_be_idle() {
+        let queued = Arc::new(AtomicU64::new(0));
+        let policy = policy(Compression::Auto, &queued, &Arc::default());
+        assert_eq!(levels(&policy, IDLE_PACKS), [Some(UNSURE_LEVEL)]);
+        assert_eq!(levels(&policy, 100), [None]);
         queued.store(60, Ordering::Relaxed);
-        assert_eq!(levels(10), [Some(9)]);
+        assert_eq!(policy.choose(), Some(9));
         queued.store(0, Ordering::Relaxed);
-        assert_eq!(levels(100), [Some(UNSURE_LEVEL), None]);
+        assert_eq!(levels(&policy, 100), [Some(UNSURE_LEVEL), None]);
     }
 
     #[test]
     fn only_a_link_that_says_what_waits_is_followed() {
-        let progress = Arc::default();
-        let queue = || Some(Arc::new(|| 1u64 << 20) as Pressure);
-        let choose = |compression, queue| LevelPolicy::new(compression, queue, 1 << 20, &progress).choose();
-        assert_eq!(choose(Compression::Auto, None), None);
-        assert_eq!(choose(Compression::Auto, queue()), Some(9));
-        assert_eq!(choose(Compression::Off, queue()), None);
-        assert_eq!(choose(Compression::Level(5), queue()), Some(5));
+        let (queued, progress) = (Arc::new(AtomicU64::new(100)), Arc::default());
+        assert_eq!(LevelPolicy::new(Compression::Auto, None, 100, &progress).choose(), None);
+        assert_eq!(policy(Compression::Off, &queued, &progress).choose(), None);
+        assert_eq!(policy(Compression::Level(5), &queued, &progress).choose(), Some(5));
     }
 
     #[test]
-    fn a_link_that_is_faster_than_compression_gets_bytes_as_they_are_however_much_waits() {
-        let progress: Arc<Progress> = Arc::default();
-        let queue = Some(Arc::new(|| 1u64 << 20) as Pressure);
-        let LevelPolicy::Follow(link) = LevelPolicy::new(Compression::Auto, queue, 1 << 20, &progress) else {
+    fn a_link_that_is_faster_than_compression_gets_packs_as_they_are_however_much_waits() {
+        let (queued, progress) = (Arc::new(AtomicU64::new(100)), Arc::<Progress>::default());
+        let LevelPolicy::Follow(link) = policy(Compression::Auto, &queued, &progress) else {
             panic!("it is followed");
         };
         let begin = Instant::now();

@@ -22,18 +22,18 @@ mod run;
 mod sample;
 mod sending;
 mod ship;
+mod stage;
 mod wrong_disk;
 
-pub use api::{
-    Cancel, Compression, Outcome, PassError, PassOptions, Progress, Refinement, Stage, StageTimes, Target,
-};
+pub use api::{Cancel, Compression, Outcome, PassError, PassOptions, Progress, Refinement, Target};
 pub use facts::{SourceFacts, content_end_bytes, disk_mark};
 pub use guarded::guarded_end;
 pub use link::Link;
-pub use pace::{Counter, Pace, Totals, View, limiting};
+pub use pace::{Counter, Measure, Pace, Totals, View, limiting};
 pub use plan::plan;
 pub use planned::{ASSUMED_READ_BYTES_PER_SECOND, ASSUMED_WRITE_BYTES_PER_SECOND, End, Plan, ShipEstimate};
 pub use receiving::{ReceivingEnd, Sealed};
 pub use run::{hash, index_seeds, run, run_planned};
 pub use sample::is_another_disk;
 pub use sending::SendingEnd;
+pub use stage::{Inside, Stage, StageTimes};

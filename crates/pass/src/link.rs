@@ -20,18 +20,43 @@ pub struct Link {
     output: Box<dyn Fn(Frame) -> bool + Send>,
     pub(crate) input: Receiver<Frame>,
     pressure: Option<Pressure>,
+    discard: Option<Box<dyn Fn() + Send>>,
+    /// Whether the other end has counters of its own.
+    is_remote: bool,
 }
 
 impl Link {
     /// A link that hands frames to `output`, which must not block and says `false` once the other end is gone, and takes
     /// them from `input`, whose sender is dropped then.
     pub fn new(output: impl Fn(Frame) -> bool + Send + 'static, input: Receiver<Frame>) -> Self {
-        Self { output: Box::new(output), input, pressure: None }
+        Self { output: Box::new(output), input, pressure: None, discard: None, is_remote: true }
     }
 
     /// Tells how many bytes wait to go out, which automatic compression follows.
     pub fn with_queue(self, queued_bytes: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self { pressure: Some(Arc::new(queued_bytes)), ..self }
+    }
+
+    /// Tells how to give up what waits to go out, for an end that stops before a slow link has taken it.
+    pub fn with_discard(self, discard: impl Fn() + Send + 'static) -> Self {
+        Self { discard: Some(Box::new(discard)), ..self }
+    }
+
+    /// Whether something waits to go out.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.pressure.as_ref().is_some_and(|pressure| pressure() > 0)
+    }
+
+    /// Gives up contents that wait to go out; `false` where that is not possible.
+    pub(crate) fn discard(&self) -> bool {
+        self.discard.as_ref().map(|discard| discard()).is_some()
+    }
+
+    /// Counts what came, unless the end that sent it did.
+    pub(crate) fn count_received(&self, frame: &Frame, encoded_bytes: &AtomicU64) {
+        if self.is_remote {
+            encoded_bytes.fetch_add(frame.encoded_bytes(), Ordering::Relaxed);
+        }
     }
 
     /// How much waits to go out; `None` where nothing ever does.
@@ -44,7 +69,8 @@ impl Link {
         let (to_left, left) = unbounded();
         let (to_right, right) = unbounded();
         let into = |channel: Sender<Frame>| move |frame| channel.send(frame).is_ok();
-        (Self::new(into(to_right), left), Self::new(into(to_left), right))
+        let within = |link| Self { is_remote: false, ..link };
+        (within(Self::new(into(to_right), left)), within(Self::new(into(to_left), right)))
     }
 
     /// Says why this end stops, unless it is the other one that did.

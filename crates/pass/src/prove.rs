@@ -1,7 +1,7 @@
 //! `verify`: the whole target read anew from its medium, its digests in place of those that were computed while writing.
 
-use crate::api::Stage;
 use crate::receiving::ReceivingEnd;
+use crate::stage::Stage;
 use failback_blockio::DiskError;
 use failback_engine::manifest::Manifest;
 use failback_engine::{DigestSource, ScanEnd};

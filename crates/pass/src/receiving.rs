@@ -3,10 +3,11 @@
 //!
 //! **Invariant**: the manifest names a block's new digest only after the block was verified and written.
 
-use crate::api::{Cancel, PassError, PassOptions, Progress, Stage};
+use crate::api::{Cancel, PassError, PassOptions, Progress};
 use crate::apply::{Applied, Applier};
 use crate::link::{Link, decode};
 use crate::sending::{SCAN_QUEUE_RUNS, TICK, deliver_to};
+use crate::stage::Stage;
 use crossbeam_channel::{Receiver, bounded, never, select, unbounded};
 use failback_blockio::DiskError;
 use failback_engine::manifest::Manifest;
@@ -184,7 +185,10 @@ impl Loop<'_> {
             let scanned = if self.session.wants_digests() { &self.scanned } else { &pending };
             select! {
                 recv(self.link.input) -> frame => match frame {
-                    Ok(frame) => self.take_frame(&frame),
+                    Ok(frame) => {
+                        self.link.count_received(&frame, &self.end.progress.bytes_to_target);
+                        self.take_frame(&frame);
+                    }
                     Err(_) => self.stop(PassError::PeerGone),
                 },
                 recv(self.answers) -> answer => {
@@ -278,6 +282,15 @@ impl Loop<'_> {
         Ok(())
     }
 
+    /// Tells the counters how far in the disk this reaches.
+    fn note_end(&self, applied: &Applied) {
+        let last = applied.digests.iter().map(|(block, _)| self.end.layout.block_bytes(*block).end());
+        let zeroed = applied.zeroed.iter().map(|range| self.end.layout.bytes_of(*range).end());
+        if let Some(end_bytes) = last.chain(zeroed).max() {
+            self.end.progress.written_end_bytes.fetch_max(end_bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Page digests of a block that was refined.
     fn take_known(&mut self, patch: &BlockPatch) -> Option<(BlockIndex, Box<[PageDigest]>)> {
         self.known_pages.remove(&patch.block).map(|pages| (patch.block, pages))
@@ -306,6 +319,7 @@ impl Loop<'_> {
                 self.session.handle_page_digests(blocks, &truncated);
             }
             Answer::Applied(applied) => {
+                self.note_end(&applied);
                 for (block, digest) in applied.digests {
                     self.manifest.set(block, digest)?;
                 }

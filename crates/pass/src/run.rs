@@ -1,6 +1,6 @@
 //! A whole pass in one process, and hashing one disk.
 
-use crate::api::{Cancel, Outcome, PassError, PassOptions, Progress, Stage, Target};
+use crate::api::{Cancel, Outcome, PassError, PassOptions, Progress, Target};
 use crate::guarded::guarded_end;
 use crate::image_sink::ImageSink;
 use crate::link::Link;
@@ -8,6 +8,7 @@ use crate::plan::plan;
 use crate::planned::Plan;
 use crate::receiving::{ReceivingEnd, is_written_once};
 use crate::sending::SendingEnd;
+use crate::stage::Stage;
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_engine::manifest::Manifest;
 use failback_engine::seed::SeedIndex;

@@ -16,7 +16,7 @@ use failback_engine::manifest::Manifest;
 use failback_engine::{
     Comparer, DigestRun, DigestSource, Known, PartlyTrusted, Scan, ScanEnd, ScanLog, TargetRun,
 };
-use failback_model::limits::SEGMENT_MAX_BYTES;
+use failback_model::limits::{SEGMENT_MAX_BYTES, STOP_ACKNOWLEDGED_MAX, STOP_MAX};
 use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout};
 use failback_session::{Sender as Session, SenderOptions, SenderWork};
 use failback_wire::Message;
@@ -64,6 +64,8 @@ struct Loop<'a> {
     packed: Receiver<Result<Packed, DiskError>>,
     scanned: Receiver<Result<DigestRun, ScanEnd>>,
     root: Option<Digest>,
+    /// When it was asked to stop.
+    stopping_since: Option<Instant>,
 }
 
 impl SendingEnd<'_> {
@@ -99,6 +101,7 @@ impl SendingEnd<'_> {
                 packed,
                 scanned,
                 root: None,
+                stopping_since: None,
             }
             .run();
             if let Some(pool) = keep {
@@ -162,20 +165,20 @@ impl Loop<'_> {
         loop {
             self.advance()?;
             if let Some(root) = self.root {
+                self.note();
                 return Ok(root);
             }
             self.session.watch(Instant::now()).map_err(PassError::from_session)?;
-            if self.end.cancel.is_cancelled() {
-                self.session.stop();
-                if self.session.is_stopped() {
-                    return Err(PassError::Cancelled);
-                }
+            if self.end.cancel.is_cancelled() && self.is_stopped() {
+                return Err(PassError::Cancelled);
             }
+            self.note();
             let may_scan = self.comparer.waiting_source_runs() < WAITING_RUNS_MAX;
             let scanned = if may_scan { &self.scanned } else { &pending };
             select! {
                 recv(self.link.input) -> frame => {
                     let frame = frame.map_err(|_| self.gone())?;
+                    self.link.count_received(&frame, &self.end.progress.bytes_to_source);
                     self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
                 }
                 recv(self.packed) -> packed => {
@@ -192,6 +195,27 @@ impl Loop<'_> {
                 default(TICK) => {}
             }
         }
+    }
+
+    /// Stops in good order: what was sent is to be durable at the target. What a slow link has not taken after a moment is
+    /// given up instead, and comes with the next session.
+    fn is_stopped(&mut self) -> bool {
+        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+        self.session.stop();
+        let late = since.elapsed();
+        let is_late = late >= STOP_MAX && self.link.is_waiting() || late >= STOP_ACKNOWLEDGED_MAX;
+        self.session.is_stopped() || is_late && self.link.discard()
+    }
+
+    /// Tells the counters how far the other end is.
+    fn note(&self) {
+        let progress = &self.end.progress;
+        let differing = Progress::get(&progress.blocks_differing);
+        let settled = differing.saturating_sub(self.session.unsettled_blocks());
+        // A repair sends blocks again that were settled.
+        progress.blocks_settled.fetch_max(settled, Ordering::Relaxed);
+        progress.messages_acknowledged.store(self.session.acknowledged_below(), Ordering::Relaxed);
+        progress.credit_used_bytes.store(self.session.credit_used_bytes(), Ordering::Relaxed);
     }
 
     /// The other end is gone: whoever is stopping then has stopped.

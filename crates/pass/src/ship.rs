@@ -1,12 +1,13 @@
 //! Jobs of the sending end: read blocks again (reader threads), choose their pages and pack them (rayon).
 
-use crate::api::{Progress, Refinement, Stage};
+use crate::api::{Progress, Refinement};
 use crate::blocks::BlockBuffer;
 use crate::guarded::{PanicGuard, spawn_guarded};
 use crate::kept::{Kept, KeptBlock, SharedRun};
 use crate::level::LevelPolicy;
 use crate::link::Pressure;
 use crate::sending::SendingEnd;
+use crate::stage::Stage;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_blockio::{BufferPool, DiskError, UnitSource};

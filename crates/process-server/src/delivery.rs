@@ -157,9 +157,10 @@ impl Delivery {
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
-        let (sender, queue) = (link.sender(), link.sender());
+        let (sender, queue, waiting) = (link.sender(), link.sender(), link.sender());
         let way = Link::new(move |frame| sender.send(frame), link.input().clone())
-            .with_queue(move || queue.queued_bytes());
+            .with_queue(move || queue.queued_bytes())
+            .with_discard(move || waiting.discard_bulk());
         let root = end.run(way, known)?;
         let generation = welcome.generation.next();
         Ok(Sent { root, generation, pass_bytes: welcome.pass_bytes, blocks_total: layout.block_count() })

@@ -5,10 +5,12 @@ use crate::delivery::Delivery;
 use crate::seen::SeenSource;
 use failback_image::{Access, ImageSpec};
 use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId};
-use failback_pass::{Cancel, PassError, PassOptions, Totals};
+use failback_pass::{Cancel, Measure, PassError, PassOptions, Progress, Totals};
 use failback_service::clock::offset_ms;
 use failback_service::control::PassFlags;
-use failback_service::status::{DiskHandle, DiskStage, LinkStatus, PassFacts, PassProbe, Sealed};
+use failback_service::status::{
+    DiskHandle, DiskStage, LinkBytes, LinkStatus, PassEnd, PassFacts, PassProbe, Sealed,
+};
 use failback_transport::{ConnectOptions, LinkHandle, Throttle, Tls};
 use failback_wire::Welcome;
 use std::path::PathBuf;
@@ -31,6 +33,8 @@ pub struct Attempt {
     pub window_bytes: u64,
     /// Where it tells its stages, its connection and its counters. The end is told by the supervisor.
     pub status: Arc<DiskHandle>,
+    /// Counts what happens; the supervisor sees by it whether a try got anywhere.
+    pub progress: Arc<Progress>,
     /// Set when it shall stop at the next durable group and return [`failback_model::Code::Cancelled`].
     pub cancel: Cancel,
     /// Certificates.
@@ -88,14 +92,13 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     let (machine, disk) = (&attempt.machine, &attempt.disk);
     let source = failback_image::open(&ImageSpec::parse(&disk.source), Access::Read);
     let source = source.map_err(|error| error.to_finding())?;
-    let known = attempt.status.status().generation.unwrap_or(0);
     Ok(Delivery {
         source,
         machine: machine.id.clone(),
         disk: disk.id.clone(),
         job: attempt.job.clone(),
         epoch: attempt.epoch,
-        generation: Generation(known),
+        generation: attempt.status.told_generation().unwrap_or(Generation(0)),
         accept_older: attempt.flags.accept_older,
         data_connections: machine.data_connections,
         connect: ConnectOptions {
@@ -108,12 +111,11 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
         options: PassOptions {
             verify: attempt.flags.verify,
             accept_mismatch: attempt.flags.accept_mismatch,
-            grow: attempt.flags.grow,
             ..disk.options(attempt.window_bytes)
         },
         state: Some(attempt.state.clone()),
         seen: attempt.seen.clone(),
-        progress: Arc::default(),
+        progress: Arc::clone(&attempt.progress),
         cancel: attempt.cancel.clone(),
     })
 }
@@ -126,14 +128,17 @@ fn opened(attempt: &Attempt, delivery: &Delivery, welcome: &Welcome, link: &Link
     let facts = PassFacts {
         session: welcome.session,
         epoch: attempt.epoch,
-        strategy: if welcome.is_new { "alternate-location" } else { "original-location" },
+        is_new: welcome.is_new,
         resumed: welcome.is_resumed,
         window_bytes,
     };
-    let totals =
-        Totals { source_bytes: welcome.pass_bytes, threads: delivery.options.threads, ..Totals::default() };
-    let queue = link.clone();
-    let queued_bytes = Box::new(move || queue.stats().queued_bytes);
-    let probe = PassProbe::new(totals, Arc::clone(&delivery.progress), window_bytes, Some(queued_bytes));
+    let totals = Totals {
+        measure: Measure::Settled { block_bytes: delivery.options.block_size.bytes() },
+        disk_bytes: welcome.pass_bytes,
+        threads: delivery.options.threads,
+        ..Totals::default()
+    };
+    let (progress, look) = (Arc::clone(&delivery.progress), LinkBytes::of(link));
+    let probe = PassProbe::new(PassEnd::Sending, totals, progress, window_bytes, look);
     attempt.status.started(facts, Box::new(probe));
 }

@@ -73,13 +73,13 @@ const DISK_GAUGES: [DiskGauge; 8] = [
     ("failback_disk_credit_used_bytes", "Contents sent and not yet written.", |disk, _| {
         disk.pass.as_ref().filter(|_| disk.link.is_some()).map(|pass| pass.credit_used_bytes as f64)
     }),
-    ("failback_disk_done_bytes", "Bytes scanned and verified by the pass.", |disk, _| {
+    ("failback_disk_done_bytes", "Bytes of the disk that are done, and proven.", |disk, _| {
         disk.pass.as_ref().map(|pass| pass.done_bytes as f64)
     }),
-    ("failback_disk_total_bytes", "Bytes to scan and verify by the pass.", |disk, _| {
+    ("failback_disk_total_bytes", "Bytes to do and to prove by the pass.", |disk, _| {
         disk.pass.as_ref().map(|pass| pass.total_bytes as f64)
     }),
-    ("failback_disk_left_seconds", "Time left at the average rate.", |disk, _| {
+    ("failback_disk_left_seconds", "Time left at the average rates.", |disk, _| {
         disk.pass.as_ref()?.left_seconds.map(|left| left as f64)
     }),
 ];

@@ -6,12 +6,13 @@
 
 mod board;
 mod handle;
+mod kept;
 mod link;
 mod probe;
 
 pub use board::Board;
 pub use handle::{DiskHandle, PassFacts, Probe, Sealed};
-pub use probe::{PassProbe, QueuedBytes};
+pub use probe::{LinkBytes, LinkLook, PassEnd, PassProbe};
 
 use crate::budget::BudgetStatus;
 use crate::registry::Wanted;
@@ -181,28 +182,33 @@ pub struct LinkStatus {
 /// A pass in numbers.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Live {
-    /// Bytes scanned and verified so far.
+    /// What of the disk is done. `settled`, at a process server: the same at both ends, found equal or written by the
+    /// other end. At a master target, which does not know what else will come: `received`, how far in a new disk what
+    /// was written reaches; `scanned`, of an existing one.
+    pub measure: String,
+    /// Bytes of the disk that are done, and bytes that were read back to prove them.
     pub done_bytes: u64,
-    /// Bytes to scan and verify.
+    /// Bytes to do and to read back.
     pub total_bytes: u64,
-    /// Time left at the average rate so far.
+    /// Time left at the average rates so far; none where `measure` is `scanned`.
     pub left_seconds: Option<u64>,
     /// What holds it up most.
     pub limiting: Option<Limiting>,
-    /// Counters since the pass began.
+    /// Counters since the pass began. `bytes_to_target` and `bytes_to_source` are frames as they were encoded;
+    /// `tls_bytes_…` is what was written to and read from the sockets, handshakes and TLS records included.
     pub counters: BTreeMap<String, u64>,
-    /// The same over the last seconds, per second; only those that count bytes.
+    /// The same names over the last second, per second; only those that count bytes.
     pub rates: BTreeMap<String, u64>,
     /// Thread time of each stage.
     pub stage_seconds: BTreeMap<String, f64>,
-    /// Contents under way: sent and not yet written.
+    /// Contents under way: started or sent, and not yet written; 0 at a master target.
     pub credit_used_bytes: u64,
 }
 
 /// What holds a pass up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limiting {
-    /// `source_read`, `target_read`, `cpu`, `link` or `target_write`.
+    /// `source_read`, `target_read`, `cpu`, `link`, `target_write`, or `peer`: the other end, or the link to it.
     pub cause: String,
     /// The stage that is busiest.
     pub stage: Option<String>,

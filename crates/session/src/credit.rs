@@ -52,6 +52,10 @@ impl Credit {
         self.used = self.used.checked_sub(amount).expect("no more credit returns than was taken");
     }
 
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.used == 0
     }

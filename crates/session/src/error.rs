@@ -27,8 +27,11 @@ impl SessionError {
         }
     }
 
-    /// What the other end stopped for.
+    /// What the other end stopped for. One that stops in good order has not failed: its own code stands.
     pub(crate) fn peer_failed(code: &str, reason: &str) -> Self {
+        if let Some(code) = Code::from_text(code).filter(|code| code.is_orderly_stop()) {
+            return Self { code, reason: format!("the other end: {reason}") };
+        }
         Self { code: Code::PeerFailed, reason: format!("{code}: {reason}") }
     }
 

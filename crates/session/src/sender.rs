@@ -59,6 +59,8 @@ pub struct Sender {
     queues: Queues,
     flight: Flight,
     acknowledged_below: u64,
+    /// Blocks that differ and are not written.
+    unsettled_blocks: u64,
     resent: BTreeSet<BlockIndex>,
     repair: Option<Repair>,
     transmit: VecDeque<Message>,
@@ -92,6 +94,7 @@ impl Sender {
             queues: Queues::new(RefinementPolicy::new(options.refinement)),
             flight: Flight::new(options.window_bytes),
             acknowledged_below: 0,
+            unsettled_blocks: 0,
             resent: BTreeSet::new(),
             repair: None,
             transmit: VecDeque::from([hello, Message::DigestCredit { blocks: DIGEST_WINDOW_BLOCKS }]),
@@ -125,6 +128,16 @@ impl Sender {
     /// Numbered messages below this are durable at the target.
     pub fn acknowledged_below(&self) -> u64 {
         self.acknowledged_below
+    }
+
+    /// Blocks that differ and that the other end has not written yet, wherever they wait.
+    pub fn unsettled_blocks(&self) -> u64 {
+        self.unsettled_blocks
+    }
+
+    /// Contents that were started or sent and are not written yet.
+    pub fn credit_used_bytes(&self) -> u64 {
+        self.flight.credit_used_bytes()
     }
 
     /// Next message to send.
@@ -196,13 +209,14 @@ impl Sender {
         self.has_compared = true;
         self.compared_below = self.compared_below.max(below.0);
         for difference in differences {
+            self.unsettled_blocks += 1;
             if self.target_has_seeds {
                 self.queues.push_offer(difference);
             } else {
                 self.queues.push(difference);
             }
         }
-        self.queues.push_zeros(zeros);
+        self.queues.push_zeros(zeros.into_iter().inspect(|zeros| self.unsettled_blocks += zeros.count()));
         self.consumed_digests += digests;
         if self.consumed_digests >= DIGEST_WINDOW_BLOCKS / 4 {
             self.return_credit();
@@ -241,6 +255,7 @@ impl Sender {
         if self.open_repair()?.finish_digests() {
             self.phase = Phase::Running;
         }
+        self.unsettled_blocks += differing.len() as u64;
         self.send_whole(differing)
     }
 
@@ -283,7 +298,11 @@ impl Sender {
     }
 
     fn handle_written(&mut self, sequence: u64, missing: Vec<BlockIndex>) -> Result<(), SessionError> {
-        match self.flight.take_written(sequence, missing)? {
+        let missing_blocks = missing.len() as u64;
+        let (blocks, missing) = self.flight.take_written(sequence, missing)?;
+        // A violation is told by now: no more is missing than the message held.
+        self.unsettled_blocks = (self.unsettled_blocks + missing_blocks).saturating_sub(blocks);
+        match missing {
             Missing::Failed(blocks) => self.resend(blocks),
             Missing::NotInSeeds(differences) => {
                 differences.into_iter().for_each(|difference| self.queues.push(difference));

@@ -77,6 +77,11 @@ impl LinkSender {
     pub fn queued_bytes(&self) -> u64 {
         self.0.outbox.bytes()
     }
+
+    /// Gives up contents that wait to be sent; what the link has begun to write still goes out whole.
+    pub fn discard_bulk(&self) {
+        self.0.outbox.discard_bulk();
+    }
 }
 
 /// Looks at a link and ends it. A clone is the same, and does not keep the link open.

@@ -44,11 +44,12 @@ pub type LinkAcceptor = Box<dyn FnOnce(RemoteLink) + Send>;
 
 /// Decides who may open which session.
 pub trait Host: Send + Sync + 'static {
-    /// Answers the first frame of a peer whose certificate is good. The welcome's token is set by the listener, and its
+    /// Answers the first frame of a peer whose certificate is good, and which calls from that address. The welcome's token is set by the listener, and its
     /// data connections are cut to what the listener allows.
     fn open(
         &self,
         peer: PeerIdentity,
+        from: SocketAddr,
         open: Open,
     ) -> impl Future<Output = Result<(Welcome, LinkAcceptor), Refusal>> + Send;
 }
@@ -241,7 +242,8 @@ impl Shared {
         host: &impl Host,
     ) -> Result<(), TransportError> {
         let most = open.data_connections.min(self.options.data_connections_max);
-        let (mut welcome, acceptor) = match host.open(connection.peer.clone(), open).await {
+        let (mut welcome, acceptor) = match host.open(connection.peer.clone(), connection.remote, open).await
+        {
             Ok(opened) => opened,
             Err(Refusal { code, message }) => return Err(refuse(connection, code, message).await),
         };

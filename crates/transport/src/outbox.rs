@@ -38,6 +38,7 @@ pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     control: Notify,
     bulk: Notify,
+    discarded: Notify,
 }
 
 /// What a lane finds.
@@ -84,6 +85,26 @@ impl Outbox {
         self.control.notify_one();
         self.bulk.notify_waiters();
         self.bulk.notify_one();
+    }
+
+    /// Forgets the bulk that waits.
+    pub(crate) fn discard_bulk(&self) {
+        let mut waiting = self.lock();
+        let bytes: u64 = waiting.bulk.drain(..).map(|frame| frame.encoded_bytes()).sum();
+        waiting.bytes -= bytes;
+        drop(waiting);
+        self.discarded.notify_waiters();
+    }
+
+    /// Waits until there is no bulk: what a lane waited to send was given up, or another lane took it.
+    pub(crate) async fn bulk_gone(&self) {
+        loop {
+            let discarded = self.discarded.notified();
+            if self.lock().bulk.is_empty() {
+                return;
+            }
+            discarded.await;
+        }
     }
 
     /// Bytes that wait.
@@ -220,6 +241,25 @@ mod tests {
         assert_eq!(outbox.look(Lane::Data), Some(Ready::Bulk));
         assert_eq!(take(&outbox, Ready::Bulk, u64::MAX).len(), 1);
         assert_eq!(outbox.look(Lane::Data), Some(Ready::Drained));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_neither_goes_out_nor_holds_up_who_waits_to_send_it() {
+        let outbox = std::sync::Arc::new(Outbox::default());
+        outbox.push(frame(Class::Bulk, 0));
+        outbox.push(frame(Class::Urgent, 1));
+        let waiting = {
+            let outbox = outbox.clone();
+            tokio::spawn(async move { outbox.bulk_gone().await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        outbox.discard_bulk();
+        waiting.await.expect("no panic");
+        outbox.close();
+        assert_eq!(outbox.ready(Lane::Data).await, Ready::Drained);
+        assert_eq!(take(&outbox, Ready::Control, u64::MAX), [Message::Acknowledged { below: 1 }]);
+        assert_eq!(outbox.bytes(), 0);
     }
 
     #[tokio::test]

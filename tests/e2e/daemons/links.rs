@@ -37,8 +37,9 @@ fn ends_that_are_told_to_stop_drain_and_nothing_acknowledged_is_sent_again() {
     let mut slow = Slow::new(810, LENGTH_BYTES, BYTES_PER_SECOND);
     slow.proxy.wait_for(14 << 20);
     assert!(slow.mt.terminate().success());
-    let told = slow.ps.broken_with("disk0", "FB502");
-    assert!(told.contains("FB706"), "the other end says why: {told}");
+    let told = slow.ps.broken_with("disk0", "FB706");
+    assert!(told.contains("the other end: the master target is stopping"), "it says why: {told}");
+    assert!(slow.ps.status().errors.is_empty(), "that is no error");
     slow.mt.restart();
     slow.ps.resume("app01");
     slow.proxy.wait_for(14 << 20);

@@ -11,6 +11,8 @@ mod media;
 mod peers;
 mod registry;
 mod soak;
+mod status;
+mod steering;
 mod trusted;
 mod wan;
 

@@ -175,7 +175,7 @@ fn a_certificate_that_is_revoked_in_mid_pass_ends_it_until_there_is_a_new_one() 
     slow.ps.forget();
     assert!(slow.ps.broken("disk0", "FB510"), "and refused again");
     let status = slow.mt.disk("app01", "disk0");
-    assert_eq!((status.stage, status.error.expect("a reason").code.as_str()), (DiskStage::Failed, "FB510"));
+    assert_eq!((status.stage, status.error.expect("a reason").code.as_str()), (DiskStage::Waiting, "FB510"));
     slow.sites.authority().issue(&Certificate::new(ours, Validity::days(1))).expect("issued anew");
     slow.ps.order(&Request::Reload { job: job() });
     slow.mt.forget();

@@ -123,6 +123,25 @@ impl Daemon {
         assert_eq!(ended, 0, "{} ended", self.program);
     }
 
+    /// Its control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
+    /// Looks at a disk's status until it is so.
+    #[track_caller]
+    pub(crate) fn until(&self, id: &str, what: impl Fn(&DiskStatus) -> bool) -> DiskStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let disk = self.disk(id, "disk0");
+            if what(&disk) {
+                return disk;
+            }
+            assert!(Instant::now() < deadline, "it does not come to that: {disk:#?}");
+            self.moment();
+        }
+    }
+
     /// Asks something.
     #[track_caller]
     pub(crate) fn ask(&self, request: &Request) -> Reply {

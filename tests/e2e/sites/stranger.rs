@@ -24,6 +24,7 @@ pub(crate) fn open(machine: &str, disk: &str, length_bytes: u64) -> Open {
         disk: DiskId::new(disk).expect("an id"),
         length_bytes,
         content_end_bytes: length_bytes,
+        sample: Vec::new(),
         block_bytes: 64 << 10,
         sector_bytes: 512,
         disk_mark: String::new(),
@@ -36,7 +37,6 @@ pub(crate) fn open(machine: &str, disk: &str, length_bytes: u64) -> Open {
         accept_older: false,
         accept_mismatch: true,
         job: JobId::new("stranger").expect("an id"),
-        sample: Vec::new(),
     }
 }
 

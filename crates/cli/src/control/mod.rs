@@ -1,7 +1,9 @@
 //! Commands that speak with a daemon over its control socket.
 
 mod check;
+pub(crate) mod events;
 pub(crate) mod orders;
+pub(crate) mod registry;
 pub(crate) mod status;
 mod text;
 

@@ -1,6 +1,7 @@
 //! `failback reprotect`, `stop`, `resume` and `verify`: one request, one outcome.
 
 use super::{ask, unexpected};
+use crate::args::OutputArgs;
 use crate::confirm::confirm;
 use crate::control_args::{OrderArgs, ReprotectArgs, SocketArgs, VerifyArgs};
 use crate::report::{Summary, Voice};
@@ -28,7 +29,7 @@ impl Summary for Outcome {
 
 /// Runs `failback reprotect`.
 pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
-    let voice = Voice { command: "reprotect", json: args.order.output.json, quiet: false };
+    let voice = voice("reprotect", &args.order.output);
     let (machine, order) = (args.order.machine.clone(), &args.order);
     let question = format!("Overwrite the target disks of {machine} with what the process server reads?");
     if let Err(finding) = confirm(&question, args.yes) {
@@ -38,34 +39,39 @@ pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
         verify: args.verify,
         accept_mismatch: args.accept_mismatch,
         accept_older: args.accept_older,
-        ..PassFlags::default()
     };
     finish(voice, &order.socket, order.job.as_ref(), |job| Request::Reprotect { job, machine, flags })
 }
 
 /// Runs `failback stop`.
 pub(crate) fn stop(args: &OrderArgs) -> ExitClass {
-    let voice = Voice { command: "stop", json: args.output.json, quiet: false };
     let machine = args.machine.clone();
-    finish(voice, &args.socket, args.job.as_ref(), |job| Request::Stop { job, machine })
+    finish(voice("stop", &args.output), &args.socket, args.job.as_ref(), |job| Request::Stop { job, machine })
 }
 
 /// Runs `failback resume`.
 pub(crate) fn resume(args: &OrderArgs) -> ExitClass {
-    let voice = Voice { command: "resume", json: args.output.json, quiet: false };
     let machine = args.machine.clone();
-    finish(voice, &args.socket, args.job.as_ref(), |job| Request::Resume { job, machine })
+    finish(voice("resume", &args.output), &args.socket, args.job.as_ref(), |job| Request::Resume {
+        job,
+        machine,
+    })
 }
 
 /// Runs `failback verify`.
 pub(crate) fn verify(args: &VerifyArgs) -> ExitClass {
     let order = &args.order;
-    let voice = Voice { command: "verify", json: order.output.json, quiet: false };
+    let voice = voice("verify", &order.output);
     let (machine, disk) = (order.machine.clone(), args.disk.clone());
     finish(voice, &order.socket, order.job.as_ref(), |job| Request::Verify { job, machine, disk })
 }
 
-fn finish(
+/// How a command speaks.
+pub(super) fn voice(command: &'static str, output: &OutputArgs) -> Voice {
+    Voice { command, json: output.json, quiet: false }
+}
+
+pub(super) fn finish(
     voice: Voice,
     socket: &SocketArgs,
     job: Option<&JobId>,

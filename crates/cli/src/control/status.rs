@@ -1,8 +1,9 @@
 //! `failback status`: once, again and again, or as a check.
 
+use super::orders::voice;
 use super::{ask, check, text, unexpected};
 use crate::control_args::StatusArgs;
-use crate::report::{Summary, Voice, print, unheard};
+use crate::report::{Nothing, Summary, Voice, print, unheard};
 use failback_model::{ExitClass, Finding};
 use failback_service::control::{Reply, Request};
 use failback_service::status::DaemonStatus;
@@ -28,7 +29,7 @@ impl Summary for Shown {
 
 /// Runs the command.
 pub(crate) fn run(args: &StatusArgs) -> ExitClass {
-    let voice = Voice { command: "status", json: args.output.json, quiet: false };
+    let voice = voice("status", &args.output);
     if args.check {
         return check::run(args, look(args));
     }
@@ -54,14 +55,10 @@ fn watch(args: &StatusArgs, voice: Voice) -> ExitClass {
     let is_terminal = io::stdout().is_terminal();
     let (_never, tick) = mpsc::channel::<()>();
     loop {
-        let looked = look(args);
-        let shown = match (&looked, voice.json) {
-            (Ok(status), true) => serde_json::to_string(status).map(|line| line + "\n").unwrap_or_default(),
-            (Ok(status), false) => text::of(status),
-            (Err(findings), true) => {
-                let lines = failback_service::report::finding_lines(findings);
-                format!("{}\n", serde_json::json!({ "findings": lines }))
-            }
+        let shown = match (look(args), voice.json) {
+            (Ok(daemon_status), true) => voice.line("done", &Shown { daemon_status }, &[]),
+            (Ok(daemon_status), false) => text::of(&daemon_status),
+            (Err(findings), true) => voice.line("failed", &Nothing {}, &findings),
             (Err(findings), false) => findings.iter().map(failback_service::report::paragraph).collect(),
         };
         let clear = if is_terminal && !voice.json { CLEAR } else { "" };

@@ -5,6 +5,16 @@ use failback_service::size::{grouped, human};
 use failback_service::status::{DaemonStatus, DiskStage, DiskStatus, LinkStatus, Live, MachineStatus};
 use std::fmt::Write as _;
 
+/// Rates that are shown while they are not zero, and what they are called.
+const RATES: [(&str, &str); 6] = [
+    ("scanned_source_bytes", "source scanned"),
+    ("scanned_target_bytes", "target scanned"),
+    ("bytes_to_target", "to the target"),
+    ("tls_bytes_to_target", "on the wire"),
+    ("bytes_written", "written"),
+    ("verified_bytes", "verified"),
+];
+
 /// All of it.
 pub(super) fn of(status: &DaemonStatus) -> String {
     let mut text = head(status);
@@ -80,14 +90,33 @@ fn first_line(disk: &DiskStatus, now_ms: u64) -> String {
 fn progress(pass: &Live) -> String {
     let percent = (pass.done_bytes * 100).checked_div(pass.total_bytes).unwrap_or(100);
     let left = pass.left_seconds.map_or_else(String::new, |left| format!(", {} left", spoken(left)));
-    format!(" {percent} % of {}{left}", human(pass.total_bytes))
+    // At a master target the share is of something less than the whole pass.
+    let of = match pass.measure.as_str() {
+        "scanned" => ", scanned",
+        "received" => ", received",
+        _ => "",
+    };
+    let counter = |name: &str| pass.counters.get(name).copied().unwrap_or(0);
+    let received = match of {
+        "" => String::new(),
+        _ => {
+            let (came, written) = (human(counter("bytes_to_target")), human(counter("bytes_written")));
+            format!("; {came} came, {written} written")
+        }
+    };
+    format!("{of} {percent} % of {}{left}{received}", human(pass.total_bytes))
 }
 
 fn more_lines(disk: &DiskStatus) -> Vec<String> {
     let mut lines = Vec::new();
     if let (Some(pass), true) = (&disk.pass, disk.stage.is_active() && disk.link.is_some()) {
-        let rates: Vec<_> =
-            pass.rates.iter().map(|(name, rate)| format!("{name} {}/s", human(*rate))).collect();
+        let rates: Vec<_> = RATES
+            .iter()
+            .filter_map(|(name, word)| {
+                pass.rates.get(*name).filter(|rate| **rate > 0).map(|rate| (word, rate))
+            })
+            .map(|(word, rate)| format!("{word} {}/s", human(*rate)))
+            .collect();
         if !rates.is_empty() {
             lines.push(rates.join(", "));
         }
@@ -152,7 +181,12 @@ mod tests {
                 stage: None,
                 why: "40 % of the window wait to go out".into(),
             }),
-            rates: BTreeMap::from([("scanned".into(), 200 << 20), ("shipped".into(), 11 << 20)]),
+            measure: "settled".into(),
+            rates: BTreeMap::from([
+                ("scanned_source_bytes".into(), 200 << 20),
+                ("bytes_to_target".into(), 11 << 20),
+                ("bytes_written".into(), 0),
+            ]),
             ..Live::default()
         };
         let link = LinkStatus {
@@ -209,7 +243,7 @@ mod tests {
         errors since the start: FB509 3
         web01 (mt.example:9443), running
           disk0   replicating 25 % of 4 GiB, 1 min left; generation 3 sealed 2 h 0 min ago
-                  scanned 200 MiB/s, shipped 11 MiB/s
+                  source scanned 200 MiB/s, to the target 11 MiB/s
                   limited by link: 40 % of the window wait to go out
                   failback://master-target/site-1 at 192.0.2.7:9443, 4 data connections, at most 20 MiB/s, its clock 1 min behind; congestion bbr
           disk10  retrying: try 3 failed, the next one in 12 s
@@ -224,5 +258,20 @@ mod tests {
             DaemonStatus { machines: Vec::new(), certificate: None, errors: BTreeMap::new(), ..sample() };
         assert!(of(&nothing).ends_with("\nno machine is registered\n"));
         assert_eq!([0, 59, 60, 3600, 200_000].map(spoken), ["0 s", "59 s", "1 min", "1 h 0 min", "2 d"]);
+    }
+
+    #[test]
+    fn a_master_target_says_of_what_it_knows() {
+        let pass = Live {
+            measure: "scanned".into(),
+            done_bytes: 4 << 30,
+            total_bytes: 4 << 30,
+            counters: BTreeMap::from([
+                ("bytes_to_target".into(), 12 << 20),
+                ("bytes_written".into(), 40 << 20),
+            ]),
+            ..Live::default()
+        };
+        assert_eq!(progress(&pass), ", scanned 100 % of 4 GiB; 12 MiB came, 40 MiB written");
     }
 }

@@ -14,7 +14,20 @@ fn pki(lab: &Lab, words: &[&str]) -> Ended {
 #[test]
 fn a_daemon_that_does_not_run_is_named() {
     let lab = Lab::new();
-    for words in [&["stop", "web01"][..], &["resume", "web01"], &["verify", "web01"], &["status"]] {
+    lab.write("web01.toml", b"id = 'web01'");
+    for words in [
+        &["stop", "web01"][..],
+        &["resume", "web01"],
+        &["verify", "web01"],
+        &["status"],
+        &["register", "web01.toml"],
+        &["release", "web01", "--yes"],
+        &["release", "web01", "--disk", "disk0"],
+        &["bandwidth", "web01", "20M"],
+        &["bandwidth", "web01", "--configured"],
+        &["reload"],
+        &["events"],
+    ] {
         let words = [words, &["--socket", "absent.sock"]].concat();
         let stderr = lab.run(&words).text(1).stderr;
         assert!(stderr.starts_with("error[FB705]: daemon cannot be reached\n  absent.sock: "), "{stderr}");
@@ -44,6 +57,15 @@ fn what_overwrites_a_machine_is_not_done_unasked() {
       remedy: run it on a terminal and confirm, or add --yes
     ");
     lab.run(&["reprotect", "web01", "--yes", "--socket", "absent.sock"]).text(1);
+    let stderr = lab.run(&["release", "web01", "--socket", "absent.sock"]).text(3).stderr;
+    assert!(stderr.contains("Forget web01 with all its disks? Nobody is there to ask"), "{stderr}");
+    let wrong = lab.run(&["bandwidth", "web01", "fast", "--json"]).json(2);
+    assert_eq!((&wrong["command"], &wrong["findings"][0]["code"]), (&"bandwidth".into(), &"FB901".into()));
+    assert_eq!(lab.run(&["bandwidth", "web01", "--json"]).json(2)["findings"][0]["code"], "FB901");
+    lab.write("many.toml", b"[[machine]]\nid = 'a'\n[[machine]]\nid = 'b'\n");
+    let many = lab.run(&["register", "many.toml", "--json"]).json(3);
+    assert_eq!(many["findings"][0]["evidence"], "many.toml: it defines 2 of them");
+    assert_eq!(lab.run(&["register", "absent.toml", "--json"]).json(3)["findings"][0]["code"], "FB201");
     let stderr = lab.run(&["reprotect", "Web01"]).text(2).stderr;
     assert!(stderr.contains("an id has only"), "{stderr}");
 }

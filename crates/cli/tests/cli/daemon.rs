@@ -6,7 +6,9 @@ use failback_master_target::config::Config;
 use failback_service::clock::unix_ms;
 use failback_service::control::{About, ControlServer, Desk};
 use failback_service::daemon::{Daemon as _, Kit};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +56,12 @@ impl Site {
         let server = runtime.block_on(async { ControlServer::bind(&lab.path("mt.sock")) }).expect("a socket");
         runtime.spawn(server.run(Arc::new(desk), CancellationToken::new()));
         Self { lab, runtime, kit, address }
+    }
+
+    /// Ends the daemon.
+    fn end(self) {
+        self.kit.stop.cancel();
+        self.runtime.shutdown_timeout(std::time::Duration::from_secs(20));
     }
 
     /// `sync --json SOURCE mt://…/DISK` with a certificate folder.
@@ -111,6 +119,80 @@ fn orders_are_carried_out_once() {
     site.kit.stop.cancel();
     assert_eq!(order(&["stop", "web01"]).json(4)["findings"][0]["code"], "FB706", "it is stopping");
     drop(site.runtime);
+}
+
+#[test]
+fn machines_come_and_go_and_the_daemon_is_steered_and_followed() {
+    let site = Site::new();
+    let order = |words: &[&str]| site.lab.run(&[words, &["--socket", "mt.sock", "--json"]].concat());
+    let home = site.lab.path("db.raw").display().to_string();
+    site.lab.write("db01.toml", b"[[machine]]\nid = 'db01'\nallow = ['failback://operator/me']\n");
+    let disk = serde_json::json!({ "id": "disk0", "path": home, "create": true });
+    site.lab.write("disk.json", disk.to_string().as_bytes());
+    let said = |ended: crate::lab::Ended| ended.json(0)["said"].clone();
+    assert_eq!(said(order(&["register", "db01.toml"])), "db01 is registered");
+    let disk = ["register", "--disk-of", "db01", "disk.json", "--job", "job-7"];
+    assert_eq!(said(order(&disk)), "db01/disk0 is registered");
+    assert_eq!(order(&disk).json(0)["repeated"], true);
+    assert_eq!(
+        order(&["register", "--disk-of", "app01", "disk.json"]).json(3)["findings"][0]["code"],
+        "FB703"
+    );
+    site.lab.write("wrong.toml", b"id = 'db02'\nalow = []\n");
+    let wrong = order(&["register", "wrong.toml"]).json(3);
+    assert!(wrong["findings"][0]["evidence"].as_str().is_some_and(|why| why.contains("alow")), "{wrong}");
+
+    let rate = order(&["bandwidth", "db01", "3M"]).json(0);
+    assert!(rate["said"].as_str().is_some_and(|said| said.starts_with("3M ")), "{rate}");
+    assert_eq!(order(&["bandwidth", "db01", "--configured"]).json(3)["findings"][0]["code"], "FB702");
+    assert_eq!(said(order(&["reload"])), "read again");
+    site.lab.write("mt.toml", b"nonsense = 1\n");
+    assert_eq!(order(&["reload"]).json(3)["findings"][0]["code"], "FB701");
+
+    assert_eq!(
+        said(order(&["release", "db01", "--disk", "disk0"])),
+        "db01/disk0 is released; no disk was touched"
+    );
+    assert_eq!(order(&["release", "db01"]).json(3)["findings"][0]["code"], "FB709", "a whole machine asks");
+    assert_eq!(said(order(&["release", "db01", "--yes"])), "db01 is released; no disk was touched");
+    assert_eq!(said(order(&["release", "db01", "--yes"])), "db01 was so already");
+
+    let events = order(&["events", "db01", "--since", "0", "--count", "2"]);
+    let lines: Vec<serde_json::Value> =
+        events.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let names: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap_or("")).collect();
+    assert_eq!(names, ["machine_registered", "job", ""], "{events:?}");
+    assert_eq!((&lines[2]["command"], &lines[2]["status"]), (&"events".into(), &"done".into()));
+    let text =
+        site.lab.run(&["events", "--since", "0", "--count", "1", "--socket", "mt.sock"]).text(0).stdout;
+    assert!(text.starts_with("1 20") && text.ends_with("Z db01: machine registered\n"), "{text}");
+    // A daemon that ends also ends whoever follows it.
+    let follows = site.lab.command(&["events", "--since", "0", "--json", "--socket", "mt.sock"]);
+    let mut child = { follows }.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    lines.next().expect("an event").expect("it reads");
+    site.end();
+    let last = lines.last().expect("a last line").expect("it reads");
+    let last: serde_json::Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!((&last["exit_code"], &last["findings"][0]["code"]), (&1.into(), &"FB705".into()));
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
+fn one_look_and_a_watch_have_one_shape() {
+    let site = Site::new();
+    let once = site.lab.run(&["status", "--json", "--socket", "mt.sock"]).json(0);
+    let mut watch = site.lab.command(&["status", "--watch", "--json", "--socket", "mt.sock"]);
+    let mut child = watch.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a look");
+    child.kill().expect("it runs");
+    child.wait().expect("it ended");
+    let watched: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let keys =
+        |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&watched), keys(&once));
+    assert_eq!(keys(&watched["daemon_status"]), keys(&once["daemon_status"]));
 }
 
 #[test]

@@ -15,6 +15,11 @@ fn help_reads_well() {
         &["image", "convert", "-h"],
         &["reprotect", "-h"],
         &["status", "--help"],
+        &["register", "--help"],
+        &["release", "-h"],
+        &["bandwidth", "--help"],
+        &["reload", "-h"],
+        &["events", "--help"],
         &["pki", "--help"],
         &["pki", "issue", "-h"],
     ] {

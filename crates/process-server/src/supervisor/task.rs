@@ -7,14 +7,14 @@ use crate::seen::SeenSource;
 use crate::verdict::{Verdict, verdict};
 use failback_model::limits::BACKOFF_MAX;
 use failback_model::{Code, Finding};
-use failback_pass::Cancel;
+use failback_pass::{Cancel, Progress};
 use failback_service::backoff::Backoff;
 use failback_service::budget::Grant;
 use failback_service::clock::unix_ms;
 use failback_service::registry::Lease;
 use failback_service::status::{DiskHandle, DiskStage, Sealed};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -50,8 +50,8 @@ impl Supervisor {
                 grant = self.0.kit.budget.acquire() => grant,
                 () = stop.cancelled() => return End::Stopped,
             };
-            let began = Instant::now();
-            let ended = self.attempt(name, &status, grant, &seen, stop).await;
+            let (began, progress) = (Instant::now(), Arc::<Progress>::default());
+            let ended = self.attempt(name, &status, grant, &seen, stop, &progress).await;
             let finding = match ended {
                 Ok(sealed) => {
                     self.seal(name);
@@ -66,7 +66,7 @@ impl Supervisor {
             if verdict(finding.code) == Verdict::GiveUp {
                 return End::Failed(finding);
             }
-            if began.elapsed() >= BACKOFF_MAX {
+            if has_advanced(&progress, began.elapsed()) {
                 // It got somewhere: the next try is a first one.
                 backoff.reset();
             }
@@ -88,10 +88,11 @@ impl Supervisor {
         grant: Grant,
         seen: &SeenSource,
         stop: &CancellationToken,
+        progress: &Arc<Progress>,
     ) -> Result<Sealed, Finding> {
         let lease = self.0.registry.lease(&name.0, &name.1)?;
         status.stage(DiskStage::Connecting);
-        let attempt = self.prepare(&lease, status, grant.bytes(), seen)?;
+        let attempt = self.prepare(&lease, status, grant.bytes(), seen, Arc::clone(progress))?;
         let cancel = attempt.cancel.clone();
         let (done, ended) = oneshot::channel();
         let runner = Arc::clone(&self.0.runner);
@@ -117,6 +118,7 @@ impl Supervisor {
         status: &Arc<DiskHandle>,
         window_bytes: u64,
         seen: &SeenSource,
+        progress: Arc<Progress>,
     ) -> Result<Attempt, Finding> {
         let (machine, disk) = (lease.machine().clone(), lease.disk().clone());
         let intent = self.0.registry.intent(&machine.id);
@@ -134,6 +136,7 @@ impl Supervisor {
             flags: intent.flags,
             window_bytes,
             status: Arc::clone(status),
+            progress,
             cancel: Cancel::default(),
             tls: self.0.tls.clone(),
             runtime: self.0.runtime.clone(),
@@ -149,4 +152,10 @@ impl Supervisor {
             tracing::warn!("{machine}/{disk}: {}", finding.evidence);
         }
     }
+}
+
+/// Whether a try that failed left something durable: at the target, or what was scanned of the source for long.
+fn has_advanced(progress: &Progress, lasted: Duration) -> bool {
+    let has_scanned = Progress::get(&progress.bytes_read_source) > 0;
+    Progress::get(&progress.messages_acknowledged) > 0 || (has_scanned && lasted >= BACKOFF_MAX)
 }

@@ -4,18 +4,22 @@ use super::*;
 use crate::config::Config;
 use crate::runner::Attempt;
 use failback_model::{Code, Digest, Finding, Generation, JobId};
+use failback_pass::Progress;
 use failback_pki::{Authority, Request, Validity};
 use failback_service::control::{About, PassFlags};
 use failback_service::status::{DiskStage, Sealed};
 use failback_transport::TlsFiles;
 use std::path::Path;
 use std::sync::Condvar;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How each next pass ends; without an entry it runs until it is cancelled.
 #[derive(Default)]
 struct Script {
     ends: Mutex<Vec<Result<(), Code>>>,
+    /// Whether something was acknowledged before each end.
+    advances: AtomicBool,
     seen: Mutex<Vec<(u64, u64)>>,
     woken: Condvar,
 }
@@ -24,6 +28,9 @@ impl Runner for Script {
     fn run(&self, attempt: &Attempt) -> Result<Sealed, Finding> {
         self.seen.lock().expect("no panic").push((attempt.epoch.0, attempt.window_bytes));
         self.woken.notify_all();
+        if self.advances.load(Ordering::Relaxed) {
+            Progress::add(&attempt.progress.messages_acknowledged, 1);
+        }
         let end = self.ends.lock().expect("no panic").pop();
         match end {
             Some(Ok(())) => {
@@ -136,6 +143,24 @@ async fn what_may_heal_is_tried_again_and_the_rest_waits_for_an_operator() {
     assert_eq!(stages, [DiskStage::Sealed, DiskStage::Failed]);
     let errors = lab.kit.events.errors();
     assert_eq!((errors.get("FB509"), errors.get("FB305")), (Some(&1), Some(&1)));
+}
+
+#[tokio::test]
+async fn a_try_that_got_somewhere_makes_the_next_one_a_first_one() {
+    for advances in [true, false] {
+        let lab = Lab::new(&[Err(Code::ConnectionLost); 64]);
+        lab.script.advances.store(advances, Ordering::Relaxed);
+        lab.begin();
+        lab.until(|lab| {
+            lab.supervisor.hurry(&machine());
+            lab.script.seen.lock().expect("no panic").len() >= 8
+        })
+        .await;
+        lab.until(|lab| lab.stages() == [DiskStage::Retrying; 2]).await;
+        let tries = ["d0", "d1"]
+            .map(|disk| lab.kit.board.disk(&machine(), &disk.parse().expect("an id")).status().failed_tries);
+        assert_eq!(tries == [1, 1], advances, "{tries:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// How a pass is to be carried out, where it differs from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "SaidFlags")]
 pub struct PassFlags {
     /// Read the whole target back from its medium before it counts as sealed.
     pub verify: bool,
@@ -17,8 +17,32 @@ pub struct PassFlags {
     pub accept_mismatch: bool,
     /// Bring the target to a state that is older than what it has.
     pub accept_older: bool,
-    /// Extend a target file that is too short.
-    pub grow: bool,
+}
+
+/// Flags as they may be said.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct SaidFlags {
+    verify: bool,
+    accept_mismatch: bool,
+    accept_older: bool,
+    /// Nothing that a process server decides; whoever asks for it learns where it is decided.
+    #[schemars(skip)]
+    grow: bool,
+}
+
+impl TryFrom<SaidFlags> for PassFlags {
+    type Error = &'static str;
+
+    fn try_from(said: SaidFlags) -> Result<Self, Self::Error> {
+        let SaidFlags { verify, accept_mismatch, accept_older, grow } = said;
+        match grow {
+            true => {
+                Err("a target grows where the master target's configuration says 'grow = true' for the disk")
+            }
+            false => Ok(Self { verify, accept_mismatch, accept_older }),
+        }
+    }
 }
 
 /// A request. Those with a job change something.

@@ -197,6 +197,10 @@ fn what_is_not_understood_is_refused_by_name() {
         ("{\"request\":\"reload\",\"job\":\"A/B\"}", "an id has only"),
         ("{\"request\":\"reload\",\"job\":\"a\",\"now\":1}", "unknown field `now`"),
         ("{\"request\":\"version\",\"now\":1}", "unknown field `now`"),
+        (
+            "{\"request\":\"reprotect\",\"job\":\"a\",\"machine\":\"m\",\"flags\":{\"grow\":true}}",
+            "the master target's configuration says 'grow = true'",
+        ),
         ("nonsense", "expected"),
         ("\u{0}\u{1}", "expected"),
     ] {

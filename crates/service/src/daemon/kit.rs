@@ -39,11 +39,12 @@ impl Kit {
         memory_bytes: u64,
     ) -> Result<Self, Finding> {
         let events = Arc::new(Events::new());
+        let state = Arc::new(StateFolder::open(state_dir)?);
         Ok(Self {
             about,
             config_path: config_path.to_owned(),
-            state: Arc::new(StateFolder::open(state_dir)?),
-            board: Arc::new(Board::new(Arc::clone(&events))),
+            board: Arc::new(Board::new(Arc::clone(&events), Some(state.join("disks.json")))),
+            state,
             events,
             budget: MemoryBudget::new(memory_bytes),
             stop: CancellationToken::new(),

@@ -1,10 +1,12 @@
 //! Every disk's live status, by machine and disk.
 
 use super::DiskHandle;
+use super::kept::Kept;
 use crate::event::Events;
 use crate::metrics::Totals;
 use failback_model::{DiskId, MachineId};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,24 +15,29 @@ type Name = (MachineId, DiskId);
 /// The handles; one for each disk that was ever asked for and is still registered.
 pub struct Board {
     events: Arc<Events>,
+    kept: Arc<Kept>,
     disks: Mutex<BTreeMap<Name, Arc<DiskHandle>>>,
 }
 
 impl Board {
-    /// An empty board whose disks tell their events there.
-    pub fn new(events: Arc<Events>) -> Self {
-        Self { events, disks: Mutex::default() }
+    /// An empty board whose disks tell their events there. What their status says across restarts lies in a file.
+    pub fn new(events: Arc<Events>, kept: Option<PathBuf>) -> Self {
+        Self { events, kept: Arc::new(Kept::open(kept)), disks: Mutex::default() }
     }
 
     /// A disk's status, made where it is new.
     pub fn disk(&self, machine: &MachineId, disk: &DiskId) -> Arc<DiskHandle> {
-        let make = || Arc::new(DiskHandle::new(machine.clone(), disk.clone(), Arc::clone(&self.events)));
+        let make = || {
+            let (events, kept) = (Arc::clone(&self.events), Arc::clone(&self.kept));
+            Arc::new(DiskHandle::new(machine.clone(), disk.clone(), events, kept))
+        };
         Arc::clone(self.disks().entry((machine.clone(), disk.clone())).or_insert_with(make))
     }
 
     /// Forgets disks that are registered no more.
     pub fn retain(&self, is_registered: impl Fn(&MachineId, &DiskId) -> bool) {
         self.disks().retain(|(machine, disk), _| is_registered(machine, disk));
+        self.kept.retain(is_registered);
     }
 
     /// Looks at the counters of every pass that runs. Called once a second.
@@ -79,7 +86,7 @@ mod tests {
         PassFacts {
             session: SessionNumber(7),
             epoch: Epoch(2),
-            strategy: "original-location",
+            is_new: false,
             resumed: true,
             window_bytes: 1 << 20,
         }
@@ -89,7 +96,7 @@ mod tests {
     fn a_disk_is_followed_through_a_failed_and_a_good_pass() {
         let events = Arc::new(Events::new());
         let mut told = events.subscribe(None);
-        let board = Board::new(Arc::clone(&events));
+        let board = Board::new(Arc::clone(&events), None);
         let (machine, disk) = ("web01".parse().expect("an id"), "disk0".parse().expect("an id"));
         let handle = board.disk(&machine, &disk);
         assert_eq!(handle.status().stage, DiskStage::Idle);
@@ -133,5 +140,46 @@ mod tests {
         assert!(matches!(Event::Missed { count: 1 }.name(), "missed"));
         board.retain(|_, _| false);
         assert_eq!(board.disk(&machine, &disk).status().stage, DiskStage::Idle);
+    }
+
+    #[test]
+    fn an_orderly_stop_of_the_other_end_is_a_reason_and_no_error() {
+        let events = Arc::new(Events::new());
+        let board = Board::new(Arc::clone(&events), None);
+        let handle = board.disk(&"web01".parse().expect("an id"), &"disk0".parse().expect("an id"));
+        handle.retrying(&Finding::error(Code::Draining, "the other end: stops"), 1, Duration::from_secs(1));
+        let error = handle.status().error.expect("the reason of the wait");
+        assert_eq!((error.code.as_str(), error.severity.as_str()), ("FB706", "info"));
+        handle.waiting(&Finding::error(Code::Cancelled, "the other end: stopped on request"));
+        assert_eq!(handle.status().stage, DiskStage::Waiting);
+        assert_eq!(events.errors(), BTreeMap::new());
+    }
+
+    #[test]
+    fn the_last_seal_and_a_new_disks_label_outlive_the_daemon() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disks.json");
+        let (machine, disk) = ("web01".parse().expect("an id"), "disk0".parse().expect("an id"));
+        let open = || Board::new(Arc::new(Events::new()), Some(path.clone())).disk(&machine, &disk);
+        let handle = open();
+        handle.started(PassFacts { is_new: true, resumed: false, ..facts() }, Box::new(Counting(0)));
+        assert_eq!(handle.status().strategy.as_deref(), Some("alternate-location"));
+        // The same job, after a restart of the daemon; then another one, which goes on with what the first left.
+        let handle = open();
+        handle.started(PassFacts { resumed: false, ..facts() }, Box::new(Counting(0)));
+        assert_eq!(handle.status().strategy.as_deref(), Some("alternate-location"));
+        handle.started(PassFacts { epoch: Epoch(3), ..facts() }, Box::new(Counting(0)));
+        assert_eq!(handle.status().strategy.as_deref(), Some("alternate-location"));
+        handle.sealed(&Sealed { generation: Generation(1), root: Digest::ZERO, verified: false });
+        let sealed = handle.status();
+        let handle = open();
+        let known = handle.status();
+        assert_eq!((known.generation, known.sealed_unix_ms), (Some(1), sealed.sealed_unix_ms));
+        assert!(known.sealed_unix_ms.is_some() && known.root == sealed.root);
+        handle.started(facts(), Box::new(Counting(0)));
+        assert_eq!(handle.status().strategy.as_deref(), Some("original-location"), "it is sealed");
+        // The journal knows better: that state was sealed by nobody we know.
+        handle.known(Generation(7), None);
+        assert_eq!(handle.status().sealed_unix_ms, None);
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Each call tells the status, the event stream and the error counts at once, so that they cannot differ.
 
+use super::kept::{Kept, KeptSeal};
 use super::{DiskStage, DiskStatus, LinkStatus, Live};
 use crate::clock::{ms_of, unix_ms};
 use crate::event::{Event, Events};
 use crate::report::FindingLine;
 use failback_model::limits::CLOCK_SKEW_NOTICED;
-use failback_model::{Digest, DiskId, Epoch, Finding, Generation, MachineId, SessionNumber};
+use failback_model::{Digest, DiskId, Epoch, Finding, Generation, MachineId, SessionNumber, Severity};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -25,8 +26,8 @@ pub struct PassFacts {
     pub session: SessionNumber,
     /// Number of the job.
     pub epoch: Epoch,
-    /// `original-location` or `alternate-location`.
-    pub strategy: &'static str,
+    /// Whether the target was made for it.
+    pub is_new: bool,
     /// Whether it goes on with an earlier pass's work.
     pub resumed: bool,
     /// Memory it may hold.
@@ -49,6 +50,7 @@ pub struct DiskHandle {
     machine: MachineId,
     disk: DiskId,
     events: Arc<Events>,
+    kept: Arc<Kept>,
     state: Mutex<State>,
 }
 
@@ -56,16 +58,25 @@ struct State {
     status: DiskStatus,
     probe: Option<Box<dyn Probe>>,
     started: Option<Instant>,
+    /// The target's generation, once the target or a seal has told it to this run of the daemon.
+    told: Option<Generation>,
     /// Counters of earlier passes: metrics only ever grow.
     earlier: BTreeMap<String, u64>,
 }
 
 impl DiskHandle {
-    pub(super) fn new(machine: MachineId, disk: DiskId, events: Arc<Events>) -> Self {
-        let status =
-            DiskStatus { id: disk.to_string(), stage_since_unix_ms: unix_ms(), ..DiskStatus::default() };
-        let state = State { status, probe: None, started: None, earlier: BTreeMap::new() };
-        Self { machine, disk, events, state: Mutex::new(state) }
+    pub(super) fn new(machine: MachineId, disk: DiskId, events: Arc<Events>, kept: Arc<Kept>) -> Self {
+        let seal = kept.disk(&machine, &disk).seal;
+        let status = DiskStatus {
+            id: disk.to_string(),
+            stage_since_unix_ms: unix_ms(),
+            generation: seal.as_ref().map(|seal| seal.generation),
+            sealed_unix_ms: seal.as_ref().map(|seal| seal.sealed_unix_ms),
+            root: seal.map(|seal| seal.root),
+            ..DiskStatus::default()
+        };
+        let state = State { status, probe: None, started: None, told: None, earlier: BTreeMap::new() };
+        Self { machine, disk, events, kept, state: Mutex::new(state) }
     }
 
     /// Says where the disk stands.
@@ -76,8 +87,17 @@ impl DiskHandle {
     /// The state that the target has sealed, known from its journal or from the handshake.
     pub fn known(&self, generation: Generation, root: Option<Digest>) {
         let mut state = self.state();
+        if state.status.generation != Some(generation.0) {
+            state.status.sealed_unix_ms = None;
+        }
+        state.told = Some(generation);
         state.status.generation = Some(generation.0);
         state.status.root = root.map(|root| root.to_string());
+    }
+
+    /// The target's generation, where this run of the daemon was told.
+    pub fn told_generation(&self) -> Option<Generation> {
+        self.state().told
     }
 
     /// A connection is made. Tries that failed before it are forgotten.
@@ -108,11 +128,12 @@ impl DiskHandle {
 
     /// A pass begins; `probe` reads its counters until it ends.
     pub fn started(&self, facts: PassFacts, probe: Box<dyn Probe>) {
+        let strategy = self.strategy(&facts);
         let mut state = self.state();
         state.end_probe();
         state.status.session = Some(facts.session.0);
         state.status.epoch = Some(facts.epoch.0);
-        state.status.strategy = Some(facts.strategy.into());
+        state.status.strategy = Some(strategy.into());
         state.status.resumed = facts.resumed;
         state.status.window_bytes = Some(facts.window_bytes);
         state.status.pass = None;
@@ -126,20 +147,41 @@ impl DiskHandle {
             disk: self.disk(),
             session: facts.session.0,
             epoch: facts.epoch.0,
-            strategy: facts.strategy.into(),
+            strategy: strategy.into(),
             resumed: facts.resumed,
             window_bytes: facts.window_bytes,
         });
     }
 
+    /// A target that was made stays a new one until it is sealed: for its job, and for whoever goes on with it.
+    fn strategy(&self, facts: &PassFacts) -> &'static str {
+        let made_epoch = self.kept.disk(&self.machine, &self.disk).made_epoch;
+        let is_made = |epoch| epoch == facts.epoch.0 || facts.resumed;
+        if facts.is_new {
+            self.kept.change(&self.machine, &self.disk, |disk| disk.made_epoch = Some(facts.epoch.0));
+        }
+        if facts.is_new || made_epoch.is_some_and(is_made) {
+            "alternate-location"
+        } else {
+            "original-location"
+        }
+    }
+
     /// The pass ended well.
     pub fn sealed(&self, sealed: &Sealed) {
+        let sealed_unix_ms = unix_ms();
+        self.kept.change(&self.machine, &self.disk, |disk| {
+            let (generation, root) = (sealed.generation.0, sealed.root.to_string());
+            disk.seal = Some(KeptSeal { generation, root, sealed_unix_ms });
+            disk.made_epoch = None;
+        });
         let mut state = self.state();
         state.end(DiskStage::Sealed);
         state.status.error = None;
+        state.told = Some(sealed.generation);
         state.status.generation = Some(sealed.generation.0);
         state.status.root = Some(sealed.root.to_string());
-        state.status.sealed_unix_ms = Some(unix_ms());
+        state.status.sealed_unix_ms = Some(sealed_unix_ms);
         let elapsed_seconds = state.elapsed_seconds();
         let counters = state.status.pass.as_ref().map(|pass| pass.counters.clone()).unwrap_or_default();
         drop(state);
@@ -157,17 +199,17 @@ impl DiskHandle {
     /// A try failed, and the next one comes after `wait`.
     pub fn retrying(&self, why: &Finding, failed_tries: u32, wait: Duration) {
         let next_try_unix_ms = ms_of(SystemTime::now() + wait);
+        let line = self.interrupted(why);
         let mut state = self.state();
         state.end(DiskStage::Retrying);
-        state.status.error = Some(FindingLine::from(why));
+        state.status.error = Some(line.clone());
         state.status.failed_tries = failed_tries;
         state.status.next_try_unix_ms = Some(next_try_unix_ms);
         drop(state);
-        self.events.count(why.code);
         self.events.publish(Event::PassInterrupted {
             machine: self.machine(),
             disk: self.disk(),
-            finding: FindingLine::from(why),
+            finding: line,
             failed_tries,
             next_try_unix_ms: Some(next_try_unix_ms),
         });
@@ -175,18 +217,27 @@ impl DiskHandle {
 
     /// The session broke off; the other end makes the next try.
     pub fn waiting(&self, why: &Finding) {
+        let line = self.interrupted(why);
         let mut state = self.state();
         state.end(DiskStage::Waiting);
-        state.status.error = Some(FindingLine::from(why));
+        state.status.error = Some(line.clone());
         drop(state);
-        self.events.count(why.code);
         self.events.publish(Event::PassInterrupted {
             machine: self.machine(),
             disk: self.disk(),
-            finding: FindingLine::from(why),
+            finding: line,
             failed_tries: 0,
             next_try_unix_ms: None,
         });
+    }
+
+    /// Counts an error; that the other end stopped in good order is none, and only worth knowing.
+    fn interrupted(&self, why: &Finding) -> FindingLine {
+        if why.code.is_orderly_stop() {
+            return FindingLine::from(&Finding { severity: Severity::Info, ..why.clone() });
+        }
+        self.events.count(why.code);
+        FindingLine::from(why)
     }
 
     /// The pass failed for a reason that does not go away by itself.

@@ -105,15 +105,20 @@ fn status() -> DaemonStatus {
     let limiting =
         Limiting { cause: "link".into(), stage: None, why: "40 % of the window wait to go out".into() };
     let pass = Live {
+        measure: "settled".into(),
         done_bytes: 5 << 30,
         total_bytes: 20 << 30,
         left_seconds: Some(150),
         limiting: Some(limiting),
         counters: BTreeMap::from([
             ("bytes_to_target".into(), 312_475_648),
+            ("tls_bytes_to_target".into(), 313_081_302),
             ("blocks_differing".into(), 9_120),
         ]),
-        rates: BTreeMap::from([("scanned".into(), 104_857_600), ("shipped".into(), 11_534_336)]),
+        rates: BTreeMap::from([
+            ("bytes_to_target".into(), 11_534_336),
+            ("scanned_source_bytes".into(), 104_857_600),
+        ]),
         stage_seconds: BTreeMap::from([("scan_source".into(), 48.5)]),
         credit_used_bytes: 26_843_545,
     };

@@ -20,6 +20,17 @@ enum Outstanding {
     Offers { credit_bytes: u64, offers: Vec<Difference> },
 }
 
+impl Outstanding {
+    /// Blocks that it changes.
+    fn blocks(&self) -> u64 {
+        match self {
+            Self::Pages { blocks, .. } => blocks.len() as u64,
+            Self::Zeros(ranges) => ranges.iter().map(|range| range.count()).sum(),
+            Self::Offers { offers, .. } => offers.len() as u64,
+        }
+    }
+}
+
 /// What a job has reserved.
 #[derive(Debug)]
 struct Reservation {
@@ -99,6 +110,11 @@ impl Flight {
         is_empty
     }
 
+    /// Credit that jobs and messages hold.
+    pub(super) fn credit_used_bytes(&self) -> u64 {
+        self.credit.used()
+    }
+
     /// Blocks whose page digests were used and whose pages are not written yet.
     pub(super) fn refined_blocks(&self) -> usize {
         self.refined_blocks
@@ -167,19 +183,21 @@ impl Flight {
         self.number(credit_bytes, Outstanding::Offers { credit_bytes, offers })
     }
 
-    /// The other end has dealt with a message, but for these blocks, which ascend.
+    /// The other end has dealt with a message, but for these blocks, which ascend; how many blocks it held, and what became
+    /// of those that are missing.
     pub(super) fn take_written(
         &mut self,
         sequence: u64,
         missing: Vec<BlockIndex>,
-    ) -> Result<Missing, SessionError> {
+    ) -> Result<(u64, Missing), SessionError> {
         let Some(message) = self.unwritten.remove(&sequence) else {
             let reason = format!("message {sequence} was written twice or never sent");
             return Err(SessionError::violation(reason));
         };
         let foreign =
             || SessionError::violation(format!("message {sequence} misses a block it does not hold"));
-        match message {
+        let held_blocks = message.blocks();
+        let missing = match message {
             Outstanding::Pages { credit_bytes, blocks, is_refined, place } => {
                 self.reach.release(place);
                 self.credit.give_back(credit_bytes);
@@ -201,7 +219,8 @@ impl Flight {
                 offers.retain(|offer| missing.binary_search(&offer.block).is_ok());
                 (offers.len() == missing.len()).then_some(Missing::NotInSeeds(offers)).ok_or_else(foreign)
             }
-        }
+        };
+        Ok((held_blocks, missing?))
     }
 
     fn number(&mut self, credit_bytes: u64, message: Outstanding) -> u64 {

@@ -234,6 +234,8 @@ impl World {
                 self.sender.handle_chunk_compared(differing)?;
             }
             SenderWork::Finish { root } => {
+                let left = (self.sender.unsettled_blocks(), self.sender.credit_used_bytes());
+                assert_eq!(left, (0, 0), "a sealed pass has nothing left to send");
                 self.known_generation += 1;
                 self.sealed[0] = Some(root);
             }

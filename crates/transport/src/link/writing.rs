@@ -80,6 +80,8 @@ async fn write_frames(core: &Core, output: &mut Output, counted: &Counted) -> io
                 biased;
                 () = core.outbox.control_ready(), if lane != Lane::Data => ready = Ready::Control,
                 () = core.throttle.ready() => (),
+                // Nobody waits for the throttle with nothing to send.
+                () = core.outbox.bulk_gone() => continue,
             },
         }
         let bytes = core.outbox.take(ready, core.throttle.batch_bytes(WRITE_BATCH_BYTES), &mut batch);

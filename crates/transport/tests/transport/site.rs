@@ -109,7 +109,12 @@ struct Host1 {
 }
 
 impl Host for Host1 {
-    async fn open(&self, _peer: PeerIdentity, open: Open) -> Result<(Welcome, LinkAcceptor), Refusal> {
+    async fn open(
+        &self,
+        _peer: PeerIdentity,
+        _from: SocketAddr,
+        open: Open,
+    ) -> Result<(Welcome, LinkAcceptor), Refusal> {
         if let Some(refusal) = &self.how.refusal {
             return Err(refusal.clone());
         }

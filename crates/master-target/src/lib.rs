@@ -8,6 +8,7 @@
 pub mod config;
 mod orders;
 mod reception;
+mod seed_scope;
 mod server;
 mod site;
 mod stores;

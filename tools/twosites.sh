@@ -157,7 +157,8 @@ status_json() { "$failback" status "$2" --json --socket "$sites/$1/control.sock"
 # counter NAME DAEMON MACHINE: one counter of the machine's only disk; 0 before its pass begins.
 counter() {
   local value
-  value=$(figure "$1" "$(status_json "$2" "$3")")
+  # Rates have the same names.
+  value=$(figure "$1" "$(status_json "$2" "$3" | grep -o '"counters":{[^}]*')")
   echo "${value:-0}"
 }
 

@@ -125,8 +125,11 @@ fn numbers(folder: &Path) -> Result<Vec<u64>, Finding> {
     Ok(numbers)
 }
 
-/// Number and digest of the last receipt; what speaks against those that are there.
-fn last_of(folder: &Path) -> Result<(Option<(u64, Digest)>, Vec<Finding>), Finding> {
+/// Number and digest of a receipt's file.
+type Named = (u64, Digest);
+
+/// The last receipt; what speaks against those that are there.
+fn last_of(folder: &Path) -> Result<(Option<Named>, Vec<Finding>), Finding> {
     let numbers = numbers(folder)?;
     let head_path = folder.join("head.json");
     let head = saved::restore::<Head>(&head_path)?;

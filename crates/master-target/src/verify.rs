@@ -19,6 +19,7 @@ use failback_service::report::finding_lines;
 use failback_service::status::DiskStage;
 use failback_store::DiskState;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 impl Site {
     /// Starts to prove disks of a machine; what comes of it is an event and stands in the status. Refused where one of
@@ -48,32 +49,21 @@ impl Site {
     }
 
     fn prove_all(&self, job: &JobId, machine: &MachineId, leases: Vec<Lease<Machine>>, is_whole: bool) {
-        let proven: Vec<Result<ReceiptDisk, Finding>> = std::thread::scope(|scope| {
-            let begin = |lease| {
-                let disk = std::thread::Builder::new().name("verify disk".into());
-                disk.spawn_scoped(scope, move || self.prove_and_tell(lease))
-            };
-            let begun: Vec<_> = leases.iter().map(begin).collect();
-            let ended =
-                begun.into_iter().map(|thread| match thread.map(std::thread::ScopedJoinHandle::join) {
-                    Ok(Ok(proven)) => proven,
-                    Ok(Err(_panic)) => Err(Finding::error(Code::Internal, "a reading thread panicked")),
-                    Err(error) => Err(no_thread(&error)),
-                });
-            ended.collect()
+        let disks: Vec<DiskId> = leases.iter().map(|lease| lease.disk().id.clone()).collect();
+        let before = disks.iter().map(|disk| {
+            let status = self.kit().board.disk(machine, disk);
+            let stage = status.status().stage;
+            status.stage(DiskStage::Verifying);
+            stage
         });
-        let proven: Result<Vec<ReceiptDisk>, Finding> = proven.into_iter().collect();
-        let issued = match proven {
-            Ok(disks) if is_whole => {
-                let weak: Vec<Finding> =
-                    disks.iter().filter(|disk| disk.read == ReceiptRead::Cached).map(weak).collect();
-                let issued = self.receipts().issue(machine, disks);
-                issued.map(|issued| Some(Issued { findings: [weak, issued.findings].concat(), ..issued }))
-            }
-            Ok(_) => Ok(None),
-            Err(finding) => Err(finding),
-        };
+        let before: Vec<DiskStage> = before.collect();
+        let proven = self.prove_each(&leases);
+        let issued = self.issue(machine, &proven, is_whole);
+        // Whoever hears of the end may do something with the disks.
         drop(leases);
+        for ((disk, before), proven) in disks.iter().zip(before).zip(&proven) {
+            self.tell(machine, disk, before, proven);
+        }
         let (issued, findings) = match issued {
             Ok(Some(Issued { path, number, findings })) => (Some((path, number)), findings),
             Ok(None) => (None, Vec::new()),
@@ -88,24 +78,61 @@ impl Site {
         });
     }
 
-    fn prove_and_tell(&self, lease: &Lease<Machine>) -> Result<ReceiptDisk, Finding> {
-        let (machine, disk) = (lease.machine(), lease.disk());
-        let status = self.kit().board.disk(&machine.id, &disk.id);
-        let before = status.status().stage;
-        status.stage(DiskStage::Verifying);
-        let proven = self.prove(machine, disk);
-        match &proven {
+    /// All disks at once, each by a thread that waits for those that read it.
+    fn prove_each(&self, leases: &[Lease<Machine>]) -> Vec<Result<ReceiptDisk, Finding>> {
+        std::thread::scope(|scope| {
+            let begin = |lease: &'_ Lease<Machine>| {
+                let thread = std::thread::Builder::new().name(format!("verify {}", lease.disk().id));
+                let (machine, disk) = (lease.machine().clone(), lease.disk().clone());
+                thread.spawn_scoped(scope, move || self.prove(&machine, &disk))
+            };
+            let begun: Vec<_> = leases.iter().map(begin).collect();
+            let ended = begun.into_iter().map(|thread| match thread.map(ScopedJoinHandle::join) {
+                Ok(Ok(proven)) => proven,
+                Ok(Err(_panic)) => Err(Finding::error(Code::Internal, "a reading thread panicked")),
+                Err(error) => Err(no_thread(&error)),
+            });
+            ended.collect()
+        })
+    }
+
+    /// The receipt, where every disk of the machine is what was sealed.
+    fn issue(
+        &self,
+        machine: &MachineId,
+        proven: &[Result<ReceiptDisk, Finding>],
+        is_whole: bool,
+    ) -> Result<Option<Issued>, Finding> {
+        let disks: Vec<ReceiptDisk> = proven.iter().cloned().collect::<Result<_, _>>()?;
+        if !is_whole {
+            return Ok(None);
+        }
+        let mut findings: Vec<Finding> =
+            disks.iter().filter(|disk| disk.read == ReceiptRead::Cached).map(weak).collect();
+        let issued = self.receipts().issue(machine, disks)?;
+        findings.extend(issued.findings);
+        Ok(Some(Issued { findings, ..issued }))
+    }
+
+    fn tell(
+        &self,
+        machine: &MachineId,
+        disk: &DiskId,
+        before: DiskStage,
+        proven: &Result<ReceiptDisk, Finding>,
+    ) {
+        let status = self.kit().board.disk(machine, disk);
+        match proven {
             Ok(_) => status.stage(before),
             Err(finding) if finding.code == Code::Cancelled => status.stage(before),
             Err(finding) => status.failed(finding),
         }
         self.kit().events.publish(Event::Verified {
-            machine: machine.id.to_string(),
-            disk: disk.id.to_string(),
+            machine: machine.to_string(),
+            disk: disk.to_string(),
             root: proven.as_ref().map_or_else(|_| String::new(), |proven| proven.root.to_string()),
             findings: finding_lines(proven.as_ref().err().map_or(&[], std::slice::from_ref)),
         });
-        proven
     }
 
     fn prove(&self, machine: &Machine, disk: &Disk) -> Result<ReceiptDisk, Finding> {

@@ -1,9 +1,8 @@
 //! A receipt's file as it is, and as an envelope around a payload of the input's own.
 
 use failback_format::receipt::{SignedReceipt, file_digest};
-use failback_pki::is_signed;
 
-/// Decodes; what decodes is written as it was read, and no foreign bytes have a signature.
+/// Decodes; what decodes is written as it was read, and its disks can be laid out.
 pub fn receipt(data: &[u8]) {
     try_file(data);
     if let Ok(payload) = str::from_utf8(data) {
@@ -21,6 +20,5 @@ fn try_file(file: &[u8]) {
     assert!(layouts.zip(&receipt.disks).all(|(layout, disk)| layout.length_bytes() <= disk.image_bytes));
     let mut changed = signed.clone();
     changed.payload.push(' ');
-    assert!(!is_signed(&changed), "no key of ours signed this");
     assert_ne!(file_digest(file), file_digest(changed.encode().as_bytes()));
 }

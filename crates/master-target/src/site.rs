@@ -1,7 +1,8 @@
 //! The site's disks: who may write which, what a session holds while it does, and what the status says of it.
 
-use crate::config::{Machine, is_seed_allowed};
+use crate::config::Machine;
 use crate::reception::{Registry as Sessions, Session};
+use crate::seed_scope::is_seed_allowed;
 use crate::target::TargetDisk;
 use crate::{Receipts, Stores};
 use failback_image::ImageSpec;

@@ -235,7 +235,9 @@ fn a_lossy_link_that_goes_down_for_seconds_brings_the_disk_home_all_the_same() {
         true => 0,
         false => AGAIN_MOST_BYTES,
     };
-    assert!(outcome.errors.is_empty() || Duration::from_secs(seconds) > IDLE_MAX / 2, "{:?}", outcome.errors);
+    // TCP tries again at doubling distances: up to as long as the link was down, it may stay silent once it is up.
+    let is_short = Duration::from_secs(2 * seconds + 10) < IDLE_MAX;
+    assert!(outcome.errors.is_empty() || !is_short, "{:?}", outcome.errors);
     let most = length_bytes * (100 + BESIDE_PERCENT) / 100 + again;
     assert!(outcome.crossed_bytes <= most, "{} bytes crossed, {most} may", outcome.crossed_bytes);
 }

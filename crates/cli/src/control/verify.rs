@@ -74,7 +74,7 @@ fn verify(args: &VerifyArgs) -> Result<(Verified, Vec<Finding>), Vec<Finding>> {
         Reply::Done { job, repeated, said } => Outcome { job: job.to_string(), repeated, said },
         reply => return Err(unexpected(&reply)),
     };
-    let (number, path, findings) = end_of(job.as_str(), events).map_err(alone)?;
+    let End { number, path, findings } = end_of(job.as_str(), events).map_err(alone)?;
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(findings);
     }
@@ -85,12 +85,20 @@ fn verify(args: &VerifyArgs) -> Result<(Verified, Vec<Finding>), Vec<Finding>> {
     Ok((Verified { outcome, receipt_number: number, receipt, path }, findings))
 }
 
-/// Number and path of the receipt, and everything that went wrong with any disk.
-fn end_of(job: &str, events: EventLines) -> Result<(Option<u64>, Option<String>, Vec<Finding>), Finding> {
+/// How the reading ended.
+struct End {
+    number: Option<u64>,
+    path: Option<String>,
+    findings: Vec<Finding>,
+}
+
+/// Waits for the end of this job's reading.
+fn end_of(job: &str, events: EventLines) -> Result<End, Finding> {
     for envelope in events {
         match envelope?.event {
             Event::MachineVerified { job: ended, receipt, number, findings, .. } if ended == job => {
-                return Ok((number, receipt, findings.iter().map(understood).collect()));
+                let findings = findings.iter().map(understood).collect();
+                return Ok(End { number, path: receipt, findings });
             }
             Event::Missed { count } => {
                 let finding =

@@ -17,6 +17,17 @@ pub enum Zeroing {
     Punch,
 }
 
+/// Where reads come from, the surest first. Of a disk in several files, the least sure one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReadPath {
+    /// The medium: they go past the page cache (`O_DIRECT`).
+    Direct,
+    /// The medium: nothing of it is in the page cache any more.
+    CacheDropped,
+    /// Perhaps the page cache: it keeps pages, and reads cannot go past it.
+    Cached,
+}
+
 /// One file or block device, addressed by byte. Calls may come from several threads at once.
 pub trait Device: Send + Sync + Debug {
     /// The path it was opened by, for messages.
@@ -73,8 +84,10 @@ pub trait Device: Send + Sync + Debug {
     /// Asks the medium to start taking these bytes; says nothing about durability.
     fn start_writeback(&self, range: ByteRange);
 
-    /// Lets go of what the kernel caches of it and is durable already, so that the next reads come from the medium.
-    fn drop_cached(&self) {}
+    /// Lets go of what the kernel caches of it, so that the next reads come from the medium; says whether they do.
+    fn drop_cached(&self) -> ReadPath {
+        ReadPath::Cached
+    }
 
     /// Returns once all that was written is durable (`fdatasync`). After one failure every further call on this
     /// device fails: the kernel may have dropped the pages.

@@ -9,7 +9,7 @@ mod zero;
 
 use crate::latch::Latch;
 use crate::read::Reader;
-use crate::{Device, DiskError, Operation, Zeroing, sys};
+use crate::{Device, DiskError, Operation, ReadPath, Zeroing, sys};
 use failback_model::{ByteRange, Code, SectorSize};
 use rustix::fs::Advice;
 use rustix::io::Errno;
@@ -212,9 +212,16 @@ impl Device for FileDevice {
         }
     }
 
-    fn drop_cached(&self) {
-        // A hint: a medium without a cache has nothing to let go of.
-        let _advised = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+    fn drop_cached(&self) -> ReadPath {
+        if !self.reader.is_direct() {
+            // What is not durable yet, or in use elsewhere, stays whatever is advised.
+            let _advised = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+            if sys::cached_pages(&self.file, ByteRange::new(0, self.length_bytes())) == Ok(0) {
+                return ReadPath::CacheDropped;
+            }
+            self.reader.go_direct(&self.file);
+        }
+        if self.reader.is_direct() { ReadPath::Direct } else { ReadPath::Cached }
     }
 
     fn sync(&self) -> Result<(), DiskError> {

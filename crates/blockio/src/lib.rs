@@ -20,7 +20,7 @@ mod recording;
 mod sys;
 
 pub use buffer::{AlignedBuffer, BufferPool};
-pub use device::{ChangeFeed, Device, UnitSource, Zeroing};
+pub use device::{ChangeFeed, Device, ReadPath, UnitSource, Zeroing};
 pub use draft::{DRAFT_SUFFIX, draft_of, is_left_over, publish};
 pub use error::{DiskError, Operation};
 pub use file::{Access, FileDevice, FileId};

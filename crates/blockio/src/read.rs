@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// How a device is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,36 +37,48 @@ impl ReadMode {
     }
 }
 
-/// The reading half of a file device.
+/// The reading half of a file device: through the page cache until it is opened past it.
 #[derive(Debug)]
-pub(crate) enum Reader {
-    Buffered(DropBehind),
-    Direct(OwnedFd),
+pub(crate) struct Reader {
+    buffered: DropBehind,
+    direct: OnceLock<OwnedFd>,
 }
 
 impl Reader {
     pub(crate) fn new(file: &File, taken_bytes: u64, mode: ReadMode) -> Self {
         let mode = if mode == ReadMode::Auto { ReadMode::for_bytes(taken_bytes) } else { mode };
-        match (mode == ReadMode::Direct).then(|| open_direct(file)) {
-            Some(Ok(direct)) => Self::Direct(direct),
-            // tmpfs and some network file systems know no O_DIRECT: what is read is the same.
-            Some(Err(_)) | None => Self::Buffered(DropBehind::default()),
+        let reader = Self { buffered: DropBehind::default(), direct: OnceLock::new() };
+        if mode == ReadMode::Direct {
+            reader.go_direct(file);
         }
+        reader
+    }
+
+    /// Reads past the page cache from now on, where the file system can.
+    pub(crate) fn go_direct(&self, file: &File) {
+        if let (None, Ok(direct)) = (self.direct.get(), open_direct(file)) {
+            // Another thread may have been faster: either descriptor will do.
+            let _set = self.direct.set(direct);
+        }
+        // tmpfs and some network file systems know no O_DIRECT: what is read is the same.
+    }
+
+    /// Whether reads go past the page cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct.get().is_some()
     }
 
     /// One read of at least one byte, except at the end of the file.
     pub(crate) fn read(&self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Buffered(buffered) => buffered.read(file, offset, buffer),
-            Self::Direct(direct) => read_direct(direct, offset, buffer),
+        match self.direct.get() {
+            None => self.buffered.read(file, offset, buffer),
+            Some(direct) => read_direct(direct, offset, buffer),
         }
     }
 
     /// Drops what is still cached because of us.
     pub(crate) fn finish(&self, file: &File) {
-        if let Self::Buffered(buffered) = self {
-            buffered.finish(file);
-        }
+        self.buffered.finish(file);
     }
 }
 
@@ -105,7 +118,7 @@ mod tests {
     #[test]
     fn only_disks_larger_than_half_of_memory_go_past_the_cache_unasked() {
         let file = tempfile::tempfile_in("/var/tmp").expect("a file");
-        let is_direct = |taken, mode| matches!(Reader::new(&file, taken, mode), Reader::Direct(_));
+        let is_direct = |taken, mode| Reader::new(&file, taken, mode).is_direct();
         assert!(!is_direct(memory_bytes() / 2, ReadMode::Auto));
         assert!(is_direct(memory_bytes() / 2 + 1, ReadMode::Auto));
         assert!(!is_direct(u64::MAX, ReadMode::DropBehind) && is_direct(0, ReadMode::Direct));

@@ -4,7 +4,7 @@
 //! log does not know. Only what was logged before a sync began, and that sync ended, is certain; whoever writes from
 //! several threads joins them before a sync it relies on, as the log cannot see a write that is still on its way.
 
-use crate::{Device, DiskError, Zeroing};
+use crate::{Device, DiskError, ReadPath, Zeroing};
 use bytes::Bytes;
 use failback_model::{ByteRange, SectorSize};
 use std::collections::VecDeque;
@@ -203,8 +203,8 @@ impl Device for RecordingDevice {
         self.inner.start_writeback(range);
     }
 
-    fn drop_cached(&self) {
-        self.inner.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.inner.drop_cached()
     }
 
     fn sync(&self) -> Result<(), DiskError> {

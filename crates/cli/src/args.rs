@@ -3,6 +3,7 @@
 
 use crate::control_args::{OrderArgs, ReprotectArgs, StatusArgs, VerifyArgs};
 use crate::pki_args::PkiCommand;
+use crate::receipt_args::ReceiptCommand;
 use crate::registry_args::{BandwidthArgs, EventsArgs, RegisterArgs, ReleaseArgs, ReloadArgs};
 use crate::remote_args::RemoteArgs;
 use crate::report::Voice;
@@ -87,6 +88,15 @@ Examples:
   failback pki revoke failback://process-server/azure-1
   failback pki show")]
     Pki(PkiCommand),
+    /// Check and show signed receipts of what was verified
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  failback verify web01 --wait --socket /run/failback/master-target.sock
+  failback receipt show web01 --socket /run/failback/master-target.sock > web01-receipt.json
+  failback receipt key --socket /run/failback/master-target.sock
+  failback receipt check web01-receipt.json --key FINGERPRINT disk0=web01.vmdk")]
+    Receipt(ReceiptCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them into a folder
@@ -123,6 +133,7 @@ impl Command {
             Self::Pki(PkiCommand::Renew(_)) => "pki renew",
             Self::Pki(PkiCommand::Revoke(_)) => "pki revoke",
             Self::Pki(PkiCommand::Show(_)) => "pki show",
+            Self::Receipt(command) => command.name(),
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -132,7 +143,10 @@ impl Command {
     pub(crate) const fn ends_itself(&self) -> bool {
         matches!(
             self,
-            Self::Sync(_) | Self::Hash(_) | Self::Image(ImageCommand::Create(_) | ImageCommand::Convert(_))
+            Self::Sync(_)
+                | Self::Hash(_)
+                | Self::Image(ImageCommand::Create(_) | ImageCommand::Convert(_))
+                | Self::Receipt(ReceiptCommand::Check(_))
         )
     }
 
@@ -155,6 +169,7 @@ impl Command {
             Self::Reload(args) => args.job.output.json,
             Self::Events(args) => args.output.json,
             Self::Pki(command) => command.json(),
+            Self::Receipt(command) => command.json(),
             Self::Completions(_) | Self::Man(_) => false,
         }
     }

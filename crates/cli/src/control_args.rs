@@ -70,19 +70,24 @@ pub(crate) struct ReprotectArgs {
 /// `failback verify`.
 #[derive(Args)]
 #[command(after_help = "\
-At a master target: reads the sealed disks back from their media and compares roots. At a process
-server: compares all of source and target once more, repairs, and reads the target back. The outcome
-is an event and stands in the status.
+At a master target: reads the sealed disks back from their media, compares roots, and signs a
+receipt for the machine if every disk is what was sealed. At a process server: compares all of
+source and target once more, repairs, and reads the target back. The outcome is an event and stands
+in the status; --wait stays for it, and ending the command does not end the reading.
 
 Examples:
-  failback verify web01 --socket /run/failback/master-target.sock
+  failback verify web01 --wait --socket /run/failback/master-target.sock
+  failback verify web01 --wait --json --socket /run/failback/master-target.sock
   failback verify web01 --disk disk0")]
 pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    pub(crate) order: OrderArgs,
-    /// Only this disk
+    /// Only this disk; a master target signs no receipt then, unless it is the machine's only one
     #[arg(long, value_name = "DISK")]
     pub(crate) disk: Option<DiskId>,
+    /// Wait until all was read, and print where the receipt lies; with --json also what it says
+    #[arg(long, conflicts_with = "job")]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) order: OrderArgs,
 }
 
 /// `failback status`.

@@ -9,7 +9,7 @@ use crate::transfer::{block_size, collect, open_to_read};
 use failback_blockio::UnitSource;
 use failback_image::{Image, check_new_file};
 use failback_model::{BlockSize, Code, ExitClass, Finding};
-use failback_pass::{Cancel, Outcome, PassOptions, Progress, Totals, limiting};
+use failback_pass::{Cancel, Outcome, PassError, PassOptions, Progress, Totals, layout_of, limiting};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -126,7 +126,10 @@ fn scan(
     let ended = {
         let _shown = show(&args.progress, totals, &progress);
         let source: Arc<dyn UnitSource> = image;
-        failback_pass::hash(source, size, threads, draft.as_ref().map(Draft::draft), &progress, cancel)
+        layout_of(&*source, size).map_err(PassError::from).and_then(|layout| {
+            let draft = draft.as_ref().map(Draft::draft);
+            failback_pass::hash(source, layout, threads, draft, &progress, cancel)
+        })
     };
     summary.add_counters(&progress, start.elapsed(), threads);
     let outcome = ended.map_err(|error| error.findings())?;

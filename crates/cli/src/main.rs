@@ -17,6 +17,8 @@ mod pki;
 mod pki_args;
 mod plan_summary;
 mod progress;
+mod receipt;
+mod receipt_args;
 mod registry_args;
 mod remote;
 mod remote_args;
@@ -68,13 +70,14 @@ fn run(command: &Command, cancel: &Cancel) -> ExitClass {
         Command::Status(args) => control::status::run(args),
         Command::Stop(args) => control::orders::stop(args),
         Command::Resume(args) => control::orders::resume(args),
-        Command::Verify(args) => control::orders::verify(args),
+        Command::Verify(args) => control::verify::run(args),
         Command::Register(args) => control::registry::register(args),
         Command::Release(args) => control::registry::release(args),
         Command::Bandwidth(args) => control::registry::bandwidth(args),
         Command::Reload(args) => control::registry::reload(args),
         Command::Events(args) => control::events::run(args),
         Command::Pki(command) => pki::run(command),
+        Command::Receipt(command) => receipt::run(command, cancel),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -37,7 +37,7 @@ fn words() -> Vec<OsString> {
 
 /// The command that was meant, by the first words that are one.
 fn command_of(words: &[OsString]) -> &'static str {
-    const COMMANDS: [&str; 15] = [
+    const COMMANDS: [&str; 16] = [
         "sync",
         "hash",
         "image",
@@ -51,16 +51,19 @@ fn command_of(words: &[OsString]) -> &'static str {
         "bandwidth",
         "reload",
         "events",
+        "receipt",
         "completions",
         "man",
     ];
     const OF_IMAGE: [&str; 4] = ["image info", "image create", "image convert", "image check"];
+    const OF_RECEIPT: [&str; 3] = ["receipt check", "receipt show", "receipt key"];
     let mut words = words.iter().filter(|word| !word.as_encoded_bytes().starts_with(b"-"));
     let first = words.next().and_then(|word| COMMANDS.into_iter().find(|command| word == command));
     match first {
-        Some("image") => {
+        Some(group @ ("image" | "receipt")) => {
             let second = words.next().and_then(|word| word.to_str()).unwrap_or_default();
-            OF_IMAGE.into_iter().find(|command| command.ends_with(&format!(" {second}"))).unwrap_or("image")
+            let mut both = OF_IMAGE.into_iter().chain(OF_RECEIPT);
+            both.find(|command| *command == format!("{group} {second}")).unwrap_or(group)
         }
         Some(command) => command,
         None => "failback",
@@ -91,6 +94,8 @@ mod tests {
             ("image convert a", "image convert"),
             ("image --json", "image"),
             ("image frobnicate", "image"),
+            ("receipt check", "receipt check"),
+            ("receipt info", "receipt"),
             ("snyc a b", "failback"),
             ("", "failback"),
         ] {

@@ -7,6 +7,7 @@ mod error;
 mod field;
 pub mod journal_record;
 pub mod manifest;
+pub mod receipt;
 pub mod vhd;
 pub mod vmdk;
 

@@ -8,7 +8,9 @@ pub(crate) mod host;
 
 use crate::raw::{require_inside, require_length};
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
-use failback_blockio::{Access, Device, DiskError, FileDevice, FileId, Operation, UnitSource, Zeroing};
+use failback_blockio::{
+    Access, Device, DiskError, FileDevice, FileId, Operation, ReadPath, UnitSource, Zeroing,
+};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding};
 use host::{DeviceNumber, Host};
 use std::path::Path;
@@ -112,8 +114,8 @@ impl Image for DeviceImage {
         if self.device.access() == Access::Write { self.device.sync() } else { Ok(()) }
     }
 
-    fn drop_cached(&self) {
-        self.device.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.device.drop_cached()
     }
 
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError> {

@@ -3,7 +3,7 @@
 //! **Invariant**: `flush` is ordered: data and the file's extension become durable before any metadata that makes
 //! them reachable. An image that was never written to is never changed, not even its descriptor.
 
-use failback_blockio::{DiskError, UnitSource, Zeroing};
+use failback_blockio::{DiskError, ReadPath, UnitSource, Zeroing};
 use failback_model::{ByteRange, Finding};
 
 /// Container of a disk's bytes.
@@ -129,8 +129,10 @@ pub trait Image: UnitSource {
     /// Makes these bytes of the disk read as zero.
     fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError>;
 
-    /// Lets go of what the kernel caches of this image, as far as it can, so that the next reads come from the medium.
-    fn drop_cached(&self) {}
+    /// Lets go of what the kernel caches of this image, so that the next reads come from the medium; says whether they do.
+    fn drop_cached(&self) -> ReadPath {
+        ReadPath::Cached
+    }
 
     /// Ordered flush: data and extension, then metadata, each durable before the next. After one failure every
     /// further call on this image fails until it is opened anew.

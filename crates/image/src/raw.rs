@@ -5,7 +5,9 @@
 
 use crate::provision::{IsCancelled, provision, provisioning_of, zero_flat};
 use crate::{CreateOptions, Image, ImageFormat, ImageIdentity, Provisioning};
-use failback_blockio::{Access, Device, DiskError, FileDevice, NewFiles, Operation, UnitSource, Zeroing};
+use failback_blockio::{
+    Access, Device, DiskError, FileDevice, NewFiles, Operation, ReadPath, UnitSource, Zeroing,
+};
 use failback_model::limits::DISK_MAX_BYTES;
 use failback_model::{ByteRange, Code, DiskGeometry, Finding};
 use std::path::Path;
@@ -125,8 +127,8 @@ impl Image for RawImage {
         if self.was_written.load(Ordering::Relaxed) { self.device.sync() } else { Ok(()) }
     }
 
-    fn drop_cached(&self) {
-        self.device.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.device.drop_cached()
     }
 
     fn grow(&self, length_bytes: u64) -> Result<(), DiskError> {

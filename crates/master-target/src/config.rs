@@ -51,6 +51,10 @@ pub struct Config {
     /// Reader threads of each pass, 1 to 64; none: the number of processors.
     #[serde(default)]
     pub threads: Option<usize>,
+    /// Key that signs receipts: Ed25519, PKCS#8 in PEM. Unless given, one is made in the state folder at the first start,
+    /// `receipt-key.pem`. A path may begin with `$CREDENTIALS_DIRECTORY/` as those of `tls`. Another key takes effect when the daemon is started anew.
+    #[serde(default)]
+    pub receipt_key: Option<PathBuf>,
     /// Bounds against peers that ask for too much.
     #[serde(default)]
     pub limits: Limits,

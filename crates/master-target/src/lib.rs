@@ -7,6 +7,7 @@
 
 pub mod config;
 mod orders;
+mod receipts;
 mod reception;
 mod seed_scope;
 mod server;
@@ -15,6 +16,7 @@ mod stores;
 mod target;
 mod verify;
 
+pub use receipts::{Issued, Receipts};
 pub use reception::{Reception, Registry, Session};
 pub use server::MasterTarget;
 pub use site::{DiskLease, Site};

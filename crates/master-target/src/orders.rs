@@ -3,7 +3,7 @@
 use crate::MasterTarget;
 use crate::config::Machine;
 use failback_model::{Code, Finding, MachineId, Severity};
-use failback_service::control::{Orders, Request};
+use failback_service::control::{Orders, ReceiptFile, Request};
 use failback_service::registry::Wanted;
 use failback_service::status::{DaemonStatus, MachineStatus};
 use serde_json::Value;
@@ -15,6 +15,7 @@ impl Orders for MasterTarget {
         let disks = machines.iter().flat_map(|machine| &machine.disks);
         let sessions = disks.filter(|disk| disk.link.is_some()).count() as u64;
         let mut status = self.site.kit().status(Some(self.certificate()), sessions, machines);
+        status.receipt_key = Some(self.site.receipts().key().to_string());
         // Connections that came to nothing before anybody knew whose they were.
         for (code, count) in self.listened().failed {
             *status.errors.entry(code.into()).or_default() += count;
@@ -24,6 +25,11 @@ impl Orders for MasterTarget {
 
     fn registry(&self, machine: Option<&MachineId>) -> Result<Vec<Value>, Finding> {
         self.site.registry().definitions(machine)
+    }
+
+    fn receipt(&self, machine: &MachineId, number: Option<u64>) -> Result<ReceiptFile, Finding> {
+        self.site.registry().machine(machine)?;
+        self.site.receipts().find(machine, number)
     }
 
     fn is_draining(&self) -> bool {
@@ -55,7 +61,7 @@ impl MasterTarget {
                 self.site.registry().intend(machine, |intent| intent.wanted = Wanted::Running)?;
                 Ok(format!("{machine}: its disks may be written; the process server's next try gets through"))
             }
-            Request::Verify { machine, disk, .. } => self.site.verify(machine, disk.as_ref()),
+            Request::Verify { job, machine, disk } => self.site.verify(job, machine, disk.as_ref()),
             Request::Bandwidth { machine, schedule, .. } => self.bandwidth(machine, schedule.as_deref()),
             Request::Reprotect { machine, .. } => {
                 let finding = Finding::error(Code::RequestInvalid, "a master target does not start passes");

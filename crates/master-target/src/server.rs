@@ -5,6 +5,7 @@ use crate::reception::Reception;
 use crate::site::Site;
 use failback_model::{Finding, MachineId, PeerIdentity};
 use failback_pass::PassOptions;
+use failback_pki::ReceiptKey;
 use failback_service::clock::ms_of;
 use failback_service::config;
 use failback_service::daemon::{Daemon, Kit};
@@ -86,8 +87,8 @@ impl Daemon for MasterTarget {
     type Config = Config;
 
     async fn open(config: Config, kit: Kit) -> Result<Arc<Self>, Vec<Finding>> {
-        let files =
-            config.tls.resolved(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).as_deref());
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let files = config.tls.resolved(credentials.as_deref());
         let files = TlsFiles { cert: files.certificate, key: files.key, ca: files.ca, crl: files.crl };
         let tls = Tls::load(&files).map_err(|error| vec![error.to_finding()])?;
         let registry = Registry::open(config.machine, kit.state.join("registry.json"));
@@ -105,7 +106,12 @@ impl Daemon for MasterTarget {
         let listener = Listener::bind(config.listen, tls.clone(), options);
         let listener = Arc::new(listener.map_err(|error| vec![error.to_finding()])?);
         let threads = config.threads.unwrap_or(PassOptions::default().threads);
-        let site = Site::new(kit.clone(), registry, threads);
+        let receipt_key = match &config.receipt_key {
+            Some(path) => ReceiptKey::open(&config::resolved(path, credentials.as_deref())),
+            None => ReceiptKey::open_or_make(&kit.state.join("receipt-key.pem")),
+        };
+        let receipt_key = receipt_key.map_err(|error| vec![error.to_finding()])?;
+        let site = Site::new(kit.clone(), registry, receipt_key, threads);
         site.settle();
         site.recover();
         let reception = Reception::new(site.clone(), config.limits.data_connections, threads);

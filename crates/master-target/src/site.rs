@@ -1,13 +1,14 @@
 //! The site's disks: who may write which, what a session holds while it does, and what the status says of it.
 
-use crate::Stores;
 use crate::config::Machine;
 use crate::reception::{Registry as Sessions, Session};
 use crate::seed_scope::is_seed_allowed;
 use crate::target::TargetDisk;
+use crate::{Receipts, Stores};
 use failback_image::ImageSpec;
 use failback_model::{Code, DiskId, ExitClass, Finding, Generation, MachineId, PeerIdentity};
 use failback_pass::{Measure, PassError, Sealed as SealedPass, Totals};
+use failback_pki::ReceiptKey;
 use failback_service::budget::Grant;
 use failback_service::daemon::Kit;
 use failback_service::event::Event;
@@ -27,6 +28,7 @@ struct Shared {
     kit: Kit,
     registry: Registry<Machine>,
     stores: Stores,
+    receipts: Receipts,
     threads: usize,
 }
 
@@ -39,9 +41,10 @@ pub struct DiskLease {
 
 impl Site {
     /// A site without sessions, whose passes read with so many threads each.
-    pub fn new(kit: Kit, registry: Registry<Machine>, threads: usize) -> Self {
+    pub fn new(kit: Kit, registry: Registry<Machine>, receipt_key: ReceiptKey, threads: usize) -> Self {
         let stores = Stores::new(kit.state.join("machines"));
-        Self(Arc::new(Shared { kit, registry, stores, threads }))
+        let receipts = Receipts::new(kit.state.join("receipts"), receipt_key, kit.about.version);
+        Self(Arc::new(Shared { kit, registry, stores, receipts, threads }))
     }
 
     /// Events, status, memory, stop.
@@ -57,6 +60,11 @@ impl Site {
     /// Their journals.
     pub fn stores(&self) -> &Stores {
         &self.0.stores
+    }
+
+    /// What was proved of them.
+    pub fn receipts(&self) -> &Receipts {
+        &self.0.receipts
     }
 
     /// Reader threads of a pass.

@@ -135,7 +135,7 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $exit:ident, $title:literal, $remedy:literal;)*) => {
         /// Stable codes of everything that can be found or fail. `FB1xx` images, `FB2xx` input and output,
         /// `FB3xx` guards, `FB4xx` the pass, `FB5xx` the peer and the wire, `FB6xx` the journal,
-        /// `FB7xx` the daemons, `FB8xx` certificates, `FB9xx` the command itself.
+        /// `FB7xx` the daemons, `FB8xx` certificates and receipts, `FB9xx` the command itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* #[doc = $title] $name,)* }
 
@@ -227,6 +227,14 @@ codes! {
     PkiUnknown = "FB805", Refused, "no such certificate", "list what was issued with 'failback pki show'";
     PkiCertificateExists = "FB806", Refused, "identity has a valid certificate", "renew it with 'failback pki renew', or revoke it first if its key is lost";
     PkiAuthorityExpires = "FB807", Refused, "certificate authority comes to its end", "ask for a shorter validity, or make a new authority and add its ca.pem to the old one on every daemon";
+    ReceiptInvalid = "FB851", Mismatch, "receipt is damaged or was changed", "get the file anew from the master target with 'failback receipt show'; believe nothing of this one";
+    ReceiptKeyDiffers = "FB852", Mismatch, "receipt was signed by another key", "compare the fingerprint with the master target's own ('failback receipt key'), over another way than the receipt came";
+    ReceiptDiskDiffers = "FB853", Mismatch, "image is not what the receipt says", "do not use the image; look who wrote to it since the receipt's time, or bring the disk home again";
+    ReceiptChainBroken = "FB854", Mismatch, "a receipt of the machine is missing or was replaced", "restore the receipts from a backup; where that is not possible, find out who removed them";
+    ReceiptDiskUnknown = "FB855", Refused, "receipt has no such disk", "name a disk that is in the receipt";
+    ReceiptMissing = "FB856", Refused, "no such receipt", "take one with 'failback verify MACHINE --wait'";
+    ReceiptKeyInvalid = "FB857", Refused, "key for receipts cannot be used", "give the path of an Ed25519 key in PKCS#8 PEM ('openssl genpkey -algorithm ed25519'), or leave receipt_key out";
+    ReceiptWeak = "FB858", Refused, "receipt proves less than it could", "see what is said of it";
     Usage = "FB901", Usage, "command line is wrong", "see --help";
     Internal = "FB902", Failure, "internal error", "report this with the command line and this text";
 }

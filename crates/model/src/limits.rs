@@ -289,6 +289,10 @@ pub const PKI_CERTIFICATES_MAX: usize = 16 << 10;
 pub const PKI_NAMES_MAX: usize = 32;
 /// Largest file of a certificate authority.
 pub const PKI_FILE_MAX_BYTES: u64 = 256 << 20;
+/// Largest receipt: each disk's image name may be as long as a path, and all of it escaped twice.
+pub const RECEIPT_MAX_BYTES: u64 = 4 << 20;
+/// Longest name of an image in a receipt.
+pub const RECEIPT_IMAGE_MAX_BYTES: usize = 4096;
 /// Validity of a certificate authority when none is chosen.
 pub const AUTHORITY_VALIDITY_DEFAULT_DAYS: u32 = 3650;
 /// Validity of a certificate when none is chosen.
@@ -351,6 +355,12 @@ pub const TAKEOVER_MAX: Duration = Duration::from_secs(20);
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 
 const _: () = {
+    assert!(
+        // A control character is six bytes in the payload, and its backslash one more in the file.
+        DISKS_PER_MACHINE_MAX as u64 * (7 * RECEIPT_IMAGE_MAX_BYTES as u64 + 1024) + 4096
+            <= RECEIPT_MAX_BYTES,
+        "a receipt of a whole machine can be read"
+    );
     assert!(CONTROL_LINE_MAX_BYTES * JOBS_KEPT <= STATE_FILE_MAX_BYTES as usize * 4, "jobs are small");
     assert!(BUDGET_UNIT_BYTES >= 4 * PACK_MAX_BYTES as u64, "a unit keeps a pipeline full");
     assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");

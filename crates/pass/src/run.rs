@@ -190,20 +190,24 @@ fn stopped(end: ScanEnd) -> PassError {
     }
 }
 
-/// Hashes a disk: its root, and its manifest at a path where one is given (which must not exist).
+/// The layout of a whole disk in blocks of this size.
+pub fn layout_of(disk: &dyn UnitSource, block_size: BlockSize) -> Result<Layout, DiskError> {
+    Layout::new(disk.geometry().length_bytes, block_size).map_err(|error| {
+        DiskError::new(Code::ImageSizeUnsupported, Operation::Open, disk.name(), error.to_string())
+    })
+}
+
+/// Hashes a disk as far as the layout goes: its root, and its manifest at a path where one is given (which must not
+/// exist).
 pub fn hash(
     source: Arc<dyn UnitSource>,
-    block_size: BlockSize,
+    layout: Layout,
     threads: usize,
     manifest: Option<&Path>,
     progress: &Arc<Progress>,
     cancel: &Cancel,
 ) -> Result<Outcome, PassError> {
     let started = Instant::now();
-    let length_bytes = source.geometry().length_bytes;
-    let layout = Layout::new(length_bytes, block_size).map_err(|error| {
-        DiskError::new(Code::ImageSizeUnsupported, Operation::Open, source.name(), error.to_string())
-    })?;
     let mut entries = match manifest {
         Some(path) => Manifest::create(path, layout)?,
         None => Manifest::create_temp(layout)?,
@@ -241,8 +245,8 @@ pub fn hash(
         let _ = std::fs::remove_file(path);
     }
     Ok(Outcome {
-        virtual_size_bytes: length_bytes,
-        block_size,
+        virtual_size_bytes: layout.length_bytes(),
+        block_size: layout.block_size(),
         blocks_total: layout.block_count(),
         root: sealed?,
         verified: false,

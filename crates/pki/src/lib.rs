@@ -9,6 +9,8 @@
 //! | `issued/ROLE/NAME/cert.pem`, `key.pem` | 0644, 0600 | the newest certificate of each identity |
 //! | `lock` | 0600 | held while one of the commands runs |
 //!
+//! Beside it stands what signs receipts, [`ReceiptKey`]: a key of a master target alone, no part of the authority.
+//!
 //! A certificate names its holder by a URI, [`failback_model::PeerIdentity`], and may serve either end of a connection:
 //! what a holder may do is decided by its identity alone.
 //!
@@ -19,8 +21,10 @@ mod authority;
 mod error;
 mod files;
 mod index;
+mod receipt_key;
 mod sign;
 
 pub use authority::{Authority, Bundle, Issued, Request, Selection, Validity};
 pub use error::PkiError;
 pub use index::{AuthorityRecord, CertificateRecord, CertificateState, Overview};
+pub use receipt_key::{ReceiptKey, is_signed};

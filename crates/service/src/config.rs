@@ -10,7 +10,7 @@ mod reference;
 mod values;
 
 pub use reference::reference;
-pub use values::{AdminAddress, ByteSize, Limits, LogFormat, LogLevel, TlsConfig, unstable_device};
+pub use values::{AdminAddress, ByteSize, Limits, LogFormat, LogLevel, TlsConfig, resolved, unstable_device};
 
 use failback_model::limits::CONFIG_MAX_BYTES;
 use failback_model::{Code, Finding};

@@ -18,7 +18,7 @@ mod server;
 
 pub use client::{Client, EventLines};
 pub use desk::{About, Desk, Orders};
-pub use protocol::{PassFlags, Reply, Request};
+pub use protocol::{PassFlags, ReceiptFile, Reply, Request};
 pub use server::ControlServer;
 
 #[cfg(test)]

@@ -188,6 +188,19 @@ pub enum Event {
         /// Errors: it is not what was sealed.
         findings: Vec<FindingLine>,
     },
+    /// All disks that a `verify` was asked for were read back from their media.
+    MachineVerified {
+        /// Machine.
+        machine: String,
+        /// The request's job.
+        job: String,
+        /// Where its receipt lies; none where a disk is not what was sealed, or not all disks were asked for.
+        receipt: Option<String>,
+        /// Number of the receipt.
+        number: Option<u64>,
+        /// Errors: why there is no receipt. Warnings: what is wrong with those before it.
+        findings: Vec<FindingLine>,
+    },
     /// A peer was sent away.
     PeerRefused {
         /// Its address, where it is known.
@@ -224,6 +237,7 @@ impl Event {
             Self::PassFailed { .. } => "pass_failed",
             Self::PassStopped { .. } => "pass_stopped",
             Self::Verified { .. } => "verified",
+            Self::MachineVerified { .. } => "machine_verified",
             Self::PeerRefused { .. } => "peer_refused",
             Self::Missed { .. } => "missed",
         }
@@ -235,7 +249,8 @@ impl Event {
             Self::ConfigReloaded { findings }
             | Self::CertificatesReloaded { findings, .. }
             | Self::Job { findings, .. }
-            | Self::Verified { findings, .. } => findings,
+            | Self::Verified { findings, .. }
+            | Self::MachineVerified { findings, .. } => findings,
             Self::PassInterrupted { finding, .. }
             | Self::PassFailed { finding, .. }
             | Self::PeerRefused { finding, .. } => std::slice::from_ref(finding),
@@ -256,7 +271,8 @@ impl Event {
             | Self::PassInterrupted { machine, .. }
             | Self::PassFailed { machine, .. }
             | Self::PassStopped { machine, .. }
-            | Self::Verified { machine, .. } => Some(machine),
+            | Self::Verified { machine, .. }
+            | Self::MachineVerified { machine, .. } => Some(machine),
             Self::Job { machine, .. } => machine.as_deref(),
             _ => None,
         }
@@ -308,6 +324,7 @@ impl fmt::Display for Event {
                 let (peer, address) = (peer.as_deref(), address.as_deref());
                 write!(f, ": {} at {}", peer.unwrap_or("unknown"), address.unwrap_or("unknown"))?;
             }
+            Self::MachineVerified { receipt: Some(receipt), .. } => write!(f, ": {receipt}")?,
             Self::Missed { count } => write!(f, ": {count}")?,
             _ => {}
         }

@@ -38,6 +38,9 @@ pub struct DaemonStatus {
     pub memory: BudgetStatus,
     /// Its own certificate.
     pub certificate: Option<CertificateStatus>,
+    /// Fingerprint of the key that signs receipts; none at a process server.
+    #[serde(default)]
+    pub receipt_key: Option<String>,
     /// Sessions that are open.
     pub sessions: u64,
     /// Errors since the start, by code.

@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: apart from the faults planned, it is the disk that it wraps; which fault struck can be asked.
 
-use failback_blockio::{ChangeFeed, Device, DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{ChangeFeed, Device, DiskError, Operation, ReadPath, UnitSource, Zeroing};
 use failback_model::{ByteRange, Code, DiskGeometry, SectorSize};
 use std::io;
 use std::path::Path;
@@ -210,8 +210,8 @@ impl<T: Device> Device for Faulty<T> {
         self.inner.start_writeback(range);
     }
 
-    fn drop_cached(&self) {
-        self.inner.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.inner.drop_cached()
     }
 
     fn sync(&self) -> Result<(), DiskError> {

@@ -8,6 +8,7 @@ mod frames;
 mod handshake;
 mod journal;
 mod manifest;
+mod receipt;
 mod session;
 mod sketch;
 mod unpack;
@@ -19,6 +20,7 @@ pub use frames::frames;
 pub use handshake::{handshake, handshake_request};
 pub use journal::journal;
 pub use manifest::manifest;
+pub use receipt::receipt;
 pub use session::{session, session_seals};
 pub use sketch::{sketch_of, sketched};
 pub use unpack::{unpack, unpack_disk};
@@ -30,7 +32,7 @@ pub use vmdk::{vmdk_descriptor, vmdk_sparse, vmdk_stream};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in the corpus.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 12] = [
     ("vmdk_descriptor", vmdk_descriptor),
     ("vmdk_sparse", vmdk_sparse),
     ("vmdk_stream", vmdk_stream),
@@ -42,4 +44,5 @@ pub const TARGETS: [(&str, Body); 11] = [
     ("handshake", handshake),
     ("session", session),
     ("journal", journal),
+    ("receipt", receipt),
 ];

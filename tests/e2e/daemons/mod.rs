@@ -9,6 +9,7 @@ mod kills;
 mod links;
 mod media;
 mod peers;
+mod receipts;
 mod registry;
 mod soak;
 mod status;

@@ -1,7 +1,7 @@
 //! Every mode reads the same bytes.
 
 use crate::content::folder;
-use failback_blockio::{Access, AlignedBuffer, Device, FileDevice, ReadMode};
+use failback_blockio::{Access, AlignedBuffer, Device, FileDevice, ReadMode, ReadPath};
 use failback_testkit::{LoopDevice, Random};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -65,7 +65,24 @@ fn what_is_dropped_is_read_from_the_medium() {
         .open(&below)
         .and_then(|file| file.write_all_at(&[3; 4096], 4096))
         .expect("changed");
-    device.drop_cached();
+    assert_eq!(device.drop_cached(), ReadPath::CacheDropped);
     device.read_at(0, &mut bytes).expect("read");
     assert_eq!((bytes[0], bytes[4096]), (2, 3));
+}
+
+#[test]
+fn what_cannot_be_dropped_is_read_past_the_cache() {
+    let folder = folder();
+    let device = FileDevice::create_new(&folder.path().join("disk"), 1 << 20).expect("created");
+    device.write_at(8192, &[7; 4096]).expect("written");
+    // The page is not durable, so the kernel keeps it.
+    assert_eq!(device.drop_cached(), ReadPath::Direct);
+    let mut bytes = [0; 100];
+    device.read_at(8190, &mut bytes).expect("read");
+    assert_eq!((bytes[1], bytes[2]), (0, 7));
+    assert_eq!(device.drop_cached(), ReadPath::Direct, "it stays so");
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let device = FileDevice::create_new(&memory.path().join("disk"), 8192).expect("created");
+    device.write_at(0, &[7; 8192]).expect("written");
+    assert_ne!(device.drop_cached(), ReadPath::CacheDropped, "memory is all that it has");
 }

@@ -176,6 +176,7 @@ mod tests {
             draining: false,
             memory: failback_service::budget::BudgetStatus::default(),
             certificate: None,
+            receipt_key: None,
             sessions: 0,
             errors: std::collections::BTreeMap::new(),
             machines: vec![machine],

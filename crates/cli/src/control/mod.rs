@@ -6,6 +6,7 @@ pub(crate) mod orders;
 pub(crate) mod registry;
 pub(crate) mod status;
 mod text;
+pub(crate) mod verify;
 
 use crate::control_args::SocketArgs;
 use failback_model::{Code, Finding};
@@ -13,7 +14,7 @@ use failback_service::control::{Client, Reply, Request};
 use failback_service::report::FindingLine;
 
 /// Asks a daemon; a refusal is an error.
-fn ask(socket: &SocketArgs, request: &Request) -> Result<Reply, Vec<Finding>> {
+pub(crate) fn ask(socket: &SocketArgs, request: &Request) -> Result<Reply, Vec<Finding>> {
     let alone = |finding| vec![finding];
     let reply = Client::connect(&socket.socket).map_err(alone)?.ask(request).map_err(alone)?;
     match reply {
@@ -31,6 +32,6 @@ fn understood(line: &FindingLine) -> Finding {
 }
 
 /// An answer to another question.
-fn unexpected(reply: &Reply) -> Vec<Finding> {
+pub(crate) fn unexpected(reply: &Reply) -> Vec<Finding> {
     vec![Finding::error(Code::Internal, format!("the daemon answered {reply:?}"))]
 }

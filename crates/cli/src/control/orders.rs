@@ -1,9 +1,9 @@
-//! `failback reprotect`, `stop`, `resume` and `verify`: one request, one outcome.
+//! `failback reprotect`, `stop` and `resume`: one request, one outcome.
 
 use super::{ask, unexpected};
 use crate::args::OutputArgs;
 use crate::confirm::confirm;
-use crate::control_args::{OrderArgs, ReprotectArgs, SocketArgs, VerifyArgs};
+use crate::control_args::{OrderArgs, ReprotectArgs, SocketArgs};
 use crate::report::{Summary, Voice};
 use failback_model::{Code, ExitClass, Finding, JobId};
 use failback_service::clock::unix_ms;
@@ -13,11 +13,11 @@ use serde::Serialize;
 
 /// What became of a job.
 #[derive(Serialize)]
-struct Outcome {
-    job: String,
+pub(super) struct Outcome {
+    pub(super) job: String,
     /// Whether the same job was carried out before.
-    repeated: bool,
-    said: String,
+    pub(super) repeated: bool,
+    pub(super) said: String,
 }
 
 impl Summary for Outcome {
@@ -56,14 +56,6 @@ pub(crate) fn resume(args: &OrderArgs) -> ExitClass {
         job,
         machine,
     })
-}
-
-/// Runs `failback verify`.
-pub(crate) fn verify(args: &VerifyArgs) -> ExitClass {
-    let order = &args.order;
-    let voice = voice("verify", &order.output);
-    let (machine, disk) = (order.machine.clone(), args.disk.clone());
-    finish(voice, &order.socket, order.job.as_ref(), |job| Request::Verify { job, machine, disk })
 }
 
 /// How a command speaks.

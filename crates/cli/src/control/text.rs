@@ -40,6 +40,9 @@ fn head(status: &DaemonStatus) -> String {
         let left = if left == 0 { "HAS EXPIRED".into() } else { format!("expires in {}", spoken(left)) };
         let _ = write!(text, "; {} {left}", printable(&certificate.identity));
     }
+    if let Some(key) = &status.receipt_key {
+        let _ = write!(text, "\nreceipts are signed by {}", printable(key));
+    }
     let errors: Vec<_> =
         status.errors.iter().map(|(code, count)| format!("{code} {}", grouped(*count))).collect();
     if !errors.is_empty() {
@@ -225,6 +228,7 @@ mod tests {
                 identity: "failback://process-server/azure-1".into(),
                 expires_unix_ms: now + 364 * 86_400_000,
             }),
+            receipt_key: None,
             sessions: 1,
             errors: BTreeMap::from([("FB509".into(), 3)]),
             machines: vec![MachineStatus {

@@ -13,18 +13,18 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-const LENGTH: u64 = (1 << 20) + 4096;
+pub(crate) const LENGTH: u64 = (1 << 20) + 4096;
 
 /// A master target with a disk `web01/disk0` at `home.raw`, in this process.
-struct Site {
-    lab: Lab,
+pub(crate) struct Site {
+    pub(crate) lab: Lab,
     runtime: Runtime,
-    kit: Kit,
+    pub(crate) kit: Kit,
     address: String,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lab = Lab::new();
         lab.run(&["pki", "init", "--pki", "pki"]).text(0);
         for (identity, folder) in [
@@ -65,7 +65,7 @@ impl Site {
     }
 
     /// `sync --json SOURCE mt://…/DISK` with a certificate folder.
-    fn sync(&self, source: &str, disk: &str, tls: &str) -> crate::lab::Ended {
+    pub(crate) fn sync(&self, source: &str, disk: &str, tls: &str) -> crate::lab::Ended {
         let target = format!("mt://{}/web01/{disk}", self.address);
         let identity = ["--target-identity", "failback://master-target/mt"];
         self.lab.run(&[&["sync", "--json", source, &target, "--tls", tls], &identity[..]].concat())

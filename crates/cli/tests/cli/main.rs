@@ -9,6 +9,7 @@ mod interruption;
 mod lab;
 mod plan;
 mod progress;
+mod receipts;
 mod seeds;
 mod targets;
 mod texts;

@@ -20,6 +20,9 @@ fn help_reads_well() {
         &["bandwidth", "--help"],
         &["reload", "-h"],
         &["events", "--help"],
+        &["verify", "--help"],
+        &["receipt", "--help"],
+        &["receipt", "check", "--help"],
         &["pki", "--help"],
         &["pki", "issue", "-h"],
     ] {

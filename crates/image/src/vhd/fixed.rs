@@ -9,7 +9,7 @@
 use super::{damaged, identity, require_vhd_length};
 use crate::provision::{provision, provisioning_of, zero_flat};
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
-use failback_blockio::{Device, DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{Device, DiskError, Operation, ReadPath, UnitSource, Zeroing};
 use failback_format::FormatError;
 use failback_format::vhd::{FOOTER_BYTES, VhdFooter};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding, SectorSize};
@@ -169,8 +169,8 @@ impl Image for FixedVhd {
         zero_flat(self.device.as_ref(), range, zeroing, self.provisioning)
     }
 
-    fn drop_cached(&self) {
-        self.device.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.device.drop_cached()
     }
 
     fn flush(&self) -> Result<(), DiskError> {

@@ -5,7 +5,7 @@
 
 use super::extent::ExtentStore;
 use super::parts::Parts;
-use failback_blockio::{DiskError, Operation, Zeroing};
+use failback_blockio::{DiskError, Operation, ReadPath, Zeroing};
 use failback_model::{ByteRange, Code, Finding};
 use std::path::Path;
 use std::sync::Arc;
@@ -129,8 +129,9 @@ impl ExtentTable {
     }
 
     /// Lets go of what the kernel caches of any extent.
-    pub(crate) fn drop_cached(&self) {
-        self.slots.iter().for_each(|slot| slot.store.drop_cached());
+    pub(crate) fn drop_cached(&self) -> ReadPath {
+        let paths = self.slots.iter().map(|slot| slot.store.drop_cached());
+        paths.max().unwrap_or(ReadPath::Direct)
     }
 
     /// Flushes every extent.

@@ -8,7 +8,7 @@ use super::composite::ExtentTable;
 use super::content::DescriptorFile;
 use super::open::change_tracking;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
-use failback_blockio::{Access, DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{Access, DiskError, Operation, ReadPath, UnitSource, Zeroing};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding, SectorSize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -134,8 +134,8 @@ impl Image for VmdkDisk {
         self.table().zero(&self.path, range, zeroing)
     }
 
-    fn drop_cached(&self) {
-        self.table().drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.table().drop_cached()
     }
 
     fn flush(&self) -> Result<(), DiskError> {

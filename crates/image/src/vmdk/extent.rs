@@ -3,7 +3,7 @@
 //! **Invariant**: offsets are the extent's own, from 0 to its length; `flush` makes the extent's data durable before
 //! any metadata of its own that reaches it.
 
-use failback_blockio::{DiskError, Zeroing};
+use failback_blockio::{DiskError, ReadPath, Zeroing};
 use failback_model::{ByteRange, Finding};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -23,7 +23,10 @@ pub(crate) trait ExtentStore: Send + Sync + Debug {
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;
 
     /// Lets go of what the kernel caches of it.
-    fn drop_cached(&self) {}
+    fn drop_cached(&self) -> ReadPath {
+        // Zeros that no file holds.
+        ReadPath::Direct
+    }
 
     /// Makes data durable, then what reaches it.
     fn flush(&self) -> Result<(), DiskError>;

@@ -6,7 +6,7 @@
 use super::extent::ExtentStore;
 use crate::Provisioning;
 use crate::provision::{provision, zero_flat};
-use failback_blockio::{Device, DiskError, Operation, Zeroing};
+use failback_blockio::{Device, DiskError, Operation, ReadPath, Zeroing};
 use failback_model::{ByteRange, Code};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,8 +60,8 @@ impl ExtentStore for FlatExtent {
         Ok(run.map(|run| ByteRange::new(run.start() - self.file.start(), run.end() - self.file.start())))
     }
 
-    fn drop_cached(&self) {
-        self.device.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.device.drop_cached()
     }
 
     fn flush(&self) -> Result<(), DiskError> {

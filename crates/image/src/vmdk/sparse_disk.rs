@@ -9,7 +9,7 @@ use super::extent::ExtentStore;
 use super::open::change_tracking;
 use super::sparse::SparseExtent;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
-use failback_blockio::{Access, DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{Access, DiskError, Operation, ReadPath, UnitSource, Zeroing};
 use failback_format::vmdk::descriptor::{CreateType, Descriptor, is_content_id};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding};
 use std::path::{Path, PathBuf};
@@ -143,8 +143,8 @@ impl Image for SparseDisk {
         self.extent.zero(range, zeroing)
     }
 
-    fn drop_cached(&self) {
-        self.extent.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.extent.drop_cached()
     }
 
     fn flush(&self) -> Result<(), DiskError> {

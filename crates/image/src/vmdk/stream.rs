@@ -7,7 +7,7 @@ use super::sparse::cache::TableCache;
 use super::sparse::grains::{Presence, data_run, split};
 use super::sparse::tables::Tables;
 use super::sparse::{read_descriptor, read_header, refused};
-use failback_blockio::{Device, DiskError, Operation, UnitSource};
+use failback_blockio::{Device, DiskError, Operation, ReadPath, UnitSource};
 use failback_format::vmdk::descriptor::SECTOR_BYTES;
 use failback_format::vmdk::sparse::{
     FLAG_MARKERS, GrainEntry, GrainGeometry, HEADER_BYTES, SparseError, SparseHeader,
@@ -137,9 +137,9 @@ impl StreamExtent {
     }
 
     /// Lets go of what is cached of it, here and by the kernel.
-    pub(super) fn drop_cached(&self) {
+    pub(super) fn drop_cached(&self) -> ReadPath {
         self.inflated.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.device.drop_cached();
+        self.device.drop_cached()
     }
 
     /// Reads every grain; one finding for each that is damaged.

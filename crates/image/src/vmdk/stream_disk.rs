@@ -5,7 +5,7 @@
 use super::embedded;
 use super::stream::StreamExtent;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
-use failback_blockio::{Access, DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{Access, DiskError, Operation, ReadPath, UnitSource, Zeroing};
 use failback_format::vmdk::descriptor::{CreateType, Descriptor};
 use failback_model::{ByteRange, Code, DiskGeometry, Finding};
 use std::path::{Path, PathBuf};
@@ -78,8 +78,8 @@ impl Image for StreamDisk {
         self.refuse(Operation::Zero)
     }
 
-    fn drop_cached(&self) {
-        self.extent.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.extent.drop_cached()
     }
 
     fn flush(&self) -> Result<(), DiskError> {

@@ -15,7 +15,7 @@ use super::stream::StreamExtent;
 use crate::vmdk::parts::Parts;
 use crate::{Image, ImageFormat, ImageIdentity, Provisioning};
 use emitter::Emitter;
-use failback_blockio::{Access, Device, DiskError, NewFiles, Operation, UnitSource, Zeroing};
+use failback_blockio::{Access, Device, DiskError, NewFiles, Operation, ReadPath, UnitSource, Zeroing};
 use failback_format::vmdk::descriptor::{CreateType, Descriptor, SECTOR_BYTES};
 use failback_format::vmdk::sparse::{GrainGeometry, SparseHeader};
 use failback_format::vmdk::stream::new_stream_header;
@@ -266,7 +266,7 @@ impl Image for StreamWriter {
         }
     }
 
-    fn drop_cached(&self) {
+    fn drop_cached(&self) -> ReadPath {
         match self.finished.get() {
             Some(finished) => finished.drop_cached(),
             None => self.device.drop_cached(),

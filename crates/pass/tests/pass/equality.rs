@@ -150,7 +150,7 @@ fn hashed(image: &Arc<MemoryImage>, layout: Layout) -> (Vec<Digest>, Digest) {
     let bytes = &image.bytes()[..layout.length_bytes() as usize];
     let (progress, cancel) = (Arc::default(), Cancel::default());
     let source = Arc::new(MemoryDevice::from_bytes(bytes));
-    let outcome = hash(source, layout.block_size(), 2, Some(&path), &progress, &cancel).unwrap();
+    let outcome = hash(source, layout, 2, Some(&path), &progress, &cancel).unwrap();
     let manifest = Manifest::open(&path).unwrap();
     let entries = manifest.entries(layout.blocks()).iter().map(|entry| Digest(*entry)).collect();
     (entries, outcome.root)

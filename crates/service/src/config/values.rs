@@ -157,13 +157,18 @@ pub struct TlsConfig {
     pub crl: Option<PathBuf>,
 }
 
+/// A path with systemd's folder filled in where it begins with `$CREDENTIALS_DIRECTORY`.
+pub fn resolved(path: &Path, credentials: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("$CREDENTIALS_DIRECTORY"), credentials) {
+        (Ok(rest), Some(folder)) => folder.join(rest),
+        _ => path.into(),
+    }
+}
+
 impl TlsConfig {
     /// The same with systemd's folder filled in; `credentials` is the value of CREDENTIALS_DIRECTORY.
     pub fn resolved(&self, credentials: Option<&Path>) -> Self {
-        let resolve = |path: &PathBuf| match (path.strip_prefix("$CREDENTIALS_DIRECTORY"), credentials) {
-            (Ok(rest), Some(folder)) => folder.join(rest),
-            _ => path.clone(),
-        };
+        let resolve = |path: &PathBuf| resolved(path, credentials);
         Self {
             certificate: resolve(&self.certificate),
             key: resolve(&self.key),

@@ -1,7 +1,7 @@
 //! Takes requests, whoever brings them: gives each job to the daemon once, and writes the audit event.
 
 use super::jobs::{Job, Jobs};
-use super::protocol::{Reply, Request};
+use super::protocol::{ReceiptFile, Reply, Request};
 use crate::event::{Caller, Event, Events};
 use crate::report::finding_lines;
 use crate::status::DaemonStatus;
@@ -17,6 +17,12 @@ pub trait Orders: Send + Sync + 'static {
 
     /// How machines and disks are defined.
     fn registry(&self, machine: Option<&MachineId>) -> Result<Vec<Value>, Finding>;
+
+    /// A receipt of a machine; the last one where no number is given.
+    fn receipt(&self, _machine: &MachineId, _number: Option<u64>) -> Result<ReceiptFile, Finding> {
+        let finding = Finding::error(Code::RequestInvalid, "this daemon signs no receipts");
+        Err(finding.with_remedy("ask the master target: --socket /run/failback/master-target.sock"))
+    }
 
     /// Whether no more jobs are taken.
     fn is_draining(&self) -> bool;
@@ -70,6 +76,9 @@ impl Desk {
             }
             Request::Registry { machine } => {
                 self.orders.registry(machine.as_ref()).map(|machines| Reply::Registry { machines })
+            }
+            Request::Receipt { machine, number } => {
+                self.orders.receipt(machine, *number).map(|receipt| Reply::Receipt { receipt })
             }
             Request::Events { .. } => Ok(Reply::Events { started_unix_ms }),
             request => match request.job() {

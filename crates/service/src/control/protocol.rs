@@ -126,6 +126,16 @@ pub enum Request {
         #[schemars(with = "Option<String>")]
         disk: Option<DiskId>,
     },
+    /// Master target: a receipt that `verify` signed.
+    Receipt {
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// Its number; none: the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u64>,
+    },
     /// Add a machine, or replace its definition.
     RegisterMachine {
         /// Job.
@@ -198,6 +208,7 @@ impl Request {
             Self::Stop { .. } => "stop",
             Self::Resume { .. } => "resume",
             Self::Verify { .. } => "verify",
+            Self::Receipt { .. } => "receipt",
             Self::RegisterMachine { .. } => "register_machine",
             Self::RegisterDisk { .. } => "register_disk",
             Self::Release { .. } => "release",
@@ -232,6 +243,7 @@ impl Request {
             | Self::Stop { machine, .. }
             | Self::Resume { machine, .. }
             | Self::Verify { machine, .. }
+            | Self::Receipt { machine, .. }
             | Self::RegisterDisk { machine, .. }
             | Self::Release { machine, .. }
             | Self::Bandwidth { machine, .. } => Some(machine.as_str()),
@@ -239,6 +251,15 @@ impl Request {
             Self::Version {} | Self::Reload { .. } => None,
         }
     }
+}
+
+/// A receipt, as its file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReceiptFile {
+    /// Where it lies at the master target.
+    pub path: String,
+    /// All of it, byte for byte: FORMATS.md, "Receipt".
+    pub text: String,
 }
 
 /// An answer.
@@ -261,6 +282,12 @@ pub enum Reply {
     Registry {
         /// Definitions as in the configuration.
         machines: Vec<Value>,
+    },
+    /// A receipt.
+    Receipt {
+        /// The file.
+        #[serde(flatten)]
+        receipt: ReceiptFile,
     },
     /// Events follow, one a line.
     Events {

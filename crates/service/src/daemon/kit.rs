@@ -66,6 +66,7 @@ impl Kit {
             draining: self.stop.is_cancelled(),
             memory: self.budget.status(),
             certificate,
+            receipt_key: None,
             sessions,
             errors: self.events.errors(),
             machines,

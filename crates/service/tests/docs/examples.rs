@@ -2,7 +2,7 @@
 
 use failback_model::{Code, DiskId, Finding, JobId, MachineId};
 use failback_service::budget::BudgetStatus;
-use failback_service::control::{PassFlags, Reply, Request};
+use failback_service::control::{PassFlags, ReceiptFile, Reply, Request};
 use failback_service::event::{Caller, Envelope, Event};
 use failback_service::registry::Wanted;
 use failback_service::report::FindingLine;
@@ -45,6 +45,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Stop { job: job("job-18"), machine: web01() },
         Request::Resume { job: job("job-19"), machine: web01() },
         Request::Verify { job: job("job-20"), machine: web01(), disk: Some(disk0()) },
+        Request::Receipt { machine: web01(), number: Some(3) },
         Request::RegisterMachine { job: job("job-21"), machine },
         Request::RegisterDisk {
             job: job("job-22"),
@@ -69,6 +70,12 @@ pub(crate) fn replies() -> Vec<Reply> {
             machines: vec![
                 json!({ "id": "web01", "allow": ["failback://process-server/azure-1"], "disk": [] }),
             ],
+        },
+        Reply::Receipt {
+            receipt: ReceiptFile {
+                path: "/var/lib/failback/master-target/receipts/web01/receipt-3.json".into(),
+                text: "{\n  \"failback_receipt\": 1,\n  …\n}\n".into(),
+            },
         },
         Reply::Events { started_unix_ms: NOW - 3_600_000 },
         Reply::Done {
@@ -149,6 +156,7 @@ fn status() -> DaemonStatus {
             identity: "failback://process-server/azure-1".into(),
             expires_unix_ms: NOW + 31_536_000_000,
         }),
+        receipt_key: None,
         sessions: 1,
         errors: BTreeMap::from([("FB509".into(), 2)]),
         machines: vec![MachineStatus {
@@ -216,6 +224,13 @@ pub(crate) fn events() -> Vec<Envelope> {
         },
         Event::PassStopped { machine: m(), disk: d() },
         Event::Verified { machine: m(), disk: d(), root: ROOT.into(), findings: Vec::new() },
+        Event::MachineVerified {
+            machine: m(),
+            job: "job-20".into(),
+            receipt: Some("/var/lib/failback/master-target/receipts/web01/receipt-3.json".into()),
+            number: Some(3),
+            findings: Vec::new(),
+        },
         Event::PeerRefused {
             address: None,
             peer: Some("failback://process-server/azure-2".into()),

@@ -7,7 +7,7 @@ use super::grains::{Presence, Run, data_run, split};
 use super::tables::{Tables, read_header};
 use crate::vmdk::extent::ExtentStore;
 use crate::vmdk::parts::Parts;
-use failback_blockio::{DiskError, Operation, UnitSource, Zeroing};
+use failback_blockio::{DiskError, Operation, ReadPath, UnitSource, Zeroing};
 use failback_format::vmdk::sparse::SparseError;
 use failback_model::{ByteRange, Code, DiskGeometry, Finding, Place, SectorSize};
 use std::path::Path;
@@ -85,8 +85,8 @@ impl ExtentStore for SparseExtent {
         UnitSource::next_data(self, from_bytes)
     }
 
-    fn drop_cached(&self) {
-        self.device.drop_cached();
+    fn drop_cached(&self) -> ReadPath {
+        self.device.drop_cached()
     }
 
     fn flush(&self) -> Result<(), DiskError> {

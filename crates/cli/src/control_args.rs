@@ -70,13 +70,13 @@ pub(crate) struct ReprotectArgs {
 /// `failback verify`.
 #[derive(Args)]
 #[command(after_help = "\
-At a master target: reads the sealed disks back from their media and compares roots. At a process
-server: compares all of source and target once more, repairs, and reads the target back. The outcome
-is an event and stands in the status.
+Reads the sealed disks back from their media and compares roots; ask the master target, which holds
+them. The outcome is an event and stands in the status. A process server refuses: its passes also
+write, and 'failback reprotect MACHINE --verify' asks for one of those.
 
 Examples:
   failback verify web01 --socket /run/failback/master-target.sock
-  failback verify web01 --disk disk0")]
+  failback verify web01 --disk disk0 --socket /run/failback/master-target.sock")]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) order: OrderArgs,

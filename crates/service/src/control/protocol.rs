@@ -111,7 +111,7 @@ pub enum Request {
         #[schemars(with = "String")]
         machine: MachineId,
     },
-    /// Prove a machine's target: the master target reads it back, the process server compares all of it once more.
+    /// Master target: prove a machine's disks, reading them back. A process server refuses it: its passes also write.
     Verify {
         /// Job.
         #[serde(with = "crate::text")]

@@ -139,8 +139,10 @@ impl Host for Door {
         from: SocketAddr,
         open: Open,
     ) -> Result<(Welcome, LinkAcceptor), Refusal> {
+        let machine = open.machine.clone();
         let answer = self.0.open(peer.clone(), from, open).await;
         if let Err(refusal) = &answer {
+            self.0.registry().close_failed(&machine, refusal.code);
             self.0.registry().refused(&peer, from, &Finding::error(refusal.code, refusal.message.clone()));
         }
         answer

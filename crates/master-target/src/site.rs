@@ -33,7 +33,7 @@ struct Shared {
 pub struct DiskLease {
     status: Arc<DiskHandle>,
     grant: Grant,
-    _lease: Lease<Machine>,
+    lease: Lease<Machine>,
 }
 
 impl Site {
@@ -95,6 +95,14 @@ impl Site {
                     Err(finding) => status.failed(&finding),
                 }
             }
+        }
+    }
+
+    /// Closes a machine's journal that failed, once no session of the machine is under way: one that latched refuses
+    /// everything until it is opened anew.
+    pub(crate) fn close_failed(&self, machine: &MachineId, why: Code) {
+        if Stores::is_failure(why) {
+            self.stores().close(machine, || !self.registry().leases(machine).is_empty());
         }
     }
 
@@ -163,7 +171,7 @@ impl Sessions for Site {
             Ok((self.target(&lease, grant.bytes())?, lease))
         });
         let (target, lease) = leased.inspect_err(|finding| status.failed(finding))?;
-        Ok((target, DiskLease { status, grant, _lease: lease }))
+        Ok((target, DiskLease { status, grant, lease }))
     }
 
     fn opened(&self, lease: &DiskLease, session: &Session) {
@@ -196,7 +204,7 @@ impl Sessions for Site {
 
     fn ended(&self, lease: DiskLease, session: &Session, outcome: &Result<SealedPass, PassError>) {
         // Whoever hears of the end may release the disk.
-        let status = Arc::clone(&lease.status);
+        let (status, machine) = (Arc::clone(&lease.status), lease.lease.machine().id.clone());
         drop(lease);
         let finding = match outcome {
             Ok(sealed) => {
@@ -208,6 +216,7 @@ impl Sessions for Site {
         };
         let finding =
             finding.unwrap_or_else(|| Finding::error(Code::Internal, "a pass failed without a reason"));
+        self.close_failed(&machine, finding.code);
         // What goes away by itself, or by what the other end's operator does, goes away by the next session.
         match finding.code {
             Code::TlsFailed => status.waiting(&finding),

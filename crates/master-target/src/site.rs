@@ -12,9 +12,7 @@ use failback_service::daemon::Kit;
 use failback_service::event::Event;
 use failback_service::registry::{Lease, Registry, Wanted};
 use failback_service::report::FindingLine;
-use failback_service::status::{
-    DiskHandle, DiskStage, LinkBytes, LinkStatus, PassEnd, PassFacts, PassProbe, Sealed,
-};
+use failback_service::status::{DiskHandle, DiskStage, LinkBytes, PassEnd, PassFacts, PassProbe, Sealed};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -176,7 +174,7 @@ impl Sessions for Site {
 
     fn opened(&self, lease: &DiskLease, session: &Session) {
         let status = &lease.status;
-        status.connected(LinkStatus::of(&session.link, session.clock_offset_ms));
+        status.connected_by(&session.link, session.clock_offset_ms);
         let facts = PassFacts {
             session: session.number,
             epoch: session.epoch,

@@ -2,9 +2,9 @@
 
 use crate::ProcessServer;
 use crate::config::{Disk, Machine};
-use failback_model::{Code, Finding, JobId, MachineId, Severity};
+use failback_model::{Code, Finding, JobId, MachineId};
 use failback_service::clock::unix_ms;
-use failback_service::control::{Orders, PassFlags, Request};
+use failback_service::control::{Orders, PassFlags, Request, outcome_of_reload};
 use failback_service::registry::{Intent, Wanted};
 use failback_service::status::{DaemonStatus, MachineStatus};
 use serde_json::Value;
@@ -37,11 +37,7 @@ impl Orders for ProcessServer {
             Request::Bandwidth { machine, schedule, .. } => {
                 self.bandwidth(machine, schedule.as_deref()).map_err(alone)
             }
-            Request::Reload { .. } => {
-                let findings = self.read_again();
-                let is_error = |finding: &Finding| finding.severity == Severity::Error;
-                if findings.iter().any(is_error) { Err(findings) } else { Ok("read again".into()) }
-            }
+            Request::Reload { .. } => outcome_of_reload(self.read_again()),
             request => self.change_registry(request).map_err(alone),
         }
     }
@@ -49,15 +45,7 @@ impl Orders for ProcessServer {
 
 impl ProcessServer {
     fn status_of(&self, machine: &Machine) -> MachineStatus {
-        let rate = self.supervisor.rate(&machine.id);
-        let status = |disk: &Disk| {
-            let mut status = self.kit.board.disk(&machine.id, &disk.id).status();
-            // The schedule may have changed it since the connection was made.
-            if let Some(link) = &mut status.link {
-                link.bandwidth_bytes_per_second = rate;
-            }
-            status
-        };
+        let status = |disk: &Disk| self.kit.board.disk(&machine.id, &disk.id).status();
         MachineStatus {
             id: machine.id.to_string(),
             wanted: self.registry.intent(&machine.id).wanted,

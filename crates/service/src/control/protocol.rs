@@ -163,7 +163,8 @@ pub enum Request {
         #[schemars(with = "Option<String>")]
         disk: Option<DiskId>,
     },
-    /// Change a machine's bandwidth, also while it is at work, until the daemon is started anew.
+    /// Change a machine's bandwidth, also while it is at work, until the daemon is started anew or the machine released. At
+    /// a master target one limit counts for all that it sends, whichever machine is named, until the daemon is started anew.
     Bandwidth {
         /// Job.
         #[serde(with = "crate::text")]

@@ -148,6 +148,7 @@ fn status() -> DaemonStatus {
         certificate: Some(CertificateStatus {
             identity: "failback://process-server/azure-1".into(),
             expires_unix_ms: NOW + 31_536_000_000,
+            error: None,
         }),
         sessions: 1,
         errors: BTreeMap::from([("FB509".into(), 2)]),

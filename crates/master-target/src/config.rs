@@ -2,7 +2,7 @@
 
 mod machine;
 
-pub use machine::{Disk, Machine, ProvisioningWord, VmdkWord, is_seed_allowed};
+pub use machine::{Disk, Machine, ProvisioningWord, VmdkWord};
 
 use failback_model::limits::{BUDGET_DEFAULT_BYTES, THREADS_MAX};
 use failback_service::config::{self, AdminAddress, ByteSize, Fault, Limits, LogLevel, TlsConfig};

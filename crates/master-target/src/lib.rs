@@ -9,6 +9,7 @@ pub mod config;
 mod limit;
 mod orders;
 mod reception;
+mod seed_scope;
 mod server;
 mod site;
 mod stores;

@@ -247,8 +247,11 @@ impl<R: Registry> Admitted<R> {
     /// Runs the pass on a thread of its own.
     fn start(self, link: RemoteLink) {
         let name = format!("pass-{}", self.name.1);
-        // Without a thread the session is dropped, and with it the link: the other end tries again.
-        let _ = std::thread::Builder::new().name(name).spawn(move || self.carry(link));
+        let thread = std::thread::Builder::new().name(name.clone());
+        if let Err(error) = thread.spawn(move || self.carry(link)) {
+            // The session is dropped, and with it the link: the other end tries again.
+            tracing::error!("{name}: no thread for the pass: {error}");
+        }
     }
 
     fn carry(mut self, link: RemoteLink) {

@@ -1,8 +1,9 @@
 //! The site's disks: who may write which, what a session holds while it does, and what the status says of it.
 
 use crate::Stores;
-use crate::config::{Machine, is_seed_allowed};
+use crate::config::Machine;
 use crate::reception::{Registry as Sessions, Session};
+use crate::seed_scope::is_seed_allowed;
 use crate::target::TargetDisk;
 use failback_image::ImageSpec;
 use failback_model::{Code, DiskId, ExitClass, Finding, Generation, MachineId, PeerIdentity};

@@ -179,7 +179,12 @@ impl Loop<'_> {
                 recv(self.link.input) -> frame => {
                     let frame = frame.map_err(|_| self.gone())?;
                     self.link.count_received(&frame, &self.end.progress.bytes_to_source);
-                    self.session.handle_message(decode(&frame)?).map_err(PassError::from_session)?;
+                    let message = decode(&frame)?;
+                    if matches!(message, Message::Error { .. }) {
+                        // Who ends takes nothing more.
+                        self.link.discard();
+                    }
+                    self.session.handle_message(message).map_err(PassError::from_session)?;
                 }
                 recv(self.packed) -> packed => {
                     if let Ok(packed) = packed {

@@ -109,11 +109,6 @@ impl LinkHandle {
         self.0.close();
     }
 
-    /// Ends the link at once; what waits is lost.
-    pub fn cut(&self, why: TransportError) {
-        self.0.cut(why);
-    }
-
     /// Waits for the end.
     pub async fn ended(&self) -> LinkEnd {
         self.0.ended().await

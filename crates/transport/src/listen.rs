@@ -78,7 +78,7 @@ impl Default for ListenOptions {
     }
 }
 
-/// What a listener has seen, for status and metrics.
+/// What a listener has seen. What fails is also told to whoever hosts it, code by code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListenStats {
     /// Connections that are known now.

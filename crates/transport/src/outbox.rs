@@ -38,7 +38,7 @@ pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     control: Notify,
     bulk: Notify,
-    discarded: Notify,
+    gone: Notify,
 }
 
 /// What a lane finds.
@@ -93,17 +93,17 @@ impl Outbox {
         let bytes: u64 = waiting.bulk.drain(..).map(|frame| frame.encoded_bytes()).sum();
         waiting.bytes -= bytes;
         drop(waiting);
-        self.discarded.notify_waiters();
+        self.gone.notify_waiters();
     }
 
     /// Waits until there is no bulk: what a lane waited to send was given up, or another lane took it.
     pub(crate) async fn bulk_gone(&self) {
         loop {
-            let discarded = self.discarded.notified();
+            let gone = self.gone.notified();
             if self.lock().bulk.is_empty() {
                 return;
             }
-            discarded.await;
+            gone.await;
         }
     }
 
@@ -171,8 +171,11 @@ impl Outbox {
         waiting.bytes -= bytes;
         let has_more_bulk = !waiting.bulk.is_empty();
         drop(waiting);
-        if ready == Ready::Bulk && has_more_bulk {
-            self.bulk.notify_one();
+        if ready == Ready::Bulk {
+            match has_more_bulk {
+                true => self.bulk.notify_one(),
+                false => self.gone.notify_waiters(),
+            }
         }
         bytes
     }

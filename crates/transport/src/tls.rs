@@ -83,11 +83,6 @@ impl Tls {
         self.0.current.borrow().expires_at
     }
 
-    /// The files.
-    pub fn files(&self) -> &TlsFiles {
-        &self.0.files
-    }
-
     pub(crate) fn material(&self) -> Arc<Material> {
         self.0.current.borrow().clone()
     }

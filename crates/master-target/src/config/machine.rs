@@ -1,6 +1,6 @@
 //! A machine and its disks as the master target knows them.
 
-use failback_image::{CreateOptions, Provisioning, VmdkType};
+use failback_image::{CreateOptions, ImageSpec, Provisioning, VmdkType};
 use failback_model::{DiskId, MachineId, PeerIdentity};
 use failback_service::config::{ByteSize, Fault, unstable_device};
 use failback_service::registry::{DiskEntry, MachineEntry};
@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// A machine whose disks come home.
@@ -172,9 +173,16 @@ impl MachineEntry for Machine {
     }
 }
 
+impl Machine {
+    /// The scope that contents of one of its disks stay in: what the disk says, else the machine.
+    pub(crate) fn seed_scope_of<'a>(&'a self, disk: &'a Disk) -> &'a str {
+        disk.seed_scope.as_deref().unwrap_or(self.id.as_str())
+    }
+}
+
 /// Faults that lie between machines: one path written twice, and seeds of another scope.
 pub(super) fn faults_between(machines: &[Machine]) -> Vec<Fault> {
-    let mut paths: HashMap<&str, (&Machine, &Disk)> = HashMap::new();
+    let mut paths: HashMap<PathBuf, (&Machine, &Disk)> = HashMap::new();
     let mut faults = Vec::new();
     let all = || {
         machines.iter().enumerate().flat_map(|(at, machine)| {
@@ -186,15 +194,15 @@ pub(super) fn faults_between(machines: &[Machine]) -> Vec<Fault> {
         })
     };
     for (key, machine, disk) in all() {
-        if let Some((other, first)) = paths.insert(&disk.path, (machine, disk)) {
+        if let Some((other, first)) = paths.insert(ImageSpec::parse(&disk.path).path, (machine, disk)) {
             let reason = format!("{} is the path of {}/{} already", disk.path, other.id, first.id);
             faults.push(Fault::new(format!("{key}.path"), reason, "give each disk an image of its own"));
         }
     }
     for (key, machine, disk) in all() {
         for (at, seed) in disk.seeds.iter().enumerate() {
-            if let Some((other, sibling)) = paths.get(seed.as_str())
-                && scope_of(other, sibling) != scope_of(machine, disk)
+            if let Some((other, sibling)) = paths.get(&ImageSpec::parse(seed).path)
+                && other.seed_scope_of(sibling) != machine.seed_scope_of(disk)
             {
                 let reason = format!("{seed} is {}/{}, of another seed_scope", other.id, sibling.id);
                 let remedy =
@@ -204,17 +212,4 @@ pub(super) fn faults_between(machines: &[Machine]) -> Vec<Fault> {
         }
     }
     faults
-}
-
-fn scope_of<'a>(machine: &'a Machine, disk: &'a Disk) -> &'a str {
-    disk.seed_scope.as_deref().unwrap_or(machine.id.as_str())
-}
-
-/// Whether an image may serve a disk as a seed: not if it is a registered disk of another scope.
-pub fn is_seed_allowed(machines: &[Machine], machine: &Machine, disk: &Disk, seed: &str) -> bool {
-    let scope = scope_of(machine, disk);
-    let registered = machines.iter().flat_map(|other| other.disk.iter().map(move |disk| (other, disk)));
-    registered
-        .filter(|(_, other)| other.path == seed)
-        .all(|(machine, other)| scope_of(machine, other) == scope)
 }

@@ -2,11 +2,12 @@
 
 use crate::memory_image::MemoryImage;
 use crate::{assert_same, options, pass, pass_ok};
-use failback_model::Code;
-use failback_pass::{Cancel, PassError, PassOptions, Progress, Refinement, Target, run};
+use failback_model::{Code, Layout};
+use failback_pass::{Cancel, Link, PassError, PassOptions, Progress, Refinement, SendingEnd, Target, run};
 use failback_testkit::{MemoryDevice, Random};
+use failback_wire::Message;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const LENGTH: usize = 24 << 20;
 
@@ -90,4 +91,27 @@ fn a_thread_that_panics_ends_the_pass() {
 fn no_threads_are_one_thread() {
     let (source, target) = (MemoryImage::new(&noise(1), []), MemoryImage::new(&noise(2), []));
     pass_ok(&source, &target, &PassOptions { threads: 0, ..options() });
+}
+
+#[test]
+fn what_waits_to_go_out_is_given_up_when_the_other_end_says_that_it_stops() {
+    let source = MemoryImage::new(&[1; LENGTH], []);
+    let options = options();
+    let end = SendingEnd {
+        layout: Layout::new(LENGTH as u64, options.block_size).expect("a layout"),
+        source,
+        options: &options,
+        ships_everything: true,
+        scan_log: None,
+        progress: Arc::default(),
+        cancel: Cancel::default(),
+    };
+    let (to_end, input) = crossbeam_channel::unbounded();
+    let given_up = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&given_up);
+    let link = Link::new(|_| true, input).with_discard(move || noted.store(true, Ordering::Relaxed));
+    let stopping = Message::Error { code: Code::Draining.as_str().into(), message: "it stops".into() };
+    to_end.send(stopping.encode()).expect("it listens");
+    assert_eq!(code(&end.run(link, None).expect_err("ended")), Code::Draining);
+    assert!(given_up.load(Ordering::Relaxed));
 }

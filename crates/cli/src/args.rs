@@ -103,6 +103,17 @@ Examples:
     Man(ManArgs),
 }
 
+/// How a command ends when a signal asks it to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenStopped {
+    /// Cleanly, by itself.
+    EndsItself,
+    /// At once, as whoever watched wanted: nothing is left to finish.
+    Watches,
+    /// At once, with something left to finish.
+    BreaksOff,
+}
+
 impl Command {
     /// How it speaks.
     pub(crate) fn voice(&self) -> Voice {
@@ -139,15 +150,17 @@ impl Command {
         }
     }
 
-    /// Whether it comes to a clean end by itself when it is asked to stop.
-    pub(crate) const fn ends_itself(&self) -> bool {
-        matches!(
-            self,
+    /// What a signal asks of it.
+    pub(crate) const fn when_stopped(&self) -> WhenStopped {
+        match self {
             Self::Sync(_)
-                | Self::Hash(_)
-                | Self::Image(ImageCommand::Create(_) | ImageCommand::Convert(_))
-                | Self::Receipt(ReceiptCommand::Check(_))
-        )
+            | Self::Hash(_)
+            | Self::Image(ImageCommand::Create(_) | ImageCommand::Convert(_))
+            | Self::Receipt(ReceiptCommand::Check(_)) => WhenStopped::EndsItself,
+            Self::Events(_) => WhenStopped::Watches,
+            Self::Status(args) if args.watch => WhenStopped::Watches,
+            _ => WhenStopped::BreaksOff,
+        }
     }
 
     /// Whether it was asked to speak JSON.

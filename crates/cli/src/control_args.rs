@@ -70,15 +70,16 @@ pub(crate) struct ReprotectArgs {
 /// `failback verify`.
 #[derive(Args)]
 #[command(after_help = "\
-At a master target: reads the sealed disks back from their media, compares roots, and signs a
-receipt for the machine if every disk is what was sealed. At a process server: compares all of
-source and target once more, repairs, and reads the target back. The outcome is an event and stands
-in the status; --wait stays for it, and ending the command does not end the reading.
+Ask the master target, which holds the disks: it reads the sealed disks back from their media,
+compares roots, and signs a receipt for the machine if every disk is what was sealed. The outcome is
+an event and stands in the status; --wait stays for it, and ending the command does not end the
+reading. A process server refuses: its passes also write, and 'failback reprotect MACHINE --verify'
+asks for one of those.
 
 Examples:
   failback verify web01 --wait --socket /run/failback/master-target.sock
   failback verify web01 --wait --json --socket /run/failback/master-target.sock
-  failback verify web01 --disk disk0")]
+  failback verify web01 --disk disk0 --socket /run/failback/master-target.sock")]
 pub(crate) struct VerifyArgs {
     /// Only this disk; a master target signs no receipt then, unless it is the machine's only one
     #[arg(long, value_name = "DISK")]

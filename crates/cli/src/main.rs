@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn start(command: &Command) -> ExitClass {
-    match signals::listen(command.voice(), command.ends_itself()) {
+    match signals::listen(command.voice(), command.when_stopped()) {
         Ok(cancel) => run(command, &cancel),
         Err(finding) => command.voice().fail(&[finding]),
     }

@@ -67,9 +67,9 @@ pub(crate) struct ReleaseArgs {
 /// `failback bandwidth`.
 #[derive(Args)]
 #[command(after_help = "\
-It counts at once, also for a pass that runs, until the daemon starts anew. RATE is bytes a
-second, a schedule by the daemon's local time, or unlimited. At a master target it limits what
-that end sends to all machines together.
+It counts at once, also for a pass that runs, until the daemon starts anew or the machine is
+released. RATE is bytes a second, a schedule by the daemon's local time, or unlimited. At a master
+target there is one limit for what it sends to all machines together, whichever is named.
 
 Examples:
   failback bandwidth web01 20M
@@ -90,7 +90,8 @@ pub(crate) struct BandwidthArgs {
 #[derive(Args)]
 #[command(after_help = "\
 The same as SIGHUP, and it says what is wrong. Certificates, machines and bandwidth are read again;
-what cannot be used leaves the old ones in force.
+what cannot be used leaves the old ones in force. Other settings that have changed are named: they
+count once the daemon starts anew.
 
 Examples:
   failback reload

@@ -123,6 +123,7 @@ impl Remote {
             // What is not a hole was read: nothing of the source is known beforehand.
             full_copy_bytes: Progress::get(&progress.bytes_read_source).min(length_bytes),
             threads,
+            knows_target: false,
         };
         let elapsed = began.elapsed();
         let outcome = sent.as_ref().ok().map(|sent| self.outcome(sent, began));

@@ -111,6 +111,14 @@ impl Voice {
     pub(crate) fn fail(self, findings: &[Finding]) -> ExitClass {
         self.finish("failed", &Nothing {}, findings)
     }
+
+    /// Says, where JSON was asked for, that whoever watched has seen enough: no fault, and nothing for people.
+    pub(crate) fn stop_watching(self) {
+        if self.json {
+            // It ends whether anybody hears that or not.
+            let _ = print(&json(self.command, "interrupted", ExitClass::Signal, &Nothing {}, &[]));
+        }
+    }
 }
 
 fn gravest_first(findings: &[Finding]) -> Vec<&Finding> {

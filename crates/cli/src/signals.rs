@@ -4,6 +4,7 @@
 //! **Invariant**: however it ends, the command says how, with its JSON line where that was asked for; what it had only
 //! begun to make is removed.
 
+use crate::args::WhenStopped;
 use crate::report::{Voice, warn};
 use failback_model::{Code, ExitClass, Finding};
 use failback_pass::Cancel;
@@ -18,7 +19,7 @@ static LEFTOVERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Gives what the first signal cancels, for the life of the process. Signals that whoever started us has ignored
 /// (`nohup`) stay ignored.
-pub(crate) fn listen(voice: Voice, ends_itself: bool) -> Result<Cancel, Finding> {
+pub(crate) fn listen(voice: Voice, when_stopped: WhenStopped) -> Result<Cancel, Finding> {
     let unable = |error| Finding::error(Code::Internal, format!("cannot listen for signals: {error}"));
     let ignored = ignored();
     let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
@@ -34,8 +35,8 @@ pub(crate) fn listen(voice: Voice, ends_itself: bool) -> Result<Cancel, Finding>
                     // It has ended, but nobody reads how.
                     signal_hook::low_level::exit(ExitClass::Signal.code().into());
                 }
-                if !ends_itself || asked.is_cancelled() {
-                    is_late = end_now(voice);
+                if when_stopped != WhenStopped::EndsItself || asked.is_cancelled() {
+                    is_late = end_now(voice, when_stopped);
                     continue;
                 }
                 asked.cancel();
@@ -47,7 +48,7 @@ pub(crate) fn listen(voice: Voice, ends_itself: bool) -> Result<Cancel, Finding>
 }
 
 /// Ends the process, unless the command is just saying how it ended by itself: then it returns whether that is so.
-fn end_now(voice: Voice) -> bool {
+fn end_now(voice: Voice, when_stopped: WhenStopped) -> bool {
     if !voice.claim() {
         return true;
     }
@@ -55,8 +56,10 @@ fn end_now(voice: Voice) -> bool {
         // Nobody is left to be told.
         let _removed = fs::remove_file(path);
     }
-    let finding = Finding::error(Code::Cancelled, "stopped at once");
-    voice.fail(&[finding]);
+    match when_stopped {
+        WhenStopped::Watches => voice.stop_watching(),
+        _ => drop(voice.fail(&[Finding::error(Code::Cancelled, "stopped at once")])),
+    }
     signal_hook::low_level::exit(ExitClass::Signal.code().into());
 }
 

@@ -20,15 +20,15 @@ pub(crate) struct PassSummary {
     blocks_differing: u64,
     blocks_repaired: u64,
     bytes_read_source: u64,
-    bytes_read_target: u64,
-    bytes_read_seeds: u64,
+    bytes_read_target: Option<u64>,
+    bytes_read_seeds: Option<u64>,
     bytes_to_target: u64,
     bytes_to_source: u64,
-    bytes_written: u64,
+    bytes_written: Option<u64>,
     pages_shipped: u64,
-    zero_bytes: u64,
-    seed_bytes: u64,
-    verified_bytes: u64,
+    zero_bytes: Option<u64>,
+    seed_bytes: Option<u64>,
+    verified_bytes: Option<u64>,
     /// Bytes of the source that are not holes: what a full copy would ship.
     full_copy_bytes: u64,
     egress_saved_bytes: u64,
@@ -66,6 +66,8 @@ pub(crate) struct Facts {
     pub(crate) block_size_bytes: u64,
     pub(crate) full_copy_bytes: u64,
     pub(crate) threads: usize,
+    /// Whether what the target's end did was counted here; a remote one does not tell.
+    pub(crate) knows_target: bool,
 }
 
 impl PassSummary {
@@ -79,6 +81,7 @@ impl PassSummary {
             block_size_bytes: 0,
             full_copy_bytes: 0,
             threads: 1,
+            knows_target: true,
         };
         Self::new(facts, None, &Progress::default(), Duration::ZERO)
     }
@@ -91,6 +94,7 @@ impl PassSummary {
         elapsed: Duration,
     ) -> Self {
         let get = Progress::get;
+        let of_target = |counter| facts.knows_target.then(|| get(counter));
         let elapsed = outcome.map_or(elapsed, |outcome| outcome.elapsed);
         let slowest =
             limiting(|stage| progress.times.get(stage), elapsed, facts.threads).map(|(stage, _)| stage);
@@ -107,15 +111,15 @@ impl PassSummary {
             blocks_differing: get(&progress.blocks_differing),
             blocks_repaired: get(&progress.blocks_repaired),
             bytes_read_source: get(&progress.bytes_read_source),
-            bytes_read_target: get(&progress.bytes_read_target),
-            bytes_read_seeds: get(&progress.bytes_read_seeds),
+            bytes_read_target: of_target(&progress.bytes_read_target),
+            bytes_read_seeds: of_target(&progress.bytes_read_seeds),
             bytes_to_target,
             bytes_to_source: get(&progress.bytes_to_source),
-            bytes_written: get(&progress.bytes_written),
+            bytes_written: of_target(&progress.bytes_written),
             pages_shipped: get(&progress.pages_shipped),
-            zero_bytes: get(&progress.zero_bytes),
-            seed_bytes: get(&progress.seed_bytes),
-            verified_bytes: get(&progress.verified_bytes),
+            zero_bytes: of_target(&progress.zero_bytes),
+            seed_bytes: of_target(&progress.seed_bytes),
+            verified_bytes: of_target(&progress.verified_bytes),
             full_copy_bytes: facts.full_copy_bytes,
             egress_saved_bytes: facts.full_copy_bytes.saturating_sub(bytes_to_target),
             root: outcome.map(|outcome| outcome.root.to_string()),
@@ -138,13 +142,16 @@ impl Summary for PassSummary {
     }
 
     fn has_written(&self) -> bool {
-        self.bytes_written > 0
+        self.bytes_written.is_some_and(|bytes| bytes > 0)
     }
 }
 
 impl PassSummary {
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let (source, target) = (human(self.bytes_read_source), human(self.bytes_read_target));
+        let read = human(self.bytes_read_source);
+        let read_target = self
+            .bytes_read_target
+            .map_or_else(String::new, |bytes| format!(", {} of the target", human(bytes)));
         let pages = counted(self.pages_shipped, "page");
         let (home, back) = (human(self.bytes_to_target), human(self.bytes_to_source));
         let (saved, full) = (human(self.egress_saved_bytes), human(self.full_copy_bytes));
@@ -154,18 +161,19 @@ impl PassSummary {
         };
         let limiting = self.limiting_stage.map_or_else(String::new, |stage| format!(", limited by {stage}"));
         let mut rows = vec![
-            ("read", format!("{source} of the source, {target} of the target")),
+            ("read", format!("{read} of the source{read_target}")),
             (
                 "differed",
                 format!("{} of {}", grouped(self.blocks_differing), counted(self.blocks_total, "block")),
             ),
             ("shipped", format!("{pages}; {home} to the target, {back} to the source")),
             ("saved", format!("{saved} of egress against a full copy of {full}")),
-            ("written", format!("{}, {} of it zeros", human(self.bytes_written), human(self.zero_bytes))),
         ];
-        if self.seed_bytes > 0 {
-            let read = human(self.bytes_read_seeds);
-            rows.push(("seeds", format!("gave {}, {read} read to find it", human(self.seed_bytes))));
+        if let (Some(written), Some(zeros)) = (self.bytes_written, self.zero_bytes) {
+            rows.push(("written", format!("{}, {} of it zeros", human(written), human(zeros))));
+        }
+        if let (Some(seeds @ 1..), Some(read)) = (self.seed_bytes, self.bytes_read_seeds) {
+            rows.push(("seeds", format!("gave {}, {} read to find it", human(seeds), human(read))));
         }
         if self.blocks_repaired > 0 {
             rows.push(("repaired", format!("{}, sent again whole", counted(self.blocks_repaired, "block"))));

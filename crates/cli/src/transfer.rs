@@ -113,6 +113,7 @@ pub(crate) fn carry_out(
 
 fn facts(source: &dyn Image, target: &dyn Image, is_new: bool, plan: &Plan, options: &PassOptions) -> Facts {
     Facts {
+        knows_target: true,
         source: source.name().display().to_string(),
         target: target.name().display().to_string(),
         strategy: Some(if is_new { "alternate-location" } else { "original-location" }),

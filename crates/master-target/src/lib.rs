@@ -6,6 +6,7 @@
 //! **Invariant**: nobody writes to a disk but the newest session of a peer that the disk's machine allows.
 
 pub mod config;
+mod limit;
 mod orders;
 mod receipts;
 mod reception;

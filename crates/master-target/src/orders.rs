@@ -2,8 +2,8 @@
 
 use crate::MasterTarget;
 use crate::config::Machine;
-use failback_model::{Code, Finding, MachineId, Severity};
-use failback_service::control::{Orders, ReceiptFile, Request};
+use failback_model::{Code, Finding, MachineId};
+use failback_service::control::{Orders, ReceiptFile, Request, outcome_of_reload};
 use failback_service::registry::Wanted;
 use failback_service::status::{DaemonStatus, MachineStatus};
 use serde_json::Value;
@@ -38,11 +38,7 @@ impl Orders for MasterTarget {
 
     fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>> {
         match request {
-            Request::Reload { .. } => {
-                let findings = self.read_again();
-                let is_error = |finding: &Finding| finding.severity == Severity::Error;
-                if findings.iter().any(is_error) { Err(findings) } else { Ok("read again".into()) }
-            }
+            Request::Reload { .. } => outcome_of_reload(self.read_again()),
             request => self.do_one(request).map_err(|finding| vec![finding]),
         }
     }
@@ -93,15 +89,10 @@ impl MasterTarget {
     /// What this end sends is little, and one limit for all machines.
     fn bandwidth(&self, machine: &MachineId, schedule: Option<&str>) -> Result<String, Finding> {
         self.site.registry().machine(machine)?;
-        let Some(schedule) = schedule else {
-            let finding =
-                Finding::error(Code::RequestInvalid, "a master target's bandwidth is its configuration's");
-            return Err(finding.with_remedy("name a rate, or reload the configuration"));
-        };
-        let parsed = schedule
-            .parse()
-            .map_err(|error| Finding::error(Code::RequestInvalid, format!("schedule: {error}")))?;
-        self.throttle.set(parsed);
-        Ok(format!("{schedule} for what this master target sends, until the configuration is read again"))
+        let wrong = |error| Finding::error(Code::RequestInvalid, format!("schedule: {error}"));
+        let schedule = schedule.map(|text| text.parse().map_err(wrong)).transpose()?;
+        let until = if schedule.is_some() { "until the daemon starts anew" } else { "as it is configured" };
+        let now = self.limit.set(schedule);
+        Ok(format!("{now} for all that this master target sends, to every machine's process server, {until}"))
     }
 }

@@ -4,6 +4,7 @@
 //! and only then opens the image; an older epoch never gets that far. Whatever ends a pass, what was applied is committed
 //! and the image is closed before the disk is free again.
 
+use crate::Stores;
 use crate::target::{Target, TargetDisk};
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
@@ -326,11 +327,16 @@ fn finish(target: &Target, epoch: Epoch, received: Result<Sealed, PassError>) ->
         target.store.released(&fingerprint).map_err(|error| PassError::Failed(error.to_finding()))
     });
     match (received, closed) {
-        // What failed first is the cause.
-        (Err(error), _) => Err(error),
-        (Ok(_), Err(error)) => Err(error),
         (Ok(sealed), Ok(())) => Ok(sealed),
+        // A journal that failed concerns more than this pass.
+        (Err(error), Err(journal)) if is_of_journal(&journal) && !is_of_journal(&error) => Err(journal),
+        // What failed first is the cause.
+        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
     }
+}
+
+fn is_of_journal(error: &PassError) -> bool {
+    error.findings().first().is_some_and(|finding| Stores::is_failure(finding.code))
 }
 
 impl<R: Registry> Host for Reception<R> {

@@ -1,20 +1,21 @@
 //! The daemon: site, certificates and listener, opened from a configuration and read again on request.
 
 use crate::config::Config;
+use crate::limit::Limit;
 use crate::reception::Reception;
 use crate::site::Site;
 use failback_model::{Finding, MachineId, PeerIdentity};
 use failback_pass::PassOptions;
 use failback_pki::ReceiptKey;
 use failback_service::clock::ms_of;
-use failback_service::config;
+use failback_service::config::{self, AtStart};
 use failback_service::daemon::{Daemon, Kit};
 use failback_service::event::Event;
 use failback_service::registry::Registry;
 use failback_service::report::finding_lines;
 use failback_service::status::CertificateStatus;
 use failback_transport::{
-    Host, LinkAcceptor, ListenOptions, ListenStats, Listener, Refusal, SocketOptions, Throttle, Tls, TlsFiles,
+    Host, LinkAcceptor, ListenOptions, ListenStats, Listener, Refusal, SocketOptions, Tls, TlsFiles,
 };
 use failback_wire::{Open, Welcome};
 use std::net::SocketAddr;
@@ -27,9 +28,10 @@ pub struct MasterTarget {
     pub(crate) site: Site,
     reception: Reception<Site>,
     runtime: Handle,
-    pub(crate) throttle: Throttle,
+    pub(crate) limit: Limit,
     listener: Arc<Listener>,
     tls: Tls,
+    at_start: AtStart,
 }
 
 impl MasterTarget {
@@ -45,10 +47,8 @@ impl MasterTarget {
 
     /// This daemon's own certificate.
     pub(crate) fn certificate(&self) -> CertificateStatus {
-        CertificateStatus {
-            identity: self.tls.identity().to_string(),
-            expires_unix_ms: ms_of(self.tls.expires_at()),
-        }
+        let (identity, expires_at) = (self.tls.identity().to_string(), self.tls.expires_at());
+        self.site.kit().certificate(identity, ms_of(expires_at))
     }
 
     /// Asks a machine's sessions to end at their next durable group; how many there are.
@@ -65,13 +65,12 @@ impl MasterTarget {
     pub(crate) fn read_again(&self) -> Vec<Finding> {
         let certificates = self.tls.reload().err().map(|error| error.to_finding());
         let kit = self.site.kit();
-        kit.events.publish(Event::CertificatesReloaded {
-            expires_unix_ms: Some(ms_of(self.tls.expires_at())),
-            findings: finding_lines(certificates.as_slice()),
-        });
+        kit.certificates_read(ms_of(self.tls.expires_at()), certificates.as_ref());
         let machines = config::load::<Config>(&kit.config_path).and_then(|config| {
-            self.throttle.set(config.bandwidth);
-            self.site.registry().reload(config.machine).map_err(|finding| vec![finding])
+            let waiting = self.at_start.waiting(&config);
+            self.limit.configure(config.bandwidth);
+            let findings = self.site.registry().reload(config.machine).map_err(|finding| vec![finding])?;
+            Ok(waiting.into_iter().chain(findings).collect())
         });
         let findings = machines.unwrap_or_else(|findings| findings);
         kit.events.publish(Event::ConfigReloaded { findings: finding_lines(&findings) });
@@ -91,17 +90,18 @@ impl Daemon for MasterTarget {
         let files = config.tls.resolved(credentials.as_deref());
         let files = TlsFiles { cert: files.certificate, key: files.key, ca: files.ca, crl: files.crl };
         let tls = Tls::load(&files).map_err(|error| vec![error.to_finding()])?;
+        let at_start = AtStart::new(&config, &["machine", "bandwidth"]);
         let registry = Registry::open(config.machine, kit.state.join("registry.json"));
         let (registry, findings) = registry.map_err(|finding| vec![finding])?;
         if !findings.is_empty() {
             kit.events.publish(Event::ConfigReloaded { findings: finding_lines(&findings) });
         }
-        let throttle = Throttle::new(config.bandwidth);
+        let limit = Limit::new(config.bandwidth);
         let options = ListenOptions {
             connections_max: config.limits.connections,
             data_connections_max: config.limits.data_connections,
             socket: SocketOptions { congestion: config.congestion, ..SocketOptions::default() },
-            throttle: throttle.clone(),
+            throttle: limit.throttle(),
         };
         let listener = Listener::bind(config.listen, tls.clone(), options);
         let listener = Arc::new(listener.map_err(|error| vec![error.to_finding()])?);
@@ -123,7 +123,7 @@ impl Daemon for MasterTarget {
             }
         });
         let runtime = Handle::current();
-        Ok(Arc::new(Self { site, reception, runtime, throttle, listener, tls }))
+        Ok(Arc::new(Self { site, reception, runtime, limit, listener, tls, at_start }))
     }
 
     fn reload(&self) {
@@ -145,8 +145,10 @@ impl Host for Door {
         from: SocketAddr,
         open: Open,
     ) -> Result<(Welcome, LinkAcceptor), Refusal> {
+        let machine = open.machine.clone();
         let answer = self.0.open(peer.clone(), from, open).await;
         if let Err(refusal) = &answer {
+            self.0.registry().close_failed(&machine, refusal.code);
             self.0.registry().refused(&peer, from, &Finding::error(refusal.code, refusal.message.clone()));
         }
         answer

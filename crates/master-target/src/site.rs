@@ -14,9 +14,7 @@ use failback_service::daemon::Kit;
 use failback_service::event::Event;
 use failback_service::registry::{Lease, Registry, Wanted};
 use failback_service::report::FindingLine;
-use failback_service::status::{
-    DiskHandle, DiskStage, LinkBytes, LinkStatus, PassEnd, PassFacts, PassProbe, Sealed,
-};
+use failback_service::status::{DiskHandle, DiskStage, LinkBytes, PassEnd, PassFacts, PassProbe, Sealed};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -36,7 +34,7 @@ struct Shared {
 pub struct DiskLease {
     status: Arc<DiskHandle>,
     grant: Grant,
-    _lease: Lease<Machine>,
+    lease: Lease<Machine>,
 }
 
 impl Site {
@@ -107,6 +105,14 @@ impl Site {
         }
     }
 
+    /// Closes a machine's journal that failed, once no session of the machine is under way: one that latched refuses
+    /// everything until it is opened anew.
+    pub(crate) fn close_failed(&self, machine: &MachineId, why: Code) {
+        if Stores::is_failure(why) {
+            self.stores().close(machine, || !self.registry().leases(machine).is_empty());
+        }
+    }
+
     fn target(&self, lease: &Lease<Machine>, window_bytes: u64) -> Result<TargetDisk, Finding> {
         let (machine, disk) = (lease.machine(), lease.disk());
         let store = self.stores().machine(&machine.id)?.disk(&disk.id).map_err(|error| error.to_finding())?;
@@ -172,12 +178,12 @@ impl Sessions for Site {
             Ok((self.target(&lease, grant.bytes())?, lease))
         });
         let (target, lease) = leased.inspect_err(|finding| status.failed(finding))?;
-        Ok((target, DiskLease { status, grant, _lease: lease }))
+        Ok((target, DiskLease { status, grant, lease }))
     }
 
     fn opened(&self, lease: &DiskLease, session: &Session) {
         let status = &lease.status;
-        status.connected(LinkStatus::of(&session.link, session.clock_offset_ms));
+        status.connected_by(&session.link, session.clock_offset_ms);
         let facts = PassFacts {
             session: session.number,
             epoch: session.epoch,
@@ -205,7 +211,7 @@ impl Sessions for Site {
 
     fn ended(&self, lease: DiskLease, session: &Session, outcome: &Result<SealedPass, PassError>) {
         // Whoever hears of the end may release the disk.
-        let status = Arc::clone(&lease.status);
+        let (status, machine) = (Arc::clone(&lease.status), lease.lease.machine().id.clone());
         drop(lease);
         let finding = match outcome {
             Ok(sealed) => {
@@ -217,6 +223,7 @@ impl Sessions for Site {
         };
         let finding =
             finding.unwrap_or_else(|| Finding::error(Code::Internal, "a pass failed without a reason"));
+        self.close_failed(&machine, finding.code);
         // What goes away by itself, or by what the other end's operator does, goes away by the next session.
         match finding.code {
             Code::TlsFailed => status.waiting(&finding),

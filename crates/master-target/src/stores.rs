@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: a machine's journal is open at most once in this process.
 
-use failback_model::{Finding, MachineId};
+use failback_model::{Code, Finding, MachineId};
 use failback_store::MachineStore;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,9 +33,17 @@ impl Stores {
         Ok(store)
     }
 
-    /// Closes a machine's store once nobody uses it any more; the next use opens and recovers it anew. What a failed
-    /// flush latched comes back by this.
-    pub fn close(&self, machine: &MachineId) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(machine);
+    /// Whether a failure is of a journal, which may have latched by it.
+    pub(crate) fn is_failure(code: Code) -> bool {
+        matches!(code, Code::JournalFailed | Code::JournalLatched)
+    }
+
+    /// Closes a machine's store unless it is in use: the next use opens and recovers it. What a failed flush latched comes
+    /// back by this. Whoever uses a store says so before he asks for it: nobody can come in between.
+    pub fn close(&self, machine: &MachineId, is_used: impl FnOnce() -> bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_used() && open.remove(machine).is_some() {
+            tracing::info!("{machine}: journal closed; the next session recovers it");
+        }
     }
 }

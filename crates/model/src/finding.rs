@@ -209,7 +209,7 @@ codes! {
     JournalDamaged = "FB601", Refused, "journal is damaged", "keep a copy of the machine's state folder, then delete its journal: the next pass scans the disks instead";
     JournalFailed = "FB602", Interrupted, "journal cannot be written", "check the state folder's medium and its free space; the next session goes on from the last durable group";
     JournalInUse = "FB603", Refused, "journal is in use", "another process keeps this machine's state: stop it first";
-    JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one, then open the machine again";
+    JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one; the next session opens the journal anew";
     ConfigInvalid = "FB701", Refused, "configuration is invalid", "correct the file; 'failback-master-target --check-config' and 'failback-process-server --check-config' test it";
     RequestInvalid = "FB702", Refused, "control request is invalid", "correct the request; docs/control.md lists them all";
     UnknownMachine = "FB703", Refused, "machine or disk is not registered with this daemon", "see 'failback status' for what is, or register it";

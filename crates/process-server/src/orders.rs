@@ -2,9 +2,9 @@
 
 use crate::ProcessServer;
 use crate::config::{Disk, Machine};
-use failback_model::{Code, DiskId, Finding, JobId, MachineId, Severity};
+use failback_model::{Code, Finding, JobId, MachineId};
 use failback_service::clock::unix_ms;
-use failback_service::control::{Orders, PassFlags, Request};
+use failback_service::control::{Orders, PassFlags, Request, outcome_of_reload};
 use failback_service::registry::{Intent, Wanted};
 use failback_service::status::{DaemonStatus, MachineStatus};
 use serde_json::Value;
@@ -29,24 +29,15 @@ impl Orders for ProcessServer {
     fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>> {
         let alone = |finding| vec![finding];
         match request {
-            Request::Reprotect { job, machine, flags } => {
-                self.begin(job, machine, None, *flags).map_err(alone)
-            }
-            Request::Verify { job, machine, disk } => {
-                let flags = PassFlags { verify: true, ..PassFlags::default() };
-                self.begin(job, machine, disk.as_ref(), flags).map_err(alone)
-            }
+            Request::Reprotect { job, machine, flags } => self.begin(job, machine, *flags).map_err(alone),
+            Request::Verify { machine, .. } => Err(alone(not_here(machine))),
             Request::Stop { machine, .. } => self.stop(machine).map_err(alone),
             Request::Resume { machine, .. } => self.resume(machine).map_err(alone),
             Request::Release { machine, .. } => self.release(request, machine).map_err(alone),
             Request::Bandwidth { machine, schedule, .. } => {
                 self.bandwidth(machine, schedule.as_deref()).map_err(alone)
             }
-            Request::Reload { .. } => {
-                let findings = self.read_again();
-                let is_error = |finding: &Finding| finding.severity == Severity::Error;
-                if findings.iter().any(is_error) { Err(findings) } else { Ok("read again".into()) }
-            }
+            Request::Reload { .. } => outcome_of_reload(self.read_again()),
             request => self.change_registry(request).map_err(alone),
         }
     }
@@ -54,15 +45,7 @@ impl Orders for ProcessServer {
 
 impl ProcessServer {
     fn status_of(&self, machine: &Machine) -> MachineStatus {
-        let rate = self.supervisor.rate(&machine.id);
-        let status = |disk: &Disk| {
-            let mut status = self.kit.board.disk(&machine.id, &disk.id).status();
-            // The schedule may have changed it since the connection was made.
-            if let Some(link) = &mut status.link {
-                link.bandwidth_bytes_per_second = rate;
-            }
-            status
-        };
+        let status = |disk: &Disk| self.kit.board.disk(&machine.id, &disk.id).status();
         MachineStatus {
             id: machine.id.to_string(),
             wanted: self.registry.intent(&machine.id).wanted,
@@ -71,20 +54,10 @@ impl ProcessServer {
         }
     }
 
-    /// Begins a job for all disks of a machine, or for one.
-    fn begin(
-        &self,
-        job: &JobId,
-        id: &MachineId,
-        only: Option<&DiskId>,
-        flags: PassFlags,
-    ) -> Result<String, Finding> {
+    /// Begins a job for all disks of a machine.
+    fn begin(&self, job: &JobId, id: &MachineId, flags: PassFlags) -> Result<String, Finding> {
         let machine = self.registry.machine(id)?;
-        if let Some(disk) = only {
-            self.registry.disk(id, disk)?;
-        }
-        let others = machine.disk.iter().filter(|disk| only.is_some_and(|only| disk.id != *only));
-        let disks = machine.disk.len() - others.clone().count();
+        let disks = machine.disk.len();
         if disks == 0 {
             return Err(Finding::error(Code::RequestInvalid, format!("machine {id} has no disk")));
         }
@@ -94,13 +67,10 @@ impl ProcessServer {
                 format!("passes of {id} run or wait for their next try"),
             ));
         }
-        self.registry.intend(id, |intent| {
-            intent.begin(job.clone(), flags, unix_ms());
-            others.for_each(|disk| intent.seal(&disk.id));
-        })?;
+        self.registry.intend(id, |intent| intent.begin(job.clone(), flags, unix_ms()))?;
         self.supervisor.settle();
         let epoch = self.registry.intent(id).epoch;
-        Ok(format!("{id}: {disks} of {} disks go to {}, epoch {epoch}", machine.disk.len(), machine.target))
+        Ok(format!("{id}: {disks} disks go to {}, epoch {epoch}", machine.target))
     }
 
     fn stop(&self, id: &MachineId) -> Result<String, Finding> {
@@ -152,6 +122,15 @@ impl ProcessServer {
         self.supervisor.set_bandwidth(&machine, schedule);
         Ok(said)
     }
+}
+
+/// A pass that proves a target also repairs it: nobody who asks for a proof asked for that.
+fn not_here(machine: &MachineId) -> Finding {
+    let finding = invalid("a process server does not read targets back; its passes write to them".into());
+    finding.with_remedy(format!(
+        "at the master target: 'failback verify {machine} --socket /run/failback/master-target.sock'; a pass that \
+         compares, repairs and reads back: 'failback reprotect {machine} --verify'"
+    ))
 }
 
 fn invalid(evidence: String) -> Finding {

@@ -8,9 +8,7 @@ use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId}
 use failback_pass::{Cancel, Measure, PassError, PassOptions, Progress, Totals};
 use failback_service::clock::offset_ms;
 use failback_service::control::PassFlags;
-use failback_service::status::{
-    DiskHandle, DiskStage, LinkBytes, LinkStatus, PassEnd, PassFacts, PassProbe, Sealed,
-};
+use failback_service::status::{DiskHandle, DiskStage, LinkBytes, PassEnd, PassFacts, PassProbe, Sealed};
 use failback_transport::{ConnectOptions, LinkHandle, Throttle, Tls};
 use failback_wire::Welcome;
 use std::path::PathBuf;
@@ -123,7 +121,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
 /// Tells the status of a session that stands.
 fn opened(attempt: &Attempt, delivery: &Delivery, welcome: &Welcome, link: &LinkHandle) {
     attempt.status.known(welcome.generation, Some(welcome.root).filter(|root| !root.is_zero()));
-    attempt.status.connected(LinkStatus::of(link, offset_ms(welcome.clock_unix_ms)));
+    attempt.status.connected_by(link, offset_ms(welcome.clock_unix_ms));
     let window_bytes = delivery.options.window_bytes.min(welcome.window_bytes);
     let facts = PassFacts {
         session: welcome.session,

@@ -5,7 +5,7 @@ use crate::runner::{Network, Runner};
 use crate::supervisor::Supervisor;
 use failback_model::Finding;
 use failback_service::clock::ms_of;
-use failback_service::config;
+use failback_service::config::{self, AtStart};
 use failback_service::daemon::{Daemon, Kit};
 use failback_service::event::Event;
 use failback_service::registry::Registry;
@@ -21,6 +21,7 @@ pub struct ProcessServer {
     pub(crate) registry: Registry<Machine>,
     pub(crate) supervisor: Supervisor,
     tls: Tls,
+    at_start: AtStart,
 }
 
 impl ProcessServer {
@@ -30,6 +31,7 @@ impl ProcessServer {
             config.tls.resolved(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).as_deref());
         let files = TlsFiles { cert: files.certificate, key: files.key, ca: files.ca, crl: files.crl };
         let tls = Tls::load(&files).map_err(|error| vec![error.to_finding()])?;
+        let at_start = AtStart::new(&config, &["machine"]);
         let registry = Registry::open(config.machine, kit.state.join("registry.json"));
         let (registry, findings) = registry.map_err(|finding| vec![finding])?;
         if !findings.is_empty() {
@@ -37,26 +39,23 @@ impl ProcessServer {
         }
         let supervisor = Supervisor::new(kit.clone(), registry.clone(), runner, tls.clone());
         supervisor.settle();
-        Ok(Arc::new(Self { kit, registry, supervisor, tls }))
+        Ok(Arc::new(Self { kit, registry, supervisor, tls, at_start }))
     }
 
     /// This daemon's own certificate.
     pub(crate) fn certificate(&self) -> CertificateStatus {
-        CertificateStatus {
-            identity: self.tls.identity().to_string(),
-            expires_unix_ms: ms_of(self.tls.expires_at()),
-        }
+        self.kit.certificate(self.tls.identity().to_string(), ms_of(self.tls.expires_at()))
     }
 
     /// Reads certificates and configuration again; errors where the old ones stay in force.
     pub(crate) fn read_again(&self) -> Vec<Finding> {
         let certificates = self.tls.reload().err().map(|error| error.to_finding());
-        self.kit.events.publish(Event::CertificatesReloaded {
-            expires_unix_ms: Some(ms_of(self.tls.expires_at())),
-            findings: finding_lines(certificates.as_slice()),
+        self.kit.certificates_read(ms_of(self.tls.expires_at()), certificates.as_ref());
+        let machines = config::load::<Config>(&self.kit.config_path).and_then(|config| {
+            let waiting = self.at_start.waiting(&config);
+            let findings = self.registry.reload(config.machine).map_err(|finding| vec![finding])?;
+            Ok(waiting.into_iter().chain(findings).collect())
         });
-        let machines = config::load::<Config>(&self.kit.config_path)
-            .and_then(|config| self.registry.reload(config.machine).map_err(|finding| vec![finding]));
         let findings = machines.unwrap_or_else(|findings| findings);
         self.kit.events.publish(Event::ConfigReloaded { findings: finding_lines(&findings) });
         self.settle();

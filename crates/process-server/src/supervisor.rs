@@ -9,7 +9,7 @@ use crate::runner::Runner;
 use failback_model::{DiskId, MachineId};
 use failback_service::daemon::Kit;
 use failback_service::registry::{Registry, Wanted};
-use failback_transport::{Rate, Schedule, Throttle, Tls};
+use failback_transport::{Schedule, Throttle, Tls};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
@@ -66,6 +66,8 @@ impl Supervisor {
     pub fn settle(&self) {
         let machines = self.0.registry.machines();
         self.expect(&machines);
+        // A machine that was released leaves no limit to the next one of its name.
+        self.throttles().retain(|id, _| machines.iter().any(|machine| machine.id == *id));
         for machine in machines {
             self.follow(&machine);
             let intent = self.0.registry.intent(&machine.id);
@@ -115,14 +117,6 @@ impl Supervisor {
         throttle.set(schedule.unwrap_or_else(|| machine.bandwidth.clone()));
         if let Some(limit) = self.throttles().get_mut(&machine.id) {
             limit.is_overridden = is_overridden;
-        }
-    }
-
-    /// The rate in force for a machine now, bytes a second.
-    pub fn rate(&self, machine: &MachineId) -> Option<u64> {
-        match self.throttles().get(machine)?.throttle.rate() {
-            Rate::Unlimited => None,
-            Rate::BytesPerSecond(rate) => Some(rate.get()),
         }
     }
 

@@ -7,9 +7,11 @@
 
 mod locate;
 mod reference;
+mod restart;
 mod values;
 
 pub use reference::reference;
+pub use restart::AtStart;
 pub use values::{AdminAddress, ByteSize, Limits, LogFormat, LogLevel, TlsConfig, resolved, unstable_device};
 
 use failback_model::limits::CONFIG_MAX_BYTES;

@@ -17,7 +17,7 @@ mod protocol;
 mod server;
 
 pub use client::{Client, EventLines};
-pub use desk::{About, Desk, Orders};
+pub use desk::{About, Desk, Orders, outcome_of_reload};
 pub use protocol::{PassFlags, ReceiptFile, Reply, Request};
 pub use server::ControlServer;
 

@@ -161,7 +161,11 @@ mod tests {
             now_unix_ms: 3000,
             draining: false,
             memory: crate::budget::BudgetStatus { total_bytes: 100, granted_bytes: 8, running_disks: 1 },
-            certificate: Some(CertificateStatus { identity: "failback://ps".into(), expires_unix_ms: 9000 }),
+            certificate: Some(CertificateStatus {
+                identity: "failback://ps".into(),
+                expires_unix_ms: 9000,
+                error: None,
+            }),
             receipt_key: None,
             sessions: 1,
             errors: BTreeMap::from([("FB509".into(), 2)]),

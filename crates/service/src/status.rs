@@ -56,6 +56,9 @@ pub struct CertificateStatus {
     pub identity: String,
     /// When it expires.
     pub expires_unix_ms: u64,
+    /// Why its files could not be used when they were last read again: what was loaded before is in force. None once a
+    /// reload succeeds.
+    pub error: Option<FindingLine>,
 }
 
 /// A machine.
@@ -171,7 +174,7 @@ pub struct LinkStatus {
     pub peer: String,
     /// Address of the peer.
     pub address: String,
-    /// Data connections beside the control connection.
+    /// Data connections beside the control connection; in the event `connected`, those that had joined by then.
     pub data_connections: u32,
     /// Socket options that were chosen, by name.
     pub sockets: BTreeMap<String, String>,

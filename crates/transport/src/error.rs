@@ -51,13 +51,15 @@ pub struct TransportError {
     pub with: String,
     /// In words, cause included.
     pub reason: String,
+    /// The other end said it, of itself.
+    pub is_refusal: bool,
     /// What was found below.
     pub source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl TransportError {
     pub(crate) fn new(code: Code, layer: Layer, with: impl ToString, reason: impl Into<String>) -> Self {
-        Self { code, layer, with: with.to_string(), reason: reason.into(), source: None }
+        Self { code, layer, with: with.to_string(), reason: reason.into(), is_refusal: false, source: None }
     }
 
     /// A failure of reading or writing; what TLS says stands inside it.
@@ -90,10 +92,20 @@ impl TransportError {
             && !matches!(tls, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)))
     }
 
-    /// As a finding with the code's own remedy.
+    /// As a finding with the code's own remedy; where the other end's disks and files are meant, it says so.
     pub fn to_finding(&self) -> Finding {
-        Finding::error(self.code, self.to_string())
+        let finding = Finding::error(self.code, self.to_string());
+        match self.is_refusal && is_of_one_host(self.code) {
+            true => finding.with_remedy(format!("there, at {}: {}", self.with, self.code.remedy())),
+            false => finding,
+        }
     }
+}
+
+/// Whether a code speaks of the disks, files and journals of the host that says it.
+fn is_of_one_host(code: Code) -> bool {
+    let disks_in_use = matches!(code, Code::InUse) || ["FB302", "FB303", "FB304"].contains(&code.as_str());
+    disks_in_use || ["FB1", "FB2", "FB6"].iter().any(|group| code.as_str().starts_with(group))
 }
 
 /// What a failure of TLS means to the operator.

@@ -135,7 +135,8 @@ impl Connection {
                     None => format!("the other end refuses: {code} {message}"),
                 };
                 let code = known.copied().unwrap_or(Code::PeerFailed);
-                Err(TransportError::new(code, Layer::Setup, self.with(), reason))
+                let error = TransportError::new(code, Layer::Setup, self.with(), reason);
+                Err(TransportError { is_refusal: true, ..error })
             }
             Ok(message) => Ok(message),
             Err(error) => Err(TransportError::violation(Layer::Setup, self.with(), error.to_string())),

@@ -62,7 +62,10 @@ fn what_was_proved_can_be_checked_and_what_was_changed_since_is_found() {
     let disks = [source_disk("system", &one.after), source_disk("data", &other.after)];
     let mut ps = sites.process_server(&[sites.source_machine("app01", &disks)], &json!({}));
     ps.reprotect("app01");
-    ["system", "data"].map(|disk| (ps.sealed(disk), mt.sealed(disk)));
+    for disk in ["system", "data"] {
+        ps.sealed(disk);
+        mt.sealed(disk);
+    }
 
     let proved = verify(&mt).success();
     let first = PathBuf::from(proved["receipt_path"].as_str().expect("a path"));

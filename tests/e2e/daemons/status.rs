@@ -49,6 +49,8 @@ fn a_share_rests_on_what_the_target_wrote_and_labels_and_lag_outlive_a_restart()
     );
     assert!(pass.done_bytes < LENGTH_BYTES, "{pass:#?}");
     assert_eq!(taken.strategy.as_deref(), Some("alternate-location"));
+    let joined = |disk: &DiskStatus| disk.link.as_ref().map_or(0, |link| link.data_connections);
+    assert!(joined(&taken) > 0 && joined(&taken) == joined(&sent), "{taken:#?}");
     let counter = |name: &str| pass.counters[name];
     assert!(
         counter("bytes_to_target") >= pass.done_bytes && counter("bytes_written") >= 4 << 20,

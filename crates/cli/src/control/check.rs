@@ -98,6 +98,10 @@ impl Checked {
 fn judge(status: &DaemonStatus, warning: Option<Duration>, critical: Option<Duration>) -> Checked {
     let mut found = Vec::new();
     if let Some(certificate) = &status.certificate {
+        if let Some(error) = &certificate.error {
+            let reason = format!("certificates could not be read again: {} {}", error.code, error.title);
+            found.push((Level::Warning, reason));
+        }
         let left_days = certificate.expires_unix_ms.saturating_sub(status.now_unix_ms) / 86_400_000;
         if certificate.expires_unix_ms <= status.now_unix_ms {
             found.push((Level::Critical, format!("certificate {} has expired", certificate.identity)));
@@ -219,9 +223,18 @@ mod tests {
             assert_eq!(level(&status(vec![late])), expected);
         }
         for (expires, expected) in [(10_000_000, Level::Critical), (90_000_000, Level::Warning)] {
-            let certificate = CertificateStatus { identity: "x".into(), expires_unix_ms: expires };
+            let certificate =
+                CertificateStatus { identity: "x".into(), expires_unix_ms: expires, error: None };
             let status = DaemonStatus { certificate: Some(certificate), ..status(Vec::new()) };
             assert_eq!(level(&status), expected);
         }
+        let error = Finding::error(failback_model::Code::TlsFailed, "cert.pem: it is empty");
+        let certificate = CertificateStatus {
+            identity: "x".into(),
+            expires_unix_ms: u64::MAX,
+            error: Some((&error).into()),
+        };
+        let status = DaemonStatus { certificate: Some(certificate), ..status(Vec::new()) };
+        assert_eq!(level(&status), Level::Warning);
     }
 }

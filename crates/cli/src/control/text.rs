@@ -43,6 +43,15 @@ fn head(status: &DaemonStatus) -> String {
     if let Some(key) = &status.receipt_key {
         let _ = write!(text, "\nreceipts are signed by {}", printable(key));
     }
+    if let Some(error) = status.certificate.as_ref().and_then(|certificate| certificate.error.as_ref()) {
+        let why = printable(&error.evidence.replace('\n', ", "));
+        let _ = write!(
+            text,
+            "\ncertificates could not be read again, the old ones are in force: {} {why}",
+            error.code
+        );
+        let _ = write!(text, "\nremedy: {}", printable(&error.remedy));
+    }
     let errors: Vec<_> =
         status.errors.iter().map(|(code, count)| format!("{code} {}", grouped(*count))).collect();
     if !errors.is_empty() {
@@ -52,8 +61,11 @@ fn head(status: &DaemonStatus) -> String {
 }
 
 fn write_machine(text: &mut String, machine: &MachineStatus, now_ms: u64) {
+    let is_home =
+        !machine.disks.is_empty() && machine.disks.iter().all(|disk| disk.stage == DiskStage::Sealed);
     let wanted = match machine.wanted {
         failback_service::registry::Wanted::Idle => "",
+        failback_service::registry::Wanted::Running if is_home => ", all disks sealed",
         failback_service::registry::Wanted::Running => ", running",
         failback_service::registry::Wanted::Stopped => ", stopped until it is resumed",
     };
@@ -227,6 +239,7 @@ mod tests {
             certificate: Some(CertificateStatus {
                 identity: "failback://process-server/azure-1".into(),
                 expires_unix_ms: now + 364 * 86_400_000,
+                error: None,
             }),
             receipt_key: None,
             sessions: 1,
@@ -254,6 +267,25 @@ mod tests {
                   FB509 connection was lost: reset by peer
                   remedy: check the network between the ends; the next session goes on from the last durable group
         ");
+    }
+
+    #[test]
+    fn a_machine_that_is_home_does_not_run() {
+        let mut status = sample();
+        status.machines[0].disks[1].stage = DiskStage::Sealed;
+        assert!(of(&status).contains("\nweb01 (mt.example:9443), running\n"));
+        status.machines[0].disks[0].stage = DiskStage::Sealed;
+        assert!(of(&status).contains("\nweb01 (mt.example:9443), all disks sealed\n"));
+    }
+
+    #[test]
+    fn certificates_that_could_not_be_read_again_are_named() {
+        let mut status = sample();
+        let finding = Finding::error(Code::TlsFailed, "cert.pem: no certificate in it");
+        status.certificate.as_mut().expect("it has one").error = Some(FindingLine::from(&finding));
+        let text = of(&status);
+        let line = "\ncertificates could not be read again, the old ones are in force: FB510 cert.pem: no certificate";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use failback_master_target::config::Config;
 use failback_service::clock::unix_ms;
 use failback_service::control::{About, ControlServer, Desk};
 use failback_service::daemon::{Daemon as _, Kit};
-use std::io::{BufRead as _, BufReader};
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -83,6 +84,10 @@ fn a_disk_comes_home_without_a_daemon_on_this_side() {
     let second = site.sync("source.raw", "disk0", "me").json(0);
     assert_eq!((&second["strategy"], &second["blocks_differing"]), (&"original-location".into(), &2.into()));
     assert_ne!(first["root"], second["root"]);
+    // What the other end did is the other end's to tell.
+    for unknown in ["bytes_written", "bytes_read_target", "zero_bytes", "seed_bytes", "verified_bytes"] {
+        assert!(second[unknown].is_null() && second.get(unknown).is_some(), "{unknown}: {second}");
+    }
     assert!(site.lab.read("home.raw") == site.lab.read("source.raw"));
 
     let code = |ended: crate::lab::Ended, exit| ended.json(exit)["findings"][0]["code"].clone();
@@ -144,8 +149,26 @@ fn machines_come_and_go_and_the_daemon_is_steered_and_followed() {
 
     let rate = order(&["bandwidth", "db01", "3M"]).json(0);
     assert!(rate["said"].as_str().is_some_and(|said| said.starts_with("3M ")), "{rate}");
-    assert_eq!(order(&["bandwidth", "db01", "--configured"]).json(3)["findings"][0]["code"], "FB702");
+    let rate = order(&["bandwidth", "db01", "--configured"]).json(0);
+    assert!(rate["said"].as_str().is_some_and(|said| said.starts_with("unlimited ")), "{rate}");
     assert_eq!(said(order(&["reload"])), "read again");
+    let text = String::from_utf8(site.lab.read("mt.toml")).expect("text");
+    site.lab.write("mt.toml", format!("log_level = 'debug'\nthreads = 3\n{text}").as_bytes());
+    let waits = "read again; changed, and counting only once the daemon starts anew: log_level, threads";
+    assert_eq!(said(order(&["reload"])), waits);
+    let certificate = site.lab.read("mt/cert.pem");
+    site.lab.write("mt/cert.pem", b"nonsense");
+    assert_eq!(order(&["reload"]).json(3)["findings"][0]["code"], "FB510");
+    let check = site.lab.run(&["status", "--check", "--socket", "mt.sock"]).text(1).stdout;
+    assert!(check.contains("certificates could not be read again: FB510"), "{check}");
+    let error = || {
+        let status = order(&["status"]).json(0);
+        status["daemon_status"]["certificate"]["error"]["code"].clone()
+    };
+    assert_eq!(error(), "FB510");
+    site.lab.write("mt/cert.pem", &certificate);
+    order(&["reload"]).json(0);
+    assert!(error().is_null(), "{}", error());
     site.lab.write("mt.toml", b"nonsense = 1\n");
     assert_eq!(order(&["reload"]).json(3)["findings"][0]["code"], "FB701");
 
@@ -193,6 +216,35 @@ fn one_look_and_a_watch_have_one_shape() {
         |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&watched), keys(&once));
     assert_eq!(keys(&watched["daemon_status"]), keys(&once["daemon_status"]));
+}
+
+#[test]
+fn whoever_watches_stops_in_silence() {
+    let site = Site::new();
+    let socket = ["--socket", "mt.sock"];
+    for (words, signal, is_json) in [
+        (&["status", "--watch"][..], Signal::INT, false),
+        (&["status", "--watch", "--json"], Signal::TERM, true),
+        (&["events", "--since", "0"], Signal::TERM, false),
+        (&["events", "--since", "0", "--json"], Signal::INT, true),
+    ] {
+        site.lab.run(&[&["stop", "web01"][..], &socket].concat()).text(0);
+        let mut child = site.lab.command(&[words, &socket].concat());
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        output.read_line(&mut String::new()).expect("it has begun");
+        kill_process(Pid::from_child(&child), signal).expect("it runs");
+        let (mut rest, mut said) = (String::new(), String::new());
+        output.read_to_string(&mut rest).expect("it ends");
+        child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("it ends");
+        assert_eq!((child.wait().expect("it ended").code(), said.as_str()), (Some(130), ""), "{words:?}");
+        assert!(!rest.contains("FB403"), "{rest}");
+        if is_json {
+            let last: serde_json::Value =
+                serde_json::from_str(rest.lines().last().expect("one")).expect("JSON");
+            assert_eq!((&last["status"], &last["exit_code"]), (&"interrupted".into(), &130.into()));
+        }
+    }
 }
 
 #[test]

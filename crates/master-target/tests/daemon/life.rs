@@ -10,10 +10,12 @@ use failback_service::registry::Wanted;
 use failback_service::status::DaemonStatus;
 use failback_testkit::DaemonProcess;
 use failback_transport::{ConnectOptions, SocketOptions, Throttle, Tls, TlsFiles};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +58,18 @@ impl Lab {
     fn start(&self) -> DaemonProcess {
         let program = Path::new(env!("CARGO_BIN_EXE_failback-master-target"));
         DaemonProcess::start(program, &self.path("mt.toml")).expect("it gets ready")
+    }
+
+    /// A daemon whose writes can be made to fail: the signal that comes with that does not end it, its log is no file.
+    fn start_without_limits(&self) -> DaemonProcess {
+        let program = self.path("daemon");
+        let script = format!(
+            "#!/bin/sh\ntrap '' XFSZ\nexec {} \"$@\" 2>/dev/null\n",
+            env!("CARGO_BIN_EXE_failback-master-target")
+        );
+        fs::write(&program, script).expect("written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it can be started");
+        DaemonProcess::start(&program, &self.path("mt.toml")).expect("it gets ready")
     }
 
     fn ask(&self, request: &Request) -> Reply {
@@ -101,6 +115,24 @@ impl Lab {
             seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: Cancel::default(),
+        }
+    }
+
+    /// The same once more, whatever the target looks like.
+    fn another(&self, delivery: &Delivery) -> Delivery {
+        let source = failback_image::open(&ImageSpec::parse(self.path("source.raw")), Access::Read);
+        Delivery {
+            source: source.expect("it opens"),
+            machine: delivery.machine.clone(),
+            disk: delivery.disk.clone(),
+            job: delivery.job.clone(),
+            connect: delivery.connect.clone(),
+            options: PassOptions { accept_mismatch: true, ..PassOptions::default() },
+            state: None,
+            seen: SeenSource::default(),
+            progress: Arc::default(),
+            cancel: Cancel::default(),
+            ..*delivery
         }
     }
 
@@ -207,5 +239,37 @@ fn strangers_are_counted_and_keep_nobody_out() {
     fs::write(lab.path("disk0.raw"), bytes).expect("written");
     lab.ask(&verify("v2"));
     assert_eq!(lab.verified(2), ["FB404"]);
+    assert_eq!(daemon.terminate().code, Some(0));
+}
+
+/// Lets a daemon's files be written, or fails every write.
+fn allow_writes(daemon: &DaemonProcess, are_allowed: bool) {
+    let pid = Pid::from_raw(daemon.pid() as i32).expect("it runs");
+    let current = if are_allowed { None } else { Some(0) };
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: None }).expect("it is ours");
+}
+
+#[test]
+fn a_journal_that_failed_is_opened_anew_by_the_next_session() {
+    let lab = Lab::new();
+    let daemon = lab.start_without_limits();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let source = |byte: u8| fs::write(lab.path("source.raw"), vec![byte; 1 << 20]).expect("written");
+    source(1);
+    let delivery = lab.delivery("ps");
+    delivery.run(runtime.handle(), |_, _| ()).expect("it is sealed");
+    // It fails where a session begins, and in the middle of one.
+    for (byte, within) in [(2, false), (3, true)] {
+        source(byte);
+        let delivery = lab.another(&delivery);
+        allow_writes(&daemon, within);
+        let failed = delivery.run(runtime.handle(), |_, _| allow_writes(&daemon, false));
+        failed.expect_err("its journal cannot be written");
+        allow_writes(&daemon, true);
+        delivery.run(runtime.handle(), |_, _| ()).expect("the medium works again");
+        assert!(fs::read(lab.path("disk0.raw")).expect("it is there") == vec![byte; 1 << 20]);
+    }
+    let errors = lab.status().errors;
+    assert!(errors.contains_key("FB602"), "the journal was what failed: {errors:?}");
     assert_eq!(daemon.terminate().code, Some(0));
 }

@@ -228,4 +228,10 @@ async fn bandwidth_follows_the_definition_until_it_is_overridden() {
     assert_eq!(throttle.schedule(), schedule("5M"));
     lab.supervisor.set_bandwidth(&entry, None);
     assert_eq!(throttle.schedule(), schedule("20M"));
+    lab.supervisor.set_bandwidth(&entry, Some(schedule("5M")));
+    lab.registry.release(&machine(), None).expect("nothing runs");
+    lab.supervisor.settle();
+    lab.registry.register(entry.clone()).expect("it is kept");
+    lab.supervisor.settle();
+    assert_eq!(lab.supervisor.throttle(&entry).schedule(), schedule("20M"), "another machine of that name");
 }

@@ -163,6 +163,36 @@ fn a_lost_target_is_tried_for_ever_and_goes_on_after_a_kill() {
 }
 
 #[test]
+fn a_verify_is_the_master_targets_and_starts_nothing_here() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    let verify = |job: &str| Request::Verify {
+        job: job.parse().expect("an id"),
+        machine: "web01".parse().expect("an id"),
+        disk: Some("disk0".parse().expect("an id")),
+    };
+    let refused = |job: &str| match lab.ask(&verify(job)) {
+        Reply::Refused { findings, .. } => findings.into_iter().next().expect("why"),
+        other => panic!("{other:?}"),
+    };
+    let finding = refused("v1");
+    assert_eq!(finding.code, "FB702");
+    for words in ["failback verify web01 --socket", "master target", "failback reprotect web01 --verify"] {
+        assert!(finding.remedy.contains(words), "{words}: {finding:?}");
+    }
+    let machine = lab.status().machines.remove(0);
+    assert_eq!((machine.wanted, machine.disks[0].stage), (Wanted::Idle, DiskStage::Idle));
+
+    lab.ask(&reprotect("job-1"));
+    let stop =
+        Request::Stop { job: "job-2".parse().expect("an id"), machine: "web01".parse().expect("an id") };
+    assert!(matches!(lab.ask(&stop), Reply::Done { .. }));
+    refused("v2");
+    assert_eq!(lab.status().machines[0].wanted, Wanted::Stopped, "stopped stays stopped");
+    assert_eq!(daemon.terminate().code, Some(0));
+}
+
+#[test]
 fn a_second_daemon_and_bad_certificates_are_refused_at_the_start() {
     let lab = Lab::new();
     let daemon = lab.start();

@@ -5,7 +5,7 @@ use super::protocol::{ReceiptFile, Reply, Request};
 use crate::event::{Caller, Event, Events};
 use crate::report::finding_lines;
 use crate::status::DaemonStatus;
-use failback_model::{Code, Finding, JobId, MachineId};
+use failback_model::{Code, Finding, JobId, MachineId, Severity};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -137,4 +137,13 @@ fn repeated(reply: Reply) -> Reply {
         Reply::Refused { job, findings, .. } => Reply::Refused { job, repeated: true, findings },
         other => other,
     }
+}
+
+/// What a reload says of its findings: an error is a refusal, and what is only worth knowing is told.
+pub fn outcome_of_reload(findings: Vec<Finding>) -> Result<String, Vec<Finding>> {
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Err(findings);
+    }
+    let told = findings.iter().map(|finding| format!("; {}", finding.evidence));
+    Ok(std::iter::once("read again".to_string()).chain(told).collect())
 }

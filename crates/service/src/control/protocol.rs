@@ -111,7 +111,7 @@ pub enum Request {
         #[schemars(with = "String")]
         machine: MachineId,
     },
-    /// Prove a machine's target: the master target reads it back, the process server compares all of it once more.
+    /// Master target: prove a machine's disks, reading them back. A process server refuses it: its passes also write.
     Verify {
         /// Job.
         #[serde(with = "crate::text")]
@@ -173,7 +173,8 @@ pub enum Request {
         #[schemars(with = "Option<String>")]
         disk: Option<DiskId>,
     },
-    /// Change a machine's bandwidth, also while it is at work, until the daemon is started anew.
+    /// Change a machine's bandwidth, also while it is at work, until the daemon is started anew or the machine released. At
+    /// a master target one limit counts for all that it sends, whichever machine is named, until the daemon is started anew.
     Bandwidth {
         /// Job.
         #[serde(with = "crate::text")]

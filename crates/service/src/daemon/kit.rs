@@ -3,12 +3,13 @@
 use crate::budget::MemoryBudget;
 use crate::clock::unix_ms;
 use crate::control::About;
-use crate::event::Events;
+use crate::event::{Event, Events};
+use crate::report::FindingLine;
 use crate::saved::StateFolder;
 use crate::status::{Board, CertificateStatus, DaemonStatus, MachineStatus};
 use failback_model::Finding;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Clones share everything.
@@ -28,6 +29,7 @@ pub struct Kit {
     pub budget: MemoryBudget,
     /// Cancelled when it shall drain.
     pub stop: CancellationToken,
+    certificate_error: Arc<Mutex<Option<FindingLine>>>,
 }
 
 impl Kit {
@@ -48,7 +50,22 @@ impl Kit {
             events,
             budget: MemoryBudget::new(memory_bytes),
             stop: CancellationToken::new(),
+            certificate_error: Arc::default(),
         })
+    }
+
+    /// Tells that certificates were read again, and keeps for the status why they could not be used.
+    pub fn certificates_read(&self, expires_unix_ms: u64, error: Option<&Finding>) {
+        let error = error.map(FindingLine::from);
+        let findings = error.iter().cloned().collect();
+        *self.certificate_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        self.events.publish(Event::CertificatesReloaded { expires_unix_ms: Some(expires_unix_ms), findings });
+    }
+
+    /// What is said of a daemon's own certificate.
+    pub fn certificate(&self, identity: String, expires_unix_ms: u64) -> CertificateStatus {
+        let error = self.certificate_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        CertificateStatus { identity, expires_unix_ms, error }
     }
 
     /// A daemon's whole status around its machines.

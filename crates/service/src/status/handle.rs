@@ -9,6 +9,7 @@ use crate::event::{Event, Events};
 use crate::report::FindingLine;
 use failback_model::limits::CLOCK_SKEW_NOTICED;
 use failback_model::{Digest, DiskId, Epoch, Finding, Generation, MachineId, SessionNumber, Severity};
+use failback_transport::LinkHandle;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -57,6 +58,8 @@ pub struct DiskHandle {
 struct State {
     status: DiskStatus,
     probe: Option<Box<dyn Probe>>,
+    /// The connection that the status tells of.
+    link: Option<LinkHandle>,
     started: Option<Instant>,
     /// The target's generation, once the target or a seal has told it to this run of the daemon.
     told: Option<Generation>,
@@ -75,7 +78,8 @@ impl DiskHandle {
             root: seal.map(|seal| seal.root),
             ..DiskStatus::default()
         };
-        let state = State { status, probe: None, started: None, told: None, earlier: BTreeMap::new() };
+        let state =
+            State { status, probe: None, link: None, started: None, told: None, earlier: BTreeMap::new() };
         Self { machine, disk, events, kept, state: Mutex::new(state) }
     }
 
@@ -119,11 +123,11 @@ impl DiskHandle {
         self.events.publish(Event::Connected { machine: self.machine(), disk: self.disk(), link });
     }
 
-    /// The connection changed what it does, such as its rate.
-    pub fn link(&self, change: impl FnOnce(&mut LinkStatus)) {
-        if let Some(link) = &mut self.state().status.link {
-            change(link);
-        }
+    /// The same by the connection itself, which every later look asks what it has become. Its peer's clock was so many
+    /// milliseconds ahead.
+    pub fn connected_by(&self, link: &LinkHandle, clock_offset_ms: i64) {
+        self.connected(LinkStatus::of(link, clock_offset_ms));
+        self.state().link = Some(link.clone());
     }
 
     /// A pass begins; `probe` reads its counters until it ends.
@@ -267,7 +271,12 @@ impl DiskHandle {
 
     /// Where it stands now.
     pub fn status(&self) -> DiskStatus {
-        self.state().status.clone()
+        let state = self.state();
+        let mut status = state.status.clone();
+        if let (Some(told), Some(link)) = (&mut status.link, &state.link) {
+            told.renew(link);
+        }
+        status
     }
 
     /// Counters of all passes since the daemon started.
@@ -313,6 +322,7 @@ impl State {
     fn end(&mut self, stage: DiskStage) {
         self.end_probe();
         self.status.link = None;
+        self.link = None;
         self.status.next_try_unix_ms = None;
         self.status.window_bytes = None;
         self.enter(stage);

@@ -13,14 +13,28 @@ impl LinkStatus {
         Self {
             peer: link.peer().to_string(),
             address: remote.map_or_else(String::new, |remote| remote.to_string()),
-            data_connections: stats.connections.len().saturating_sub(1) as u32,
+            data_connections: data_connections(link),
             clock_offset_ms,
             sockets: control.map(|one| sockets(&one.socket)).unwrap_or_default(),
-            bandwidth_bytes_per_second: match link.throttle().rate() {
-                Rate::Unlimited => None,
-                Rate::BytesPerSecond(rate) => Some(rate.get()),
-            },
+            bandwidth_bytes_per_second: rate(link),
         }
+    }
+
+    /// Looks again at what may have changed: connections join after the first, and schedules change rates.
+    pub(super) fn renew(&mut self, link: &LinkHandle) {
+        self.data_connections = data_connections(link);
+        self.bandwidth_bytes_per_second = rate(link);
+    }
+}
+
+fn data_connections(link: &LinkHandle) -> u32 {
+    link.stats().connections.len().saturating_sub(1) as u32
+}
+
+fn rate(link: &LinkHandle) -> Option<u64> {
+    match link.throttle().rate() {
+        Rate::Unlimited => None,
+        Rate::BytesPerSecond(rate) => Some(rate.get()),
     }
 }
 

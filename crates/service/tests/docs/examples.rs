@@ -81,7 +81,7 @@ pub(crate) fn replies() -> Vec<Reply> {
         Reply::Done {
             job: job("job-17"),
             repeated: false,
-            said: "web01: 2 of 2 disks go to mt.site-1.example:9443, epoch 1795507200".into(),
+            said: "web01: 2 disks go to mt.site-1.example:9443, epoch 1795507200".into(),
         },
         Reply::Refused {
             job: Some(job("job-18")),
@@ -155,6 +155,7 @@ fn status() -> DaemonStatus {
         certificate: Some(CertificateStatus {
             identity: "failback://process-server/azure-1".into(),
             expires_unix_ms: NOW + 31_536_000_000,
+            error: None,
         }),
         receipt_key: None,
         sessions: 1,

@@ -94,7 +94,20 @@ async fn a_refusal_comes_with_its_code_and_words() {
     let error = refused(connect(&site.options(&server), open(1)).await);
     assert_eq!(error.code, Code::UnknownDisk);
     assert!(error.to_string().contains("no disk d of machine m"), "{error}");
+    assert_eq!(error.to_finding().remedy, Code::UnknownDisk.remedy());
     server.wait_failed(Code::UnknownDisk, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_to_be_done_about_the_other_ends_disk_says_where() {
+    let site = Site::new();
+    let refusal = Refusal { code: Code::OpenFailed, message: "/dev/x does not exist".into() };
+    let how = Welcoming { refusal: Some(refusal), ..Welcoming::default() };
+    let server = Server::start(site.tls(crate::site::SERVER), ListenOptions::default(), how);
+    let finding = refused(connect(&site.options(&server), open(1)).await).to_finding();
+    let there = format!("there, at {}", crate::site::SERVER);
+    assert!(finding.remedy.starts_with(&there), "{finding:?}");
+    assert!(finding.remedy.ends_with(Code::OpenFailed.remedy()), "{finding:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,6 +47,7 @@ impl Host for Welcoming {
             is_new: true,
             has_seeds: false,
             is_resumed: false,
+            is_divergence_accepted: false,
             window_bytes: WINDOW_BYTES,
         };
         Ok((welcome, Box::new(move |link| drop(links.send(link)))))
@@ -74,6 +75,7 @@ fn open(data_connections: u16) -> Open {
         verify: false,
         accept_older: false,
         accept_mismatch: false,
+        accept_divergence: false,
         job: JobId::new("j").expect("an id"),
         sample: Vec::new(),
     }

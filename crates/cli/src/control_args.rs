@@ -49,7 +49,8 @@ that is too short may grow is the master target's configuration: grow = true for
 Examples:
   failback reprotect web01
   failback reprotect web01 --verify --yes --json
-  failback reprotect web01 --accept-mismatch")]
+  failback reprotect web01 --accept-mismatch
+  failback reprotect web01 --accept-divergence")]
 pub(crate) struct ReprotectArgs {
     #[command(flatten)]
     pub(crate) order: OrderArgs,
@@ -62,6 +63,9 @@ pub(crate) struct ReprotectArgs {
     /// Bring targets to a state that is older than what they have
     #[arg(long)]
     pub(crate) accept_older: bool,
+    /// Scan and overwrite targets although something else wrote to them since their last pass
+    #[arg(long)]
+    pub(crate) accept_divergence: bool,
     /// Do not ask: the machine's target disks are overwritten
     #[arg(long)]
     pub(crate) yes: bool,

@@ -10,7 +10,7 @@ use crate::summary::{Facts, PassSummary};
 use failback_image::{Access, ImageSpec};
 use failback_model::{BlockSize, Code, DiskId, Epoch, ExitClass, Finding, Generation, MachineId};
 use failback_pass::{Cancel, Measure, Outcome, PassError, PassOptions, Progress, Totals};
-use failback_process_server::{Delivery, SeenSource, Sent};
+use failback_process_server::{Delivery, SeenSource, Sent, accepted};
 use failback_service::clock::unix_ms;
 use failback_transport::{ConnectOptions, Schedule, SocketOptions, Throttle, Tls, TlsFiles};
 use std::ffi::OsStr;
@@ -89,6 +89,7 @@ impl Remote {
             epoch: Epoch(unix_ms() / 1000),
             generation: Generation(0),
             accept_older: remote.accept_older,
+            accept_divergence: remote.accept_divergence,
             data_connections: remote.connections,
             connect,
             options,
@@ -107,11 +108,12 @@ impl Remote {
         let threads = delivery.options.threads;
         let measure = Measure::Settled { block_bytes: delivery.options.block_size.bytes() };
         let totals = Totals { measure, disk_bytes: length_bytes, threads, ..Totals::default() };
-        let mut strategy = None;
+        let (mut strategy, mut warnings) = (None, Vec::new());
         let sent = {
             let _shown = show(&args.progress, totals, progress);
             delivery.run(self.runtime.handle(), |welcome, _| {
                 strategy = Some(if welcome.is_new { "alternate-location" } else { "original-location" });
+                warnings.extend(accepted(welcome));
             })
         };
         let facts = Facts {
@@ -128,7 +130,8 @@ impl Remote {
         let elapsed = began.elapsed();
         let outcome = sent.as_ref().ok().map(|sent| self.outcome(sent, began));
         let summary = PassSummary::new(facts, outcome.as_ref(), progress, elapsed);
-        (summary, sent.err().map(|error: PassError| error.findings()).unwrap_or_default())
+        warnings.extend(sent.err().map(|error: PassError| error.findings()).unwrap_or_default());
+        (summary, warnings)
     }
 
     fn outcome(&self, sent: &Sent, began: Instant) -> Outcome {

@@ -30,4 +30,7 @@ pub(crate) struct RemoteArgs {
     /// Bring the target to a state that is older than what it has
     #[arg(long)]
     pub(crate) accept_older: bool,
+    /// Scan and overwrite the target although something else wrote to it since its last pass
+    #[arg(long)]
+    pub(crate) accept_divergence: bool,
 }

@@ -12,7 +12,7 @@ mod record;
 mod segment;
 
 pub use frame::{Found, Place, RECORD_HEADER_BYTES, durable_claim, encode_record, find_record};
-pub use record::{DiskCheckpoint, DiskSlot, Record, Trust};
+pub use record::{DiskCheckpoint, DiskSlot, Left, Record, Trust};
 pub use segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Version of the segment's header and of all records.

@@ -7,6 +7,7 @@
 
 pub mod config;
 mod limit;
+mod opening;
 mod orders;
 mod receipts;
 mod reception;

@@ -5,6 +5,7 @@
 //! and the image is closed before the disk is free again.
 
 use crate::Stores;
+use crate::opening::{begin, check_epoch, said};
 use crate::target::{Target, TargetDisk};
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
@@ -40,6 +41,9 @@ pub trait Registry: Send + Sync + 'static {
         disk: &DiskId,
     ) -> impl Future<Output = Result<(TargetDisk, Self::Lease), Finding>> + Send;
 
+    /// The disk was looked at, and no session of it begins; nothing of it changed. The listener counts it.
+    fn refused(&self, lease: Self::Lease, why: &Finding);
+
     /// A session stands and its pass begins.
     fn opened(&self, lease: &Self::Lease, session: &Session);
 
@@ -63,6 +67,8 @@ pub struct Session {
     pub is_new: bool,
     /// It goes on from a pass that was cut.
     pub is_resumed: bool,
+    /// What was found of the target and accepted for this job.
+    pub accepted: Option<Finding>,
     /// Bytes that may be under way.
     pub window_bytes: u64,
     /// Whether the target is read anew before it is sealed.
@@ -180,19 +186,16 @@ impl<R: Registry> Reception<R> {
         let reason = format!("a newer session of disk {} took over", open.disk);
         self.end_running(&name, &Finding::error(Code::StaleSession, reason)).await;
         let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
-        check_epoch(&open, disk.store.state().epoch)?;
-        let length_bytes = open.length_bytes;
-        let target = blocking(move || disk.open(length_bytes)).await?;
-        let pass_bytes = accepting.handle_target(target.offer()).map_err(said)?;
-        let layout = Layout::new(pass_bytes, request.layout.block_size())
-            .map_err(|error| Finding::error(Code::ImageSizeUnsupported, error.to_string()))?;
         let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
         let content_end_bytes = open.content_end_bytes;
-        let begun = blocking(move || {
-            target.check(&open)?;
-            target.begin(epoch, layout)
-        });
-        let (target, number) = begun.await?;
+        let begun = begin(disk, open, request.layout.block_size(), &mut accepting).await;
+        let (target, layout, number) = match begun {
+            Ok(begun) => begun,
+            Err(finding) => {
+                self.0.registry.refused(lease, &finding);
+                return Err(finding);
+            }
+        };
         // The listener sets the token.
         let welcome = accepting.handle_session(number, SessionToken([0; 16]), unix_ms());
         let reception = self.clone();
@@ -258,6 +261,7 @@ impl<R: Registry> Admitted<R> {
         let progress = Arc::new(Progress::default());
         let handle = link.handle();
         let target = self.target.take().expect("an image is held until the pass is over");
+        Progress::add(&progress.bytes_rechecked_target, target.rechecked_bytes);
         let session = Session {
             number: self.number,
             epoch: self.epoch,
@@ -266,6 +270,7 @@ impl<R: Registry> Admitted<R> {
             content_end_bytes: self.content_end_bytes,
             is_new: target.is_new,
             is_resumed: target.is_resumed(),
+            accepted: target.accepted.clone(),
             window_bytes: target.window_bytes,
             verify: self.verify,
             clock_offset_ms: self.clock_offset_ms,
@@ -323,7 +328,7 @@ impl<R: Registry> Admitted<R> {
 /// Closes the image and notes how it looks, so that whoever else writes to it is noticed.
 fn finish(target: &Target, epoch: Epoch, received: Result<Sealed, PassError>) -> Result<Sealed, PassError> {
     let closed = target.image.close().map_err(PassError::from).and_then(|()| {
-        let fingerprint = Fingerprint::of_image(&*target.image, epoch)?;
+        let fingerprint = Fingerprint::of_settled_image(&*target.image, epoch)?;
         target.store.released(&fingerprint).map_err(|error| PassError::Failed(error.to_finding()))
     });
     match (received, closed) {
@@ -349,27 +354,6 @@ impl<R: Registry> Host for Reception<R> {
         let refused = |finding: Finding| Refusal { code: finding.code, message: finding.evidence };
         self.accept(peer, open).await.map_err(refused)
     }
-}
-
-/// Disks are opened and journals written on threads that may wait.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Finding> + Send + 'static,
-) -> Result<T, Finding> {
-    let lost = |error| Finding::error(Code::Internal, format!("opening a disk: {error}"));
-    tokio::task::spawn_blocking(work).await.map_err(lost)?
-}
-
-/// A job that is over neither writes to a disk nor ends the pass of the one that took its place.
-fn check_epoch(open: &Open, seen: Epoch) -> Result<(), Finding> {
-    if open.epoch >= seen {
-        return Ok(());
-    }
-    let reason = format!("the job's epoch {} is over: disk {} has seen {seen}", open.epoch, open.disk);
-    Err(Finding::error(Code::SourceOlder, reason))
-}
-
-fn said(error: failback_session::SessionError) -> Finding {
-    Finding::error(error.code, error.reason)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -181,6 +181,15 @@ impl Sessions for Site {
         Ok((target, DiskLease { status, grant, lease }))
     }
 
+    fn refused(&self, lease: DiskLease, why: &Finding) {
+        let status = Arc::clone(&lease.status);
+        drop(lease);
+        let is_tried_again = goes_away(why.code)
+            // The process server tries again by itself; a job that is over says nothing about the disk.
+            || matches!(why.code, Code::InUse | Code::OpenFailed | Code::SourceOlder);
+        status.refused(why, if is_tried_again { DiskStage::Waiting } else { DiskStage::Failed });
+    }
+
     fn opened(&self, lease: &DiskLease, session: &Session) {
         let status = &lease.status;
         status.connected_by(&session.link, session.clock_offset_ms);
@@ -189,6 +198,7 @@ impl Sessions for Site {
             epoch: session.epoch,
             is_new: session.is_new,
             resumed: session.is_resumed,
+            accepted: session.accepted.clone(),
             window_bytes: session.window_bytes.min(lease.grant.bytes()),
         };
         let length_bytes = session.layout.length_bytes();
@@ -224,12 +234,11 @@ impl Sessions for Site {
         let finding =
             finding.unwrap_or_else(|| Finding::error(Code::Internal, "a pass failed without a reason"));
         self.close_failed(&machine, finding.code);
-        // What goes away by itself, or by what the other end's operator does, goes away by the next session.
-        match finding.code {
-            Code::TlsFailed => status.waiting(&finding),
-            code if code.is_orderly_stop() => status.waiting(&finding),
-            code if code.exit() == ExitClass::Interrupted => status.waiting(&finding),
-            _ => status.failed(&finding),
-        }
+        if goes_away(finding.code) { status.waiting(&finding) } else { status.failed(&finding) }
     }
+}
+
+/// What goes away by itself, or by what the other end's operator does, goes away by the next session.
+fn goes_away(code: Code) -> bool {
+    code == Code::TlsFailed || code.is_orderly_stop() || code.exit() == ExitClass::Interrupted
 }

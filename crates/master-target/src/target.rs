@@ -3,7 +3,7 @@
 use failback_blockio::DiskError;
 use failback_engine::{Known, Sink};
 use failback_image::{Access, CreateOptions, Image, ImageSpec};
-use failback_model::{Code, Epoch, Finding, Generation, Layout, SessionNumber};
+use failback_model::{Code, Epoch, Finding, Generation, Layout, SessionNumber, Severity};
 use failback_pass::{content_end_bytes, disk_mark, is_another_disk};
 use failback_session::handshake::Target as Offer;
 use failback_store::{DiskState, DiskStore, Fingerprint, StoreError};
@@ -35,6 +35,10 @@ pub(crate) struct Target {
     pub(crate) window_bytes: u64,
     mark: String,
     before: DiskState,
+    /// What was found of it and is accepted for this job.
+    pub(crate) accepted: Option<Finding>,
+    /// Bytes that were read again to notice what else wrote to it.
+    pub(crate) rechecked_bytes: u64,
     /// Its length, or what it may be extended to.
     length_bytes: u64,
 }
@@ -73,7 +77,18 @@ impl TargetDisk {
         }
         let before = self.store.state();
         let (store, window_bytes) = (self.store, self.window_bytes);
-        Ok(Target { image, store, seeds, is_new, window_bytes, mark, before, length_bytes: own_bytes })
+        Ok(Target {
+            image,
+            store,
+            seeds,
+            is_new,
+            window_bytes,
+            mark,
+            before,
+            accepted: None,
+            rechecked_bytes: 0,
+            length_bytes: own_bytes,
+        })
     }
 }
 
@@ -87,42 +102,56 @@ impl Target {
             disk_mark: self.mark.clone(),
             epoch: self.before.epoch,
             generation: self.before.generation,
-            root: self.before.root.filter(|_| !self.before.in_pass),
+            root: self.before.root.filter(|_| !self.before.in_pass && self.accepted.is_none()),
             is_new: self.is_new,
             has_seeds: !self.seeds.is_empty(),
             is_resumed: self.is_resumed(),
+            is_divergence_accepted: self.accepted.is_some(),
             window_bytes: self.window_bytes,
         }
     }
 
-    /// Judges what the source said of itself, before anything of the target changes.
-    pub(crate) fn check(&self, open: &Open) -> Result<(), Finding> {
+    /// Judges the target, and what the source said of itself, before anything of the target changes. All that forbids the
+    /// pass, in the order of PROTOCOL.md.
+    pub(crate) fn check(&mut self, open: &Open) -> Result<Vec<Finding>, Finding> {
+        let mut found = Vec::new();
         if self.is_new {
-            return Ok(());
+            return Ok(found);
         }
-        self.check_writable(open.content_end_bytes)?;
-        if open.accept_mismatch {
-            return Ok(());
+        let diverged = self.diverged(open.epoch)?;
+        if open.accept_divergence {
+            self.accepted = diverged.map(|finding| Finding { severity: Severity::Warning, ..finding });
+        } else {
+            found.extend(diverged);
         }
-        match self.another_disk(open).map_err(|error| error.to_finding())? {
-            None => Ok(()),
-            Some(evidence) => Err(Finding::error(Code::WrongDisk, evidence)),
+        found.extend(self.unwritable(open.content_end_bytes));
+        if !open.accept_mismatch {
+            let another = self.another_disk(open).map_err(|error| error.to_finding())?;
+            found.extend(another.map(|evidence| Finding::error(Code::WrongDisk, evidence)));
         }
+        Ok(found)
+    }
+
+    /// What shows that something else wrote to the target since its last pass.
+    fn diverged(&mut self, epoch: Epoch) -> Result<Option<Finding>, Finding> {
+        let rechecked = self.store.recheck(&*self.image, epoch).map_err(refused)?;
+        self.rechecked_bytes = rechecked.bytes;
+        let name = self.image.name().display();
+        let finding = |what| Finding::error(Code::Diverged, format!("{name}: {what}"));
+        Ok(rechecked.divergence.map(finding))
     }
 
     /// Where the source may have data, the target must be able to hold it.
-    fn check_writable(&self, content_end_bytes: u64) -> Result<(), Finding> {
+    fn unwritable(&self, content_end_bytes: u64) -> Option<Finding> {
         let ranges = self.image.unwritable_ranges();
-        let Some(range) = ranges.iter().find(|range| range.start() < content_end_bytes) else {
-            return Ok(());
-        };
+        let range = ranges.iter().find(|range| range.start() < content_end_bytes)?;
         let evidence = format!(
             "{} has no file for its bytes {} to {} (a ZERO extent), the source's contents end at {content_end_bytes}",
             self.image.name().display(),
             range.start(),
             range.end()
         );
-        Err(Finding::error(Code::ImageReadOnlyKind, evidence))
+        Some(Finding::error(Code::ImageReadOnlyKind, evidence))
     }
 
     /// Why the target looks like another disk than the source. A source that is nothing but zeros is no state of a disk
@@ -137,7 +166,12 @@ impl Target {
 
     /// Begins the session, durably; older ones are refused from now on.
     pub(crate) fn begin(self, epoch: Epoch, layout: Layout) -> Result<(Self, SessionNumber), Finding> {
-        if self.image.geometry().length_bytes < layout.length_bytes() {
+        let grows = self.image.geometry().length_bytes < layout.length_bytes();
+        if grows || self.accepted.is_some() {
+            // Whoever is killed behind it finds a disk of which nothing is known, not one that somebody else changed.
+            self.store.forget().map_err(refused)?;
+        }
+        if grows {
             self.image.grow(layout.length_bytes()).map_err(|error| error.to_finding())?;
         }
         let fingerprint = Fingerprint::of_image(&*self.image, epoch).map_err(|error| error.to_finding())?;
@@ -152,7 +186,7 @@ impl Target {
 
     /// Whether an earlier pass was cut and left something to go on from.
     pub(crate) fn is_resumed(&self) -> bool {
-        self.before.in_pass && self.before.trusted_blocks > 0
+        self.before.in_pass && self.before.trusted_blocks > 0 && self.accepted.is_none()
     }
 
     /// What need not be scanned.

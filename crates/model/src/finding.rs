@@ -186,6 +186,7 @@ codes! {
     ExcessTrimmed = "FB309", Refused, "source is longer than the target, its excess is zero", "nothing to do: the excess holds only zeros";
     TargetLonger = "FB310", Refused, "target is longer than the source", "nothing to do: the target keeps its tail untouched";
     ChangeTracking = "FB311", Refused, "changed block tracking (CBT) is active on the target's disk", "reset CBT and take a full backup after the pass: the map cannot know of these writes";
+    Diverged = "FB312", Refused, "something else wrote to the target since its last pass", "find out what used the disk (machine powered on, file restored or replaced, device resized) and stop it; then 'failback reprotect MACHINE --accept-divergence' scans it and overwrites what was written";
     BlockSizeInvalid = "FB401", Usage, "block size is not possible", "choose a power of two from 16K to 1M";
     RootMismatch = "FB402", Mismatch, "target's root differs from the source's after repair", "check both media for errors and that the source does not change, then run the same command again";
     Cancelled = "FB403", Signal, "stopped on request", "run the same command again to finish the job";

@@ -209,6 +209,14 @@ pub const JOURNAL_AHEAD_BYTES: u64 = 64 << 20;
 pub const JOURNAL_AHEAD_MIN_BYTES: u64 = 4 << 20;
 /// Runs that are announced at once: what is scanned again after a crash, besides the open groups.
 pub const JOURNAL_AHEAD_WINDOWS: usize = 3;
+/// Longest account of what a disk's files looked like when it was left: of more, its first lines are kept.
+pub const LOOK_MAX_BYTES: usize = 8 << 10;
+/// Bytes of trusted blocks that are read again before each pass, to notice what else wrote to the target.
+pub const RECHECK_BYTES: u64 = 16 << 20;
+/// Bytes at the start of a device that are always among those: partition table and first superblock.
+pub const RECHECK_HEAD_BYTES: u64 = 2 << 20;
+/// Runs that are looked at for such blocks.
+pub const RECHECK_STEPS_MAX: usize = 1 << 16;
 /// Bytes of a journal read at once while it is recovered.
 pub const JOURNAL_READ_BYTES: usize = 1 << 20;
 
@@ -224,10 +232,12 @@ const _: () = {
         "the old bytes of a block fit one record"
     );
     assert!(
-        16 * JOURNAL_TRUSTED_RANGES_MAX as u64 + 512 * JOURNAL_DISKS_MAX as u64
+        16 * JOURNAL_TRUSTED_RANGES_MAX as u64 + (512 + LOOK_MAX_BYTES as u64) * JOURNAL_DISKS_MAX as u64
             <= JOURNAL_SEGMENT_MAX_BYTES / 2,
         "a checkpoint leaves room in its segment"
     );
+    assert!(LOOK_MAX_BYTES + 128 <= JOURNAL_RECORD_MAX_BYTES, "what was seen fits one record");
+    assert!(RECHECK_HEAD_BYTES < RECHECK_BYTES && RECHECK_BYTES >= BLOCK_MAX_BYTES);
     assert!(JOURNAL_AHEAD_MIN_BYTES >= PACK_MAX_BYTES as u64, "what one message writes fits a run");
     assert!(JOURNAL_AHEAD_BYTES >= JOURNAL_AHEAD_MIN_BYTES && JOURNAL_AHEAD_WINDOWS >= 1);
     assert!(

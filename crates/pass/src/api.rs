@@ -123,6 +123,8 @@ counters! {
     bytes_read_source,
     /// Bytes read from the target (and not from seeds).
     bytes_read_target,
+    /// Bytes of trusted blocks that were read again before the pass, to notice what else wrote to the target.
+    bytes_rechecked_target,
     /// Bytes read from seeds to index them.
     bytes_read_seeds,
     /// Blocks compared.

@@ -38,6 +38,8 @@ pub struct Delivery {
     pub generation: Generation,
     /// Bring an older state of the source on purpose.
     pub accept_older: bool,
+    /// Scan and overwrite a target that something else wrote to since its last pass.
+    pub accept_divergence: bool,
     /// Data connections beside the control connection.
     pub data_connections: u16,
     /// To whom.
@@ -112,6 +114,7 @@ impl Delivery {
             verify: self.options.verify,
             accept_older: self.accept_older,
             accept_mismatch: self.options.accept_mismatch,
+            accept_divergence: self.accept_divergence,
             job: self.job.clone(),
             sample: facts.sample.clone(),
         })

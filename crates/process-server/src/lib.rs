@@ -16,5 +16,6 @@ pub mod supervisor;
 mod verdict;
 
 pub use delivery::{Delivery, Sent};
+pub use runner::accepted;
 pub use seen::SeenSource;
 pub use server::ProcessServer;

@@ -98,6 +98,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
         epoch: attempt.epoch,
         generation: attempt.status.told_generation().unwrap_or(Generation(0)),
         accept_older: attempt.flags.accept_older,
+        accept_divergence: attempt.flags.accept_divergence,
         data_connections: machine.data_connections,
         connect: ConnectOptions {
             address: machine.target.clone(),
@@ -118,6 +119,13 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     })
 }
 
+/// What was found of the target and accepted for the job, as far as its end says; it knows what differed.
+pub fn accepted(welcome: &Welcome) -> Option<Finding> {
+    let evidence =
+        "accepted for this job: all of the target is scanned; the master target says what differed";
+    welcome.is_divergence_accepted.then(|| Finding::warning(Code::Diverged, evidence))
+}
+
 /// Tells the status of a session that stands.
 fn opened(attempt: &Attempt, delivery: &Delivery, welcome: &Welcome, link: &LinkHandle) {
     attempt.status.known(welcome.generation, Some(welcome.root).filter(|root| !root.is_zero()));
@@ -128,6 +136,7 @@ fn opened(attempt: &Attempt, delivery: &Delivery, welcome: &Welcome, link: &Link
         epoch: attempt.epoch,
         is_new: welcome.is_new,
         resumed: welcome.is_resumed,
+        accepted: accepted(welcome),
         window_bytes,
     };
     let totals = Totals {

@@ -130,6 +130,9 @@ pub enum Event {
         resumed: bool,
         /// Memory it may hold.
         window_bytes: u64,
+        /// Warnings: what was accepted for it.
+        #[serde(default)]
+        findings: Vec<FindingLine>,
     },
     /// A pass ended well: the target is the source's state.
     PassSealed {
@@ -249,6 +252,7 @@ impl Event {
             Self::ConfigReloaded { findings }
             | Self::CertificatesReloaded { findings, .. }
             | Self::Job { findings, .. }
+            | Self::PassStarted { findings, .. }
             | Self::Verified { findings, .. }
             | Self::MachineVerified { findings, .. } => findings,
             Self::PassInterrupted { finding, .. }

@@ -55,6 +55,7 @@ fn write(segment: &mut Segment, machine: &MachineId, disks: &mut [DiskFold]) -> 
     let most_ranges = JOURNAL_TRUSTED_RANGES_MAX / disks.len().max(1);
     for (index, disk) in disks.iter_mut().enumerate() {
         let mut records = vec![Record::Checkpoint(disk.checkpoint())];
+        records.extend(disk.left.clone().map(Record::Released));
         let ranges = trusted_ranges(disk, most_ranges);
         let chunks = ranges.chunks(JOURNAL_RECORD_MAX_RANGES);
         records.extend(chunks.map(|ranges| Record::Trusted { blocks: ranges.to_vec() }));

@@ -9,15 +9,17 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::group::Groups;
 use crate::journal::{Journal, Position};
+use crate::look::unix_ms;
 use crate::sink::JournaledSink;
 use crate::trusted::{HeldDigests, TrustedState};
 use failback_blockio::{DiskError, Operation};
 use failback_engine::Sink;
-use failback_format::journal_record::{DiskSlot, Record, Trust};
+use failback_format::journal_record::{DiskSlot, Left, Record, Trust};
 use failback_image::Image;
 use failback_model::limits::{JOURNAL_RECORD_MAX_DIGESTS, JOURNAL_RECORD_MAX_RANGES};
 use failback_model::{
-    BlockRange, BlockSize, ChunkIndex, Code, Digest, DiskId, Epoch, Generation, Layout, SessionNumber,
+    BlockIndex, BlockRange, BlockSize, ChunkIndex, Code, Digest, DiskId, Epoch, Generation, Layout,
+    SessionNumber,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -56,11 +58,15 @@ pub(crate) struct Disk {
     groups: Mutex<Groups>,
     /// Held by whoever commits.
     pub(crate) committing: Mutex<()>,
+    /// The block that trusted blocks are read again from.
+    pub(crate) recheck_from: Mutex<BlockIndex>,
 }
 
 impl DiskStore {
     pub(crate) fn new(journal: Arc<Journal>, slot: DiskSlot, id: DiskId) -> Self {
-        let session = journal.read(slot, |disk| disk.session);
+        let (session, recheck_from) = journal.read(slot, |disk| {
+            (disk.session, disk.left.as_ref().map_or(BlockIndex(0), |left| left.recheck_from))
+        });
         let no_blocks = Layout::new(0, BlockSize::DEFAULT).expect("a disk may be empty");
         Self(Arc::new(Disk {
             journal,
@@ -69,6 +75,7 @@ impl DiskStore {
             gate: RwLock::new(session.next()),
             groups: Mutex::new(Groups::new(no_blocks, 0, 0)),
             committing: Mutex::new(()),
+            recheck_from: Mutex::new(recheck_from),
         }))
     }
 
@@ -115,7 +122,7 @@ impl DiskStore {
         let mut groups = disk.groups();
         let released = groups.ahead.release_all();
         let (position, group) = disk.journal.update(disk.slot, |state| {
-            let is_kept = !is_new_disk && keeps_trust(state, epoch, layout, *fingerprint);
+            let is_kept = !is_new_disk && keeps_trust(state, epoch, layout, fingerprint);
             let trust = if is_kept { Trust::Kept } else { Trust::Nothing };
             let mut records = trusted_again(&released);
             records.push(Record::Session { epoch, number, layout, trust });
@@ -150,8 +157,7 @@ impl DiskStore {
         if let (Some(file), Some(root)) = (&digests, sealed_root) {
             self.prove(file, root)?;
         }
-        let ranges = disk.journal.read(disk.slot, |state| state.trusted.runs());
-        Ok(TrustedState { digests: HeldDigests::new(digests, Arc::clone(&disk.journal)), ranges })
+        Ok(disk.trusted_state())
     }
 
     /// Where a session writes to. Every call is refused once a later session was opened.
@@ -161,10 +167,15 @@ impl DiskStore {
     }
 
     /// Notes, durably, what the image's files look like now that it is closed, so that whoever else writes to it is
-    /// noticed by the next session.
+    /// noticed before the next session ([`Self::recheck`]).
     pub fn released(&self, fingerprint: &Fingerprint) -> Result<(), StoreError> {
-        let record = Record::Released { fingerprint: fingerprint.digest() };
-        Ok(self.0.journal.record(self.0.slot, record)?)
+        let left = Left {
+            fingerprint: fingerprint.digest(),
+            at_unix_ms: unix_ms(),
+            recheck_from: *self.0.recheck_from.lock().unwrap_or_else(PoisonError::into_inner),
+            look: fingerprint.look(),
+        };
+        Ok(self.0.journal.record(self.0.slot, Record::Released(left))?)
     }
 
     /// Gives up all trust, durably: the next pass scans the whole disk.
@@ -213,7 +224,7 @@ impl DiskStore {
     }
 }
 
-fn keeps_trust(state: &DiskFold, epoch: Epoch, layout: Layout, fingerprint: Fingerprint) -> bool {
+fn keeps_trust(state: &DiskFold, epoch: Epoch, layout: Layout, fingerprint: &Fingerprint) -> bool {
     let looks_the_same = match state.fingerprint {
         Some(held) => held == fingerprint.digest(),
         None => !state.is_sealed() && state.epoch == epoch,
@@ -228,6 +239,13 @@ pub(crate) fn trusted_again(blocks: &[BlockRange]) -> Vec<Record> {
 }
 
 impl Disk {
+    /// What is trusted, unproven.
+    pub(crate) fn trusted_state(&self) -> TrustedState {
+        let (digests, ranges) =
+            self.journal.read(self.slot, |state| (state.digests.clone(), state.trusted.runs()));
+        TrustedState { digests: HeldDigests::new(digests, Arc::clone(&self.journal)), ranges }
+    }
+
     /// Lets a call of a session in; the guard is held while it runs.
     pub(crate) fn enter(
         &self,

@@ -7,7 +7,7 @@
 use crate::block_set::BlockSet;
 use crate::digest_file::DigestFile;
 use failback_blockio::{DiskError, Operation};
-use failback_format::journal_record::{DiskCheckpoint, Record, Trust};
+use failback_format::journal_record::{DiskCheckpoint, Left, Record, Trust};
 use failback_model::{BlockRange, Code, Digest, DiskId, Epoch, Generation, Layout, SessionNumber};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub(crate) struct DiskFold {
     pub(crate) layout: Option<Layout>,
     pub(crate) in_pass: bool,
     pub(crate) fingerprint: Option<Digest>,
+    /// How it was left, while nothing of ours has written to it since.
+    pub(crate) left: Option<Left>,
     /// The commit group that is open.
     pub(crate) group: u64,
     pub(crate) trusted: BlockSet,
@@ -48,6 +50,7 @@ impl DiskFold {
             layout: None,
             in_pass: false,
             fingerprint: None,
+            left: None,
             group: 0,
             trusted: BlockSet::empty(0),
             digests: None,
@@ -67,6 +70,7 @@ impl DiskFold {
             layout: disk.layout,
             in_pass: disk.in_pass,
             fingerprint: disk.fingerprint,
+            left: None,
             group: disk.group,
             trusted: BlockSet::empty(blocks),
             digests: None,
@@ -148,7 +152,7 @@ impl DiskFold {
             }
             Record::Seal { .. } if self.layout.is_none() => Err(Misfit("a disk without a layout is sealed")),
             Record::Disk { .. } | Record::Checkpoint(_) => Err(Misfit("it introduces a disk that is known")),
-            Record::Seal { .. } | Record::Released { .. } | Record::Forget => Ok(()),
+            Record::Seal { .. } | Record::Released(_) | Record::Forget => Ok(()),
         }
     }
 
@@ -178,7 +182,7 @@ impl DiskFold {
             Record::Intent { group, blocks } => {
                 blocks.iter().for_each(|range| self.trusted.remove(*range));
                 self.group = self.group.max(*group);
-                (self.in_pass, self.fingerprint) = (true, None);
+                self.changes();
             }
             Record::Commit { group, entries, zeros } => {
                 zeros.iter().for_each(|range| self.trusted.insert(*range));
@@ -186,17 +190,20 @@ impl DiskFold {
                     self.trusted.insert(BlockRange::new(run[0].0.0, run[0].0.0 + run.len() as u64));
                 }
                 self.group = self.group.max(group.saturating_add(1));
-                (self.in_pass, self.fingerprint) = (true, None);
+                self.changes();
             }
             Record::Seal { generation, root, fingerprint, trust } => {
                 (self.generation, self.root) = (*generation, Some(*root));
-                (self.in_pass, self.fingerprint) = (false, Some(*fingerprint));
+                // Closing the image may still change its files, and whoever is killed there left no word of it.
+                (self.in_pass, self.fingerprint, self.left) = (false, Some(*fingerprint), None);
                 // What a seal vouches for was trusted block by block before.
                 if *trust == Trust::Nothing {
                     self.trusted.clear();
                 }
             }
-            Record::Released { fingerprint } => self.fingerprint = Some(*fingerprint),
+            Record::Released(left) => {
+                (self.fingerprint, self.left) = (Some(left.fingerprint), Some(left.clone()));
+            }
             Record::Forget => self.forget(),
             Record::Trusted { blocks } => {
                 if self.digests_lost.is_none() {
@@ -208,10 +215,15 @@ impl DiskFold {
         }
     }
 
+    /// Something of it is about to change: how its files look says nothing any more.
+    fn changes(&mut self) {
+        (self.in_pass, self.fingerprint, self.left) = (true, None, None);
+    }
+
     /// Nothing is trusted, and a sealed state is no longer known to be there.
     fn forget(&mut self) {
         self.trusted.clear();
-        (self.fingerprint, self.digests_lost) = (None, None);
+        (self.fingerprint, self.left, self.digests_lost) = (None, None, None);
         self.in_pass |= self.root.is_some();
     }
 }

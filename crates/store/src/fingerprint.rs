@@ -5,54 +5,64 @@
 //! **Invariant**: two states of an image of files that were written to in between, by the file system's means and a tick
 //! of its clock apart, never have the same fingerprint; nor do those of a block device in different jobs.
 
+use crate::look::look_at;
 use failback_blockio::{DiskError, Operation};
 use failback_image::Image;
+use failback_model::limits::LOOK_MAX_BYTES;
 use failback_model::{Digest, Epoch};
-use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::sync::Arc;
 
-/// A text about an image's files, in 32 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(Digest);
+/// A text about an image's files; what is kept of it has 32 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(Arc<str>);
 
 impl Fingerprint {
     /// Of a text that the caller made.
     pub fn of_text(text: &str) -> Self {
-        Self(Digest(*blake3::hash(text.as_bytes()).as_bytes()))
+        Self(text.into())
     }
 
     /// Of an image as a job has it: device, inode, length, times of change of its files; id, else number, of a block device,
     /// and the job's epoch.
     pub fn of_image(image: &dyn Image, epoch: Epoch) -> Result<Self, DiskError> {
-        let identity = image.identity();
-        let geometry = image.geometry();
-        let mut text = format!("{} {}", geometry.length_bytes, identity.uuid.as_deref().unwrap_or("-"));
-        for path in &identity.files {
-            let stat = match fs::metadata(path) {
-                Ok(stat) => stat,
-                // An image without files, as in memory, has only its identity.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(DiskError::io(Operation::Open, path, None, error)),
-            };
-            // A device has no times of its own, those of its node say nothing about its bytes; its number may be another
-            // after it was attached anew, its id not.
-            let line = if stat.file_type().is_block_device() {
-                let number = if identity.uuid.is_some() { 0 } else { stat.rdev() };
-                write!(text, "\ndevice {number} in job {epoch}")
-            } else {
-                let (modified, changed) =
-                    ((stat.mtime(), stat.mtime_nsec()), (stat.ctime(), stat.ctime_nsec()));
-                write!(text, "\n{} {} {} {modified:?} {changed:?}", stat.dev(), stat.ino(), stat.size())
-            };
-            line.expect("text grows");
+        Ok(Self(look_at(image, epoch)?.into()))
+    }
+
+    /// The same of an image that nobody writes to, once its files' times are durable: a power cut must not take them back, or it
+    /// would pass for somebody who wrote to them.
+    pub fn of_settled_image(image: &dyn Image, epoch: Epoch) -> Result<Self, DiskError> {
+        for path in &image.identity().files {
+            let failed = |error| DiskError::io(Operation::Flush, path, None, error);
+            match fs::File::open(path) {
+                Ok(file) => file.sync_all().map_err(failed)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
-        Ok(Self::of_text(&text))
+        Self::of_image(image, epoch)
     }
 
     /// As records hold it.
-    pub(crate) fn digest(self) -> Digest {
-        self.0
+    pub(crate) fn digest(&self) -> Digest {
+        Digest(*blake3::hash(self.0.as_bytes()).as_bytes())
+    }
+
+    /// The text.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// As many whole lines of the text as are kept.
+    pub(crate) fn look(&self) -> String {
+        let mut kept = String::new();
+        for line in self.0.split_inclusive('\n') {
+            if kept.len() + line.len() > LOOK_MAX_BYTES {
+                break;
+            }
+            kept += line;
+        }
+        kept
     }
 }
 
@@ -69,9 +79,16 @@ mod tests {
         fs::write(&path, [7; 8192]).expect("written");
         let image = failback_image::open(&ImageSpec::parse(&path), Access::Read).expect("opened");
         let before = Fingerprint::of_image(&*image, Epoch(1)).expect("looked at");
-        assert_eq!(Fingerprint::of_image(&*image, Epoch(1)).expect("looked at"), before);
+        assert_eq!(Fingerprint::of_settled_image(&*image, Epoch(1)).expect("looked at"), before);
         let file = fs::File::options().write(true).open(&path).expect("opened");
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(5)).expect("set");
         assert_ne!(Fingerprint::of_image(&*image, Epoch(1)).expect("looked at"), before);
+    }
+
+    #[test]
+    fn what_is_kept_is_whole_lines() {
+        let line = "x".repeat(LOOK_MAX_BYTES / 3) + "\n";
+        assert_eq!(Fingerprint::of_text(&line.repeat(2)).look(), line.repeat(2));
+        assert_eq!(Fingerprint::of_text(&line.repeat(3)).look(), line.repeat(2));
     }
 }

@@ -109,7 +109,7 @@ impl Recovery<'_> {
                 let disk =
                     self.disks.get_mut(index).ok_or(Refusal::Misfit("it names a disk that is not known"))?;
                 disk.check(&record).map_err(|misfit| Refusal::Misfit(misfit.0))?;
-                if is_checkpoint && !matches!(record, Record::Trusted { .. }) {
+                if is_checkpoint && !matches!(record, Record::Trusted { .. } | Record::Released(_)) {
                     return Err(Refusal::Misfit("a checkpoint does not hold such a record"));
                 }
                 disk.keep_digests(&record)?;

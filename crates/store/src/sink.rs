@@ -135,7 +135,8 @@ impl JournaledSink {
         let released = trusted_again(&self.disk.groups().ahead.release_all());
         self.disk.journal.update(self.disk.slot, |_| (released, ()))?;
         let epoch = self.disk.journal.read(self.disk.slot, |state| state.epoch);
-        let fingerprint = Fingerprint::of_image(&*self.image, epoch)?.digest();
+        // Now, so that whoever waits for the disk behind the seal does not wait for its files' times.
+        let fingerprint = Fingerprint::of_settled_image(&*self.image, epoch)?.digest();
         let (digests, is_known, generation) = self.disk.journal.read(self.disk.slot, |state| {
             (state.digests.clone(), state.trusted.is_full(), state.generation.next())
         });

@@ -69,6 +69,8 @@ pub struct Open {
     pub accept_older: bool,
     /// Overwrite a target that looks like another disk.
     pub accept_mismatch: bool,
+    /// Scan and overwrite a target that something else wrote to since its last pass.
+    pub accept_divergence: bool,
     /// The job.
     pub job: JobId,
     /// Blocks of the source, ascending, at most 256: what an equal disk would hold.
@@ -115,6 +117,8 @@ pub struct Welcome {
     pub has_seeds: bool,
     /// Goes on from a pass that was cut: what the target trusts, it does not scan again.
     pub is_resumed: bool,
+    /// Something else had written to the target; that was accepted, and all of it is scanned.
+    pub is_divergence_accepted: bool,
     /// Most bytes of pages that may be under way.
     pub window_bytes: u64,
 }
@@ -147,7 +151,11 @@ impl Writer {
         self.number(open.sector_bytes.into()).text(&open.disk_mark);
         self.number(open.generation.0).bytes(&open.root.0).number(open.epoch.0);
         self.number(open.capabilities.0).number(open.data_connections.into());
-        self.flag(open.verify).flag(open.accept_older).flag(open.accept_mismatch).text(open.job.as_str());
+        self.flag(open.verify)
+            .flag(open.accept_older)
+            .flag(open.accept_mismatch)
+            .flag(open.accept_divergence);
+        self.text(open.job.as_str());
         assert!(open.sample.len() <= SAMPLE_MAX_BLOCKS, "a sample of {} blocks", open.sample.len());
         self.number(open.sample.len() as u64);
         let mut next = 0;
@@ -162,6 +170,7 @@ impl Writer {
         self.flag(welcome.is_new)
             .flag(welcome.has_seeds)
             .flag(welcome.is_resumed)
+            .flag(welcome.is_divergence_accepted)
             .number(welcome.window_bytes)
     }
 
@@ -225,6 +234,7 @@ impl Reader<'_> {
             verify: self.flag("verify")?,
             accept_older: self.flag("accept older")?,
             accept_mismatch: self.flag("accept mismatch")?,
+            accept_divergence: self.flag("accept divergence")?,
             job: self.id("job", |text| JobId::new(text))?,
             sample: self.sample()?,
         })
@@ -257,6 +267,7 @@ impl Reader<'_> {
             is_new: self.flag("is new")?,
             has_seeds: self.flag("has seeds")?,
             is_resumed: self.flag("is resumed")?,
+            is_divergence_accepted: self.flag("is divergence accepted")?,
             window_bytes: self.number("window")?,
         })
     }

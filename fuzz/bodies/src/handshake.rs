@@ -55,6 +55,7 @@ pub fn handshake_request() -> Open {
         verify: false,
         accept_older: false,
         accept_mismatch: false,
+        accept_divergence: false,
         job: JobId::new("j").expect("an id"),
         sample: Vec::new(),
     }
@@ -71,6 +72,7 @@ fn target(kind: u8) -> Target {
         is_new: false,
         has_seeds: false,
         is_resumed: false,
+        is_divergence_accepted: false,
         window_bytes: 64 << 20,
     }
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 #[track_caller]
-fn steer(socket: &Path, words: &[&str]) -> Value {
+pub(super) fn steer(socket: &Path, words: &[&str]) -> Value {
     let words = words.iter().map(OsStr::new).chain([OsStr::new("--socket"), socket.as_os_str()]);
     failback(words).success()
 }

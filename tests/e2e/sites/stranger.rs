@@ -36,6 +36,7 @@ pub(crate) fn open(machine: &str, disk: &str, length_bytes: u64) -> Open {
         verify: false,
         accept_older: false,
         accept_mismatch: true,
+        accept_divergence: false,
         job: JobId::new("stranger").expect("an id"),
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
         verify: args.verify,
         accept_mismatch: args.accept_mismatch,
         accept_older: args.accept_older,
+        accept_divergence: args.accept_divergence,
     };
     finish(voice, &order.socket, order.job.as_ref(), |job| Request::Reprotect { job, machine, flags })
 }

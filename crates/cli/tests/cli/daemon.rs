@@ -65,11 +65,25 @@ impl Site {
         self.runtime.shutdown_timeout(std::time::Duration::from_secs(20));
     }
 
+    /// Waits until the master target has closed its disk: the command ends with the seal.
+    fn wait_sealed(&self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let status = || self.lab.run(&["status", "--socket", "mt.sock"]).text(0).stdout;
+        while !status().contains("disk0  sealed since ") {
+            assert!(std::time::Instant::now() < deadline, "it is not sealed: {}", status());
+        }
+    }
+
     /// `sync --json SOURCE mt://…/DISK` with a certificate folder.
     pub(crate) fn sync(&self, source: &str, disk: &str, tls: &str) -> crate::lab::Ended {
+        self.sync_with(source, disk, tls, &[])
+    }
+
+    /// The same with further options.
+    fn sync_with(&self, source: &str, disk: &str, tls: &str, options: &[&str]) -> crate::lab::Ended {
         let target = format!("mt://{}/web01/{disk}", self.address);
         let identity = ["--target-identity", "failback://master-target/mt"];
-        self.lab.run(&[&["sync", "--json", source, &target, "--tls", tls], &identity[..]].concat())
+        self.lab.run(&[&["sync", "--json", source, &target, "--tls", tls], &identity[..], options].concat())
     }
 }
 
@@ -104,6 +118,29 @@ fn a_disk_comes_home_without_a_daemon_on_this_side() {
 }
 
 #[test]
+fn a_target_that_was_written_to_is_overwritten_only_where_that_is_accepted() {
+    let site = Site::new();
+    site.lab.noise("source.raw", 1, LENGTH);
+    site.sync("source.raw", "disk0", "me").json(0);
+    site.wait_sealed();
+    site.lab.write("home.raw", &site.lab.changed("source.raw", &[5000]));
+    let refused = site.sync("source.raw", "disk0", "me").json(3);
+    assert_eq!((&refused["status"], &refused["findings"][0]["code"]), (&"refused".into(), &"FB312".into()));
+    let why = refused["findings"][0]["evidence"].as_str().expect("text");
+    assert!(why.contains("home.raw was written to at 20"), "{why}");
+    assert!(site.lab.read("home.raw") != site.lab.read("source.raw"), "nothing was written");
+    let text = site.lab.run(&["status", "--socket", "mt.sock"]).text(0).stdout;
+    assert!(text.contains("disk0  failed since ") && text.contains("FB312"), "{text}");
+    let done = site.sync_with("source.raw", "disk0", "me", &["--accept-divergence"]).json(0);
+    let said = &done["findings"][0];
+    assert_eq!((&said["code"], &said["severity"]), (&"FB312".into(), &"warning".into()));
+    assert_eq!(&done["blocks_differing"], 1);
+    assert!(site.lab.read("home.raw") == site.lab.read("source.raw"));
+    let again = site.sync_with("source.raw", "disk0", "me", &["--accept-divergence"]).json(0);
+    assert_eq!(again["findings"], serde_json::json!([]), "there is nothing to accept");
+}
+
+#[test]
 fn orders_are_carried_out_once() {
     let site = Site::new();
     let order = |words: &[&str]| site.lab.run(&[words, &["--socket", "mt.sock", "--json"]].concat());
@@ -117,6 +154,7 @@ fn orders_are_carried_out_once() {
     assert!(text.stdout.starts_with("FAILBACK OK"), "{text:?}");
     order(&["resume", "web01"]).json(0);
     site.sync("source.raw", "disk0", "me").json(0);
+    site.wait_sealed();
     order(&["verify", "web01", "--disk", "disk0"]).json(0);
     assert_eq!(order(&["stop", "web02"]).json(3)["findings"][0]["code"], "FB703");
     assert_eq!(order(&["reprotect", "web01", "--yes"]).json(3)["findings"][0]["code"], "FB702");

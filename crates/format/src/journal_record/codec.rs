@@ -54,7 +54,7 @@ impl<'a> Fields<'a> {
     /// The rest as text.
     pub(super) fn text(&mut self) -> Result<&'a str, FormatError> {
         let rest = self.take(self.left_bytes())?;
-        std::str::from_utf8(rest).or_else(|_| self.fault("an id is not text"))
+        std::str::from_utf8(rest).or_else(|_| self.fault("what must be text is none"))
     }
 
     /// The digests of `count` blocks.

@@ -3,7 +3,7 @@
 //! **Invariant**: what decodes encodes to the same bytes.
 
 use super::codec::{Fields, RANGE_BYTES, put_layout, put_range};
-use super::record::{DiskCheckpoint, Record, Trust};
+use super::record::{DiskCheckpoint, Left, Record, Trust};
 use crate::error::FormatError;
 use failback_model::limits::DISK_MAX_BLOCKS;
 use failback_model::{BlockIndex, BlockRange, Digest, DiskId, Epoch, Generation, SessionNumber};
@@ -32,7 +32,7 @@ pub(super) fn kind(record: &Record) -> u8 {
         Record::Intent { .. } => INTENT,
         Record::Commit { .. } => COMMIT,
         Record::Seal { .. } => SEAL,
-        Record::Released { .. } => RELEASED,
+        Record::Released(_) => RELEASED,
         Record::Forget => FORGET,
         Record::Checkpoint(_) => CHECKPOINT,
         Record::Trusted { .. } => TRUSTED,
@@ -64,7 +64,12 @@ pub(super) fn encode(into: &mut Vec<u8>, record: &Record) {
             into.extend(fingerprint.0);
             into.extend(trust_code(*trust).to_le_bytes());
         }
-        Record::Released { fingerprint } => into.extend(fingerprint.0),
+        Record::Released(left) => {
+            into.extend(left.fingerprint.0);
+            into.extend(left.at_unix_ms.to_le_bytes());
+            into.extend(left.recheck_from.0.to_le_bytes());
+            into.extend(left.look.as_bytes());
+        }
         Record::Forget => {}
         Record::Checkpoint(disk) => encode_checkpoint(into, disk),
         Record::Trusted { blocks } | Record::Doubted { blocks } => {
@@ -96,7 +101,12 @@ pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Record, FormatError> {
             }
             Record::Seal { generation, root, fingerprint, trust }
         }
-        RELEASED => Record::Released { fingerprint: fields.digest()? },
+        RELEASED => Record::Released(Left {
+            fingerprint: fields.digest()?,
+            at_unix_ms: fields.u64()?,
+            recheck_from: BlockIndex(fields.u64()?),
+            look: fields.text()?.to_owned(),
+        }),
         FORGET => Record::Forget,
         CHECKPOINT => decode_checkpoint(&mut fields)?,
         TRUSTED => Record::Trusted { blocks: all_ranges(&mut fields)? },

@@ -71,10 +71,7 @@ pub enum Record {
         trust: Trust,
     },
     /// The image was closed, and its files looked like this.
-    Released {
-        /// The fingerprint.
-        fingerprint: Digest,
-    },
+    Released(Left),
     /// Nothing of the disk is trusted any more.
     Forget,
     /// The digests of these blocks turned out to be wrong; the disk itself does not change.
@@ -90,6 +87,19 @@ pub enum Record {
         /// Which blocks.
         blocks: Vec<BlockRange>,
     },
+}
+
+/// How a disk was left when its image was closed in good order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// What the image's files looked like.
+    pub fingerprint: Digest,
+    /// When, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// The block that trusted blocks are read again from.
+    pub recheck_from: BlockIndex,
+    /// What the fingerprint was made of, in words; its first lines where it is long.
+    pub look: String,
 }
 
 /// What a checkpoint says of one disk, its trusted ranges apart.

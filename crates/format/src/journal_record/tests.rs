@@ -45,6 +45,12 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
         fingerprint: digest(4),
         trust: Trust::Everything,
     };
+    let left = Left {
+        fingerprint: digest(3),
+        at_unix_ms: 1_763_000_000_123,
+        recheck_from: BlockIndex(2),
+        look: "disk 1 -\n".into(),
+    };
     let commit = Record::Commit {
         group: 20,
         entries: vec![(BlockIndex(0), digest(8)), (BlockIndex(2), digest(9))],
@@ -60,7 +66,7 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
         (first, Record::Intent { group: 20, blocks: vec![range(0, 1), range(2, 3)] }),
         (first, commit),
         (first, seal),
-        (first, Record::Released { fingerprint: digest(3) }),
+        (first, Record::Released(left)),
         (second, Record::Forget),
         (first, Record::Doubted { blocks: vec![range(2, 3)] }),
     ]
@@ -295,7 +301,9 @@ fn records() -> impl Strategy<Value = Record> {
                 Record::Seal { generation: Generation(generation), root, fingerprint, trust }
             }
         ),
-        digests().prop_map(|fingerprint| Record::Released { fingerprint }),
+        (digests(), any::<[u64; 2]>(), "\\PC{0,40}").prop_map(|(fingerprint, [at_unix_ms, from], look)| {
+            Record::Released(Left { fingerprint, at_unix_ms, recheck_from: BlockIndex(from), look })
+        }),
         Just(Record::Forget),
         checkpoints().prop_map(Record::Checkpoint),
         ranges().prop_map(|blocks| Record::Trusted { blocks }),

@@ -102,6 +102,7 @@ impl Lab {
             epoch: Epoch(1),
             generation: Generation(0),
             accept_older: false,
+            accept_divergence: false,
             data_connections: 2,
             connect: ConnectOptions {
                 address: self.listen.clone(),

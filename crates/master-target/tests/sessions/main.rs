@@ -1,6 +1,7 @@
 //! Passes between an attempt and a reception over real sockets, with certificates that were issued for them.
 
 mod devices;
+mod divergence;
 mod guards;
 mod resume;
 mod site;

@@ -6,14 +6,14 @@ use failback_model::{BlockSize, Code, DiskId, Epoch, Finding, Generation, Machin
 use failback_pass::{Cancel, PassError, PassOptions, Progress, Sealed};
 use failback_pki::{Authority, Request, Validity};
 use failback_process_server::{Delivery, SeenSource, Sent};
-use failback_store::MachineStore;
+use failback_store::{DiskStore, MachineStore};
 use failback_testkit::{GeneratedDisk, Mutation};
 use failback_transport::{
     ConnectOptions, LinkHandle, ListenOptions, Listener, SocketOptions, Throttle, Tls, TlsFiles,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -39,6 +39,9 @@ pub(crate) struct OneDisk {
     disk: DiskId,
     pub(crate) seen: Mutex<Vec<Arc<Progress>>>,
     pub(crate) link: Mutex<Option<LinkHandle>>,
+    pub(crate) refused: Mutex<Vec<Finding>>,
+    /// What the last session's job accepted.
+    pub(crate) accepted: Mutex<Option<Finding>>,
 }
 
 impl Registry for OneDisk {
@@ -67,8 +70,13 @@ impl Registry for OneDisk {
         Ok((target, ()))
     }
 
+    fn refused(&self, (): (), why: &Finding) {
+        self.refused.lock().expect("no test panics with it").push(why.clone());
+    }
+
     fn opened(&self, (): &(), session: &Session) {
         self.seen.lock().expect("no test panics with it").push(Arc::clone(&session.progress));
+        *self.accepted.lock().expect("no test panics with it") = session.accepted.clone();
         *self.link.lock().expect("no test panics with it") = Some(session.link.clone());
     }
 
@@ -106,6 +114,8 @@ impl Site {
             disk,
             seen: Mutex::default(),
             link: Mutex::default(),
+            refused: Mutex::default(),
+            accepted: Mutex::default(),
         };
         let reception = Reception::new(registry, 4, 2);
         let server = tls(&mut authority, "failback://master-target/site");
@@ -166,6 +176,7 @@ impl Site {
             epoch: Epoch(epoch),
             generation: Generation(0),
             accept_older: false,
+            accept_divergence: false,
             data_connections: 2,
             connect: ConnectOptions {
                 address: self.address.clone(),
@@ -212,6 +223,26 @@ impl Site {
         let attempt = self.attempt(0);
         let stop = self.reception.stop(&attempt.machine, &attempt.disk);
         self.runtime.block_on(async { tokio::time::timeout(PATIENCE, stop).await }).expect("it ends");
+    }
+
+    /// Where the target lies: a file or a device.
+    pub(crate) fn target_path(&self) -> PathBuf {
+        self.registry().target.lock().expect("no test panics with it").clone()
+    }
+
+    /// What the journal knows of the disk.
+    pub(crate) fn store(&self) -> Arc<DiskStore> {
+        self.registry().store.disk(&self.registry().disk).expect("a disk")
+    }
+
+    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
+        self.runtime.handle()
+    }
+
+    /// A counter of the last pass at the target.
+    pub(crate) fn last(&self, counter: fn(&Progress) -> &AtomicU64) -> u64 {
+        let seen = self.registry().seen.lock().expect("no test panics with it");
+        Progress::get(counter(seen.last().expect("a pass ran")))
     }
 
     /// Bytes that the last pass read of the target, and that it wrote.

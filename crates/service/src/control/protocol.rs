@@ -17,6 +17,8 @@ pub struct PassFlags {
     pub accept_mismatch: bool,
     /// Bring the target to a state that is older than what it has.
     pub accept_older: bool,
+    /// Scan and overwrite a target that something else wrote to since its last pass.
+    pub accept_divergence: bool,
 }
 
 /// Flags as they may be said.
@@ -26,6 +28,7 @@ struct SaidFlags {
     verify: bool,
     accept_mismatch: bool,
     accept_older: bool,
+    accept_divergence: bool,
     /// Nothing that a process server decides; whoever asks for it learns where it is decided.
     #[schemars(skip)]
     grow: bool,
@@ -35,12 +38,12 @@ impl TryFrom<SaidFlags> for PassFlags {
     type Error = &'static str;
 
     fn try_from(said: SaidFlags) -> Result<Self, Self::Error> {
-        let SaidFlags { verify, accept_mismatch, accept_older, grow } = said;
+        let SaidFlags { verify, accept_mismatch, accept_older, accept_divergence, grow } = said;
         match grow {
             true => {
                 Err("a target grows where the master target's configuration says 'grow = true' for the disk")
             }
-            false => Ok(Self { verify, accept_mismatch, accept_older }),
+            false => Ok(Self { verify, accept_mismatch, accept_older, accept_divergence }),
         }
     }
 }

@@ -89,6 +89,7 @@ mod tests {
             is_new: false,
             resumed: true,
             window_bytes: 1 << 20,
+            accepted: None,
         }
     }
 

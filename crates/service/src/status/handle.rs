@@ -33,6 +33,8 @@ pub struct PassFacts {
     pub resumed: bool,
     /// Memory it may hold.
     pub window_bytes: u64,
+    /// What was found of the target and accepted for this job.
+    pub accepted: Option<Finding>,
 }
 
 /// A sealed state.
@@ -154,6 +156,7 @@ impl DiskHandle {
             strategy: strategy.into(),
             resumed: facts.resumed,
             window_bytes: facts.window_bytes,
+            findings: facts.accepted.iter().map(FindingLine::from).collect(),
         });
     }
 
@@ -232,6 +235,20 @@ impl DiskHandle {
             finding: line,
             failed_tries: 0,
             next_try_unix_ms: None,
+        });
+    }
+
+    /// A session was refused before anything changed, and whoever listens has counted it. [`DiskStage::Failed`]: an operator
+    /// is needed; else the other end makes the next try.
+    pub fn refused(&self, why: &Finding, stage: DiskStage) {
+        let (machine, disk, finding) = (self.machine(), self.disk(), FindingLine::from(why));
+        let mut state = self.state();
+        state.end(stage);
+        state.status.error = Some(finding.clone());
+        drop(state);
+        self.events.publish(match stage {
+            DiskStage::Failed => Event::PassFailed { machine, disk, finding },
+            _ => Event::PassInterrupted { machine, disk, finding, failed_tries: 0, next_try_unix_ms: None },
         });
     }
 

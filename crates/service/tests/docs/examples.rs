@@ -197,6 +197,7 @@ pub(crate) fn events() -> Vec<Envelope> {
             strategy: "original-location".into(),
             resumed: true,
             window_bytes: 64 << 20,
+            findings: Vec::new(),
         },
         Event::PassSealed {
             machine: m(),

@@ -50,6 +50,8 @@ pub struct Target {
     pub has_seeds: bool,
     /// A pass was cut, and what it left is trusted in part.
     pub is_resumed: bool,
+    /// Something else wrote to it, and that is accepted.
+    pub is_divergence_accepted: bool,
     /// Bytes of pages that may be under way.
     pub window_bytes: u64,
 }
@@ -158,6 +160,7 @@ impl Accepting {
             is_new: target.is_new,
             has_seeds: target.has_seeds,
             is_resumed: target.is_resumed,
+            is_divergence_accepted: target.is_divergence_accepted,
             window_bytes: target.window_bytes,
         };
         self.transmit = Some(Message::Welcome(Box::new(welcome.clone())));

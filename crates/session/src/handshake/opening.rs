@@ -72,6 +72,9 @@ impl Opening {
         if welcome.data_connections > open.data_connections {
             return Err(SessionError::violation("more data connections than were asked for"));
         }
+        if welcome.is_divergence_accepted && !open.accept_divergence {
+            return Err(SessionError::violation("a divergence that nobody accepted"));
+        }
         let pass_bytes = open.length_bytes.min(welcome.length_bytes);
         if pass_bytes < open.content_end_bytes.min(open.length_bytes) || welcome.pass_bytes != pass_bytes {
             return Err(SessionError::violation("a session although the target is too small"));

@@ -38,6 +38,7 @@ pub(crate) fn open() -> Open {
         verify: false,
         accept_older: false,
         accept_mismatch: false,
+        accept_divergence: false,
         job: JobId::new("cycle-12").expect("an id"),
         sample: Vec::new(),
     }
@@ -54,6 +55,7 @@ pub(crate) fn target() -> Target {
         is_new: false,
         has_seeds: true,
         is_resumed: true,
+        is_divergence_accepted: false,
         window_bytes: 8 << 20,
     }
 }
@@ -115,6 +117,7 @@ fn both_ends_agree_on_what_both_have() {
         is_new: false,
         has_seeds: true,
         is_resumed: true,
+        is_divergence_accepted: false,
         window_bytes: 8 << 20,
     };
     assert_eq!(welcome, expected);
@@ -237,6 +240,7 @@ fn an_answer_stays_within_what_was_asked() {
     for welcome in [
         Welcome { capabilities: Capabilities(0b1000), ..good.clone() },
         Welcome { data_connections: 5, ..good.clone() },
+        Welcome { is_divergence_accepted: true, ..good.clone() },
         Welcome { length_bytes: (1 << 30) - 4097, pass_bytes: (1 << 30) - 4097, ..good.clone() },
         Welcome { pass_bytes: (1 << 30) - 1, ..good.clone() },
     ] {

@@ -3,6 +3,7 @@
 mod crash;
 mod cut_medium;
 mod damage;
+mod divergence;
 mod faults;
 mod groups;
 mod process;

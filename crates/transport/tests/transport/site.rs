@@ -201,6 +201,7 @@ pub(crate) fn open(data_connections: u16) -> Open {
         verify: false,
         accept_older: false,
         accept_mismatch: false,
+        accept_divergence: false,
         job: JobId::new("j").expect("an id"),
         sample: Vec::new(),
     }
@@ -222,6 +223,7 @@ pub(crate) fn welcome(data_connections: u16) -> Welcome {
         is_new: true,
         has_seeds: false,
         is_resumed: false,
+        is_divergence_accepted: false,
         window_bytes: 64 << 20,
     }
 }

@@ -66,6 +66,7 @@ fn open() -> Open {
         verify: true,
         accept_older: false,
         accept_mismatch: true,
+        accept_divergence: false,
         job: JobId::new("0b5c").expect("an id"),
         sample: vec![
             SampledBlock { block: BlockIndex(3), digest: digest(32).truncated() },
@@ -90,6 +91,7 @@ fn welcome() -> Welcome {
         is_new: false,
         has_seeds: true,
         is_resumed: true,
+        is_divergence_accepted: false,
         window_bytes: 64 << 20,
     }
 }

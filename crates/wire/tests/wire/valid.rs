@@ -123,7 +123,7 @@ prop_compose! {
         disk_mark in "[A-Z]{0,3}[ a-f0-9]{0,61}",
         root in digest(),
         data_connections in 0u16..=32,
-        flags in any::<[bool; 3]>(),
+        flags in any::<[bool; 4]>(),
         sample in blocks(),
     ) -> Open {
         let [clock_unix_ms, length_bytes, content_end_bytes, generation, epoch, capabilities] = numbers;
@@ -147,6 +147,7 @@ prop_compose! {
             verify: flags[0],
             accept_older: flags[1],
             accept_mismatch: flags[2],
+            accept_divergence: flags[3],
             job,
             sample: sample
                 .into_iter()
@@ -164,10 +165,10 @@ prop_compose! {
         token in any::<[u8; 16]>(),
         root in digest(),
         data_connections in 0u16..=32,
-        flags in any::<[bool; 3]>(),
+        flags in any::<[bool; 4]>(),
     ) -> Welcome {
         let [clock_unix_ms, capabilities, session, length_bytes, generation, window_bytes] = numbers;
-        let [is_new, has_seeds, is_resumed] = flags;
+        let [is_new, has_seeds, is_resumed, is_divergence_accepted] = flags;
         Welcome {
             version: Version::V1,
             product,
@@ -183,6 +184,7 @@ prop_compose! {
             is_new,
             has_seeds,
             is_resumed,
+            is_divergence_accepted,
             window_bytes,
         }
     }

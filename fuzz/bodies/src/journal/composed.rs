@@ -1,7 +1,7 @@
 //! Records that mostly fit each other, four bytes each: so a fuzzer gets behind what refuses a journal.
 
 use failback_format::journal_record::{
-    DiskCheckpoint, DiskSlot, Place, Record, SEGMENT_HEADER_BYTES, SegmentHeader, Trust, encode_record,
+    DiskCheckpoint, DiskSlot, Left, Place, Record, SEGMENT_HEADER_BYTES, SegmentHeader, Trust, encode_record,
 };
 use failback_model::{
     BlockIndex, BlockRange, BlockSize, Digest, DiskId, Epoch, Generation, Layout, MachineId, SessionNumber,
@@ -73,7 +73,12 @@ impl Counters {
                 let generation = Generation(self.generation);
                 Record::Seal { generation, root: digest, fingerprint: digest, trust }
             }
-            (8, _) => Record::Released { fingerprint: digest },
+            (8, _) => Record::Released(Left {
+                fingerprint: digest,
+                at_unix_ms: u64::from(a),
+                recheck_from: BlockIndex(b.into()),
+                look: format!("disk {c} -\n"),
+            }),
             (9, _) => Record::Forget,
             _ => Record::Doubted { blocks: vec![range] },
         };

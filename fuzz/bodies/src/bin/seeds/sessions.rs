@@ -45,6 +45,7 @@ fn welcome() -> Welcome {
         is_new: false,
         has_seeds: true,
         is_resumed: true,
+        is_divergence_accepted: false,
         window_bytes: 64 << 20,
     }
 }

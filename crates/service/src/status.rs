@@ -58,7 +58,7 @@ pub struct CertificateStatus {
     pub expires_unix_ms: u64,
     /// Why its files could not be used when they were last read again: what was loaded before is in force. None once a
     /// reload succeeds.
-    pub error: Option<FindingLine>,
+    pub error: Option<Box<FindingLine>>,
 }
 
 /// A machine.

@@ -232,7 +232,7 @@ mod tests {
         let certificate = CertificateStatus {
             identity: "x".into(),
             expires_unix_ms: u64::MAX,
-            error: Some((&error).into()),
+            error: Some(Box::new((&error).into())),
         };
         let status = DaemonStatus { certificate: Some(certificate), ..status(Vec::new()) };
         assert_eq!(level(&status), Level::Warning);

@@ -282,7 +282,7 @@ mod tests {
     fn certificates_that_could_not_be_read_again_are_named() {
         let mut status = sample();
         let finding = Finding::error(Code::TlsFailed, "cert.pem: no certificate in it");
-        status.certificate.as_mut().expect("it has one").error = Some(FindingLine::from(&finding));
+        status.certificate.as_mut().expect("it has one").error = Some(Box::new(FindingLine::from(&finding)));
         let text = of(&status);
         let line = "\ncertificates could not be read again, the old ones are in force: FB510 cert.pem: no certificate";
         assert!(text.contains(line), "{text}");

@@ -65,7 +65,7 @@ impl Kit {
     /// What is said of a daemon's own certificate.
     pub fn certificate(&self, identity: String, expires_unix_ms: u64) -> CertificateStatus {
         let error = self.certificate_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        CertificateStatus { identity, expires_unix_ms, error }
+        CertificateStatus { identity, expires_unix_ms, error: error.map(Box::new) }
     }
 
     /// A daemon's whole status around its machines.

@@ -157,7 +157,13 @@ impl Site {
         let (started_unix_ms, read) = (unix_ms(), image.drop_cached());
         let (found, bytes_read) = self.root_of(image, layout)?;
         if found != root {
-            return Err(differs(format!("read back as {found}, sealed as {root}")));
+            // What the journal vouches for is not what lies there: the next pass reads all of it anew.
+            store.forget().map_err(|error| error.to_finding())?;
+            let remedy = format!(
+                "'failback reprotect {}' at the process server reads the disk anew and writes what differs",
+                machine.id
+            );
+            return Err(differs(format!("read back as {found}, sealed as {root}")).with_remedy(remedy));
         }
         Ok(ReceiptDisk {
             id: disk.id.clone(),

@@ -168,8 +168,8 @@ mod tests {
             let after = residency(&file);
             let lost = before.iter().zip(&after).filter(|(before, after)| **before && !**after).count();
             let left = before.iter().zip(&after).filter(|(before, after)| !**before && **after).count();
-            // The kernel takes a page now and then, too.
-            assert!(lost <= 16, "{mode:?} dropped {lost} pages that were not its own");
+            // The kernel takes pages now and then, too, a folio of them at a time; ours would be thousands.
+            assert!(lost <= 128, "{mode:?} dropped {lost} pages that were not its own");
             assert!(left <= 16, "{mode:?} left {left} pages behind");
         }
     }

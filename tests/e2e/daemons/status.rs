@@ -2,6 +2,7 @@
 
 use super::Slow;
 use crate::sites::{Daemon, job, machine};
+use failback_model::limits::PACK_MAX_BYTES;
 use failback_service::control::Request;
 use failback_service::status::{DiskStage, DiskStatus, Live};
 use failback_testkit::Random;
@@ -42,7 +43,8 @@ fn a_share_rests_on_what_the_target_wrote_and_labels_and_lag_outlive_a_restart()
         ("settled", LENGTH_BYTES, "link")
     );
     assert_eq!(sent.strategy.as_deref(), Some("alternate-location"));
-    let (taken, pass) = at_work(&slow.mt, |pass| pass.done_bytes > 4 << 20);
+    // What came is written a little later.
+    let (taken, pass) = at_work(&slow.mt, |pass| pass.counters["bytes_written"] >= 4 << 20);
     assert_eq!(
         (pass.measure.as_str(), pass.total_bytes, limited_by(&pass)),
         ("received", LENGTH_BYTES, "peer")
@@ -52,10 +54,9 @@ fn a_share_rests_on_what_the_target_wrote_and_labels_and_lag_outlive_a_restart()
     let joined = |disk: &DiskStatus| disk.link.as_ref().map_or(0, |link| link.data_connections);
     assert!(joined(&taken) > 0 && joined(&taken) == joined(&sent), "{taken:#?}");
     let counter = |name: &str| pass.counters[name];
-    assert!(
-        counter("bytes_to_target") >= pass.done_bytes && counter("bytes_written") >= 4 << 20,
-        "{pass:#?}"
-    );
+    // Counters are read one after the other: a pack may come in between.
+    let came = counter("bytes_to_target") + PACK_MAX_BYTES as u64;
+    assert!(came >= pass.done_bytes && pass.done_bytes >= 4 << 20, "{pass:#?}");
     assert!(counter("tls_bytes_to_target") >= counter("bytes_to_target"), "records around frames: {pass:#?}");
     assert!(pass.rates.keys().all(|name| pass.counters.contains_key(name)));
 

@@ -129,6 +129,22 @@ pub fn sync_folder(folder: &Path) -> Result<(), DiskError> {
         .map_err(|error| DiskError::io(Operation::Flush, folder, None, error))
 }
 
+/// Makes a folder and those above it, durably. Two that make the same one at once both have it: disks of one machine
+/// share the folders above theirs.
+pub fn create_folder(path: &Path) -> Result<(), DiskError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = folder_of(path);
+    create_folder(above)?;
+    match std::fs::create_dir(path) {
+        // Whoever was first need not have synced it yet.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made.map_err(|error| DiskError::io(Operation::Create, path, None, error))?,
+    }
+    sync_folder(above)
+}
+
 /// The folder that holds a path.
 pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {

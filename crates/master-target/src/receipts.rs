@@ -4,7 +4,7 @@
 //! **Invariant**: a receipt is durable before it is told, none is ever replaced, and each names the file before it; one
 //! that was removed is missed by the next.
 
-use failback_blockio::{DiskError, draft_of, publish};
+use failback_blockio::{create_folder, draft_of, publish};
 use failback_format::receipt::{RECEIPT_VERSION, Receipt, ReceiptDisk, file_digest, parse_digest};
 use failback_model::{Code, Digest, Finding, MachineId};
 use failback_pki::ReceiptKey;
@@ -13,7 +13,7 @@ use failback_service::control::ReceiptFile;
 use failback_service::saved::{self, failed};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -57,7 +57,7 @@ impl Receipts {
     pub fn issue(&self, machine: &MachineId, disks: Vec<ReceiptDisk>) -> Result<Issued, Finding> {
         let _one_at_a_time = self.issuing.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.folder.join(machine.as_str());
-        create_folder(&folder)?;
+        create_folder(&folder).map_err(|error| failed("create", &folder, error))?;
         let (last, findings) = last_of(&folder)?;
         let number = last.as_ref().map_or(1, |(number, _)| number + 1);
         let receipt = Receipt {
@@ -96,17 +96,6 @@ impl Receipts {
 
 fn path_of(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("receipt-{number}.json"))
-}
-
-/// Makes the folder of a machine, durable with the folders above it.
-fn create_folder(folder: &Path) -> Result<(), Finding> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let made = fs::create_dir_all(folder).and_then(|()| {
-        folder.ancestors().skip(1).take(2).try_for_each(|above| fs::File::open(above)?.sync_all())
-    });
-    made.map_err(|error| failed("create", folder, error))
 }
 
 /// Numbers of the receipts that are there, in order.
@@ -179,13 +168,8 @@ fn last_of(folder: &Path) -> Result<(Option<Named>, Vec<Finding>), Finding> {
 /// A new file, whole and durable under its name.
 fn write_new(path: &Path, contents: &[u8]) -> Result<(), Finding> {
     let draft = draft_of(path);
-    let write = || {
-        let mut file = saved::private().create(true).truncate(true).open(&draft)?;
-        file.write_all(contents)?;
-        file.sync_all()
-    };
-    write().map_err(|error| failed("write", &draft, error))?;
-    publish(&draft, path).map_err(|error: DiskError| failed("publish", path, error))
+    saved::write(&draft, contents).map_err(|error| failed("write", &draft, error))?;
+    publish(&draft, path).map_err(|error| failed("publish", path, error))
 }
 
 #[cfg(test)]

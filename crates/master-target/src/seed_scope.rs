@@ -3,25 +3,40 @@
 //! **Invariant**: an image is judged by the files and devices that it is made of, whatever name it goes by.
 
 use crate::config::{Disk, Machine};
-use failback_image::{Access, ImageSpec, is_file_of, same_disk};
+use failback_image::{Access, ImageIdentity, ImageSpec, is_file_of, same_disk};
+use std::path::PathBuf;
 
-/// Whether an image may serve a disk as a seed: not if it is, or is a part of, a registered disk of another scope.
-/// A seed that cannot be opened holds nothing that could cross.
-pub(crate) fn is_seed_allowed(machines: &[Machine], machine: &Machine, disk: &Disk, seed: &str) -> bool {
-    let Ok(seed) = failback_image::open(&ImageSpec::parse(seed), Access::Read) else { return true };
-    let seed = seed.identity();
-    let registered = machines.iter().flat_map(|other| other.disk.iter().map(move |disk| (other, disk)));
-    registered
-        .filter(|(owner, other)| owner.seed_scope_of(other) != machine.seed_scope_of(disk))
-        .map(|(_, other)| ImageSpec::parse(&other.path))
-        .all(|other| {
-            let is_it = match failback_image::open(&other, Access::Read) {
-                Ok(image) => same_disk(&seed, &image.identity()),
-                // Not there yet, or not to be read: its path still says which file it is.
-                Err(_) => is_file_of(&seed, &other.path),
-            };
-            !is_it
+/// The registered disks whose contents a disk must not hold.
+pub(crate) struct OtherScopes(Vec<Other>);
+
+enum Other {
+    Image(ImageIdentity),
+    /// Not there yet, or not to be read: its path still says which file it is.
+    Path(PathBuf),
+}
+
+impl OtherScopes {
+    /// Those of other scopes than this disk's, as they are now.
+    pub(crate) fn of(machines: &[Machine], machine: &Machine, disk: &Disk) -> Self {
+        let registered = machines.iter().flat_map(|other| other.disk.iter().map(move |disk| (other, disk)));
+        let others =
+            registered.filter(|(owner, other)| owner.seed_scope_of(other) != machine.seed_scope_of(disk));
+        let look = |other: ImageSpec| match failback_image::open(&other, Access::Read) {
+            Ok(image) => Other::Image(image.identity()),
+            Err(_) => Other::Path(other.path),
+        };
+        Self(others.map(|(_, other)| look(ImageSpec::parse(&other.path))).collect())
+    }
+
+    /// Whether an image is none of them, nor a part of one. A seed that cannot be opened holds nothing that could cross.
+    pub(crate) fn allow(&self, seed: &str) -> bool {
+        let Ok(seed) = failback_image::open(&ImageSpec::parse(seed), Access::Read) else { return true };
+        let seed = seed.identity();
+        !self.0.iter().any(|other| match other {
+            Other::Image(other) => same_disk(&seed, other),
+            Other::Path(path) => is_file_of(&seed, path),
         })
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +69,7 @@ mod tests {
         let own = machine("own", &at("own.raw"), None);
         let machines = [own.clone(), machine("a", &vmdk, None), machine("b", &raw, None)];
         let is_allowed =
-            |machines: &[Machine], seed: String| is_seed_allowed(machines, &own, &own.disk[0], &seed);
+            |machines: &[Machine], seed: String| OtherScopes::of(machines, &own, &own.disk[0]).allow(&seed);
         let text = |name: &str| at(name).display().to_string();
         for name in ["secret.vmdk", "secret.raw", "link.raw", "hard.raw"] {
             assert!(!is_allowed(&machines, text(name)), "{name}");

@@ -2,7 +2,7 @@
 
 use crate::config::Machine;
 use crate::reception::{Registry as Sessions, Session};
-use crate::seed_scope::is_seed_allowed;
+use crate::seed_scope::OtherScopes;
 use crate::target::TargetDisk;
 use crate::{Receipts, Stores};
 use failback_image::ImageSpec;
@@ -117,8 +117,9 @@ impl Site {
         let (machine, disk) = (lease.machine(), lease.disk());
         let store = self.stores().machine(&machine.id)?.disk(&disk.id).map_err(|error| error.to_finding())?;
         let registered = self.registry().machines();
-        let (seeds, others): (Vec<_>, Vec<_>) =
-            disk.seeds.iter().partition(|seed| is_seed_allowed(&registered, machine, disk, seed));
+        let scopes = (!disk.seeds.is_empty()).then(|| OtherScopes::of(&registered, machine, disk));
+        let is_allowed = |seed: &&String| scopes.as_ref().is_none_or(|scopes| scopes.allow(seed));
+        let (seeds, others): (Vec<_>, Vec<_>) = disk.seeds.iter().partition(is_allowed);
         for other in others {
             tracing::warn!("{}/{}: {other} is a disk of another seed_scope and no seed", machine.id, disk.id);
         }

@@ -124,7 +124,6 @@ impl Site {
         let status = self.kit().board.disk(machine, disk);
         match proven {
             Ok(_) => status.stage(before),
-            Err(finding) if finding.code == Code::Cancelled => status.stage(before),
             Err(finding) => status.failed(finding),
         }
         self.kit().events.publish(Event::Verified {

@@ -19,15 +19,20 @@ pub fn failed(what: &str, path: &Path, error: impl std::fmt::Display) -> Finding
 
 /// Replaces a file's content by a value.
 pub fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), Finding> {
-    let write = || -> io::Result<()> {
+    let put = || -> io::Result<()> {
         let draft = path.with_extension("draft");
-        let mut file = private().create(true).truncate(true).open(&draft)?;
-        file.write_all(&serde_json::to_vec_pretty(value)?)?;
-        file.sync_all()?;
+        write(&draft, &serde_json::to_vec_pretty(value)?)?;
         fs::rename(&draft, path)?;
         sync_folder(path)
     };
-    write().map_err(|error| failed("write", path, error))
+    put().map_err(|error| failed("write", path, error))
+}
+
+/// Writes a file's contents, which are durable then; its name need not be.
+pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut file = private().create(true).truncate(true).open(path)?;
+    file.write_all(contents)?;
+    file.sync_all()
 }
 
 /// Reads a value back; `None` where there is no file yet.

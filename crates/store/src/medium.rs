@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: one folder is open once: its lock file is held until the last handle on the store is gone.
 
-use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, folder_of, sync_folder};
+use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, create_folder, sync_folder};
 use failback_model::Code;
 use failback_model::limits::{JOURNAL_AHEAD_BYTES, JOURNAL_SEGMENT_MAX_BYTES};
 use std::fmt::Debug;
@@ -69,22 +69,6 @@ impl Folder {
         })?;
         Ok(Self { path: path.into(), _lock: lock })
     }
-}
-
-/// Makes a folder and those above it, durably. Two that make the same one at once both have it: disks of one machine
-/// share the folders above theirs.
-fn create_folder(path: &Path) -> Result<(), DiskError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let above = folder_of(path);
-    create_folder(above)?;
-    match fs::create_dir(path) {
-        // Whoever was first need not have synced it yet.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made.map_err(|error| DiskError::io(Operation::Create, path, None, error))?,
-    }
-    sync_folder(above)
 }
 
 impl Medium for Folder {

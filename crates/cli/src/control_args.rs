@@ -16,6 +16,18 @@ pub(crate) struct SocketArgs {
     pub(crate) socket: PathBuf,
 }
 
+/// A job of a daemon.
+#[derive(Args)]
+pub(crate) struct JobArgs {
+    /// Id of the job: the same id again does nothing and gives the first outcome
+    #[arg(id = "job", long, value_name = "ID")]
+    pub(crate) id: Option<JobId>,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
 /// `failback stop`, `failback resume`.
 #[derive(Args)]
 #[command(after_help = "\
@@ -30,13 +42,8 @@ pub(crate) struct OrderArgs {
     /// Machine, by its id
     #[arg(value_name = "MACHINE", index = 1)]
     pub(crate) machine: MachineId,
-    /// Id of the job: the same id again does nothing and gives the first outcome
-    #[arg(long, value_name = "ID")]
-    pub(crate) job: Option<JobId>,
     #[command(flatten)]
-    pub(crate) socket: SocketArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) job: JobArgs,
 }
 
 /// `failback reprotect`.

@@ -1,23 +1,11 @@
 //! The command line of the commands that change how a daemon works: its machines, its bandwidth, what it has read.
 
 use crate::args::OutputArgs;
-use crate::control_args::{OrderArgs, SocketArgs};
+use crate::control_args::{JobArgs, OrderArgs, SocketArgs};
 use clap::{Args, ValueHint};
-use failback_model::{DiskId, JobId, MachineId};
+use failback_model::{DiskId, MachineId};
 use failback_transport::Schedule;
 use std::path::PathBuf;
-
-/// A job of a daemon as a whole.
-#[derive(Args)]
-pub(crate) struct JobArgs {
-    /// Id of the job: the same id again does nothing and gives the first outcome
-    #[arg(long, value_name = "ID")]
-    pub(crate) job: Option<JobId>,
-    #[command(flatten)]
-    pub(crate) socket: SocketArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
 
 /// `failback register`.
 #[derive(Args)]

@@ -3,7 +3,7 @@
 use super::{ask, unexpected};
 use crate::args::OutputArgs;
 use crate::confirm::confirm;
-use crate::control_args::{OrderArgs, ReprotectArgs, SocketArgs};
+use crate::control_args::{JobArgs, OrderArgs, ReprotectArgs};
 use crate::report::{Summary, Voice};
 use failback_model::{Code, ExitClass, Finding, JobId};
 use failback_service::clock::unix_ms;
@@ -29,7 +29,7 @@ impl Summary for Outcome {
 
 /// Runs `failback reprotect`.
 pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
-    let voice = voice("reprotect", &args.order.output);
+    let voice = voice("reprotect", &args.order.job.output);
     let (machine, order) = (args.order.machine.clone(), &args.order);
     let question = format!("Overwrite the target disks of {machine} with what the process server reads?");
     if let Err(finding) = confirm(&question, args.yes) {
@@ -41,22 +41,19 @@ pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
         accept_older: args.accept_older,
         accept_divergence: args.accept_divergence,
     };
-    finish(voice, &order.socket, order.job.as_ref(), |job| Request::Reprotect { job, machine, flags })
+    finish(voice, &order.job, |job| Request::Reprotect { job, machine, flags })
 }
 
 /// Runs `failback stop`.
 pub(crate) fn stop(args: &OrderArgs) -> ExitClass {
     let machine = args.machine.clone();
-    finish(voice("stop", &args.output), &args.socket, args.job.as_ref(), |job| Request::Stop { job, machine })
+    finish(voice("stop", &args.job.output), &args.job, |job| Request::Stop { job, machine })
 }
 
 /// Runs `failback resume`.
 pub(crate) fn resume(args: &OrderArgs) -> ExitClass {
     let machine = args.machine.clone();
-    finish(voice("resume", &args.output), &args.socket, args.job.as_ref(), |job| Request::Resume {
-        job,
-        machine,
-    })
+    finish(voice("resume", &args.job.output), &args.job, |job| Request::Resume { job, machine })
 }
 
 /// How a command speaks.
@@ -64,13 +61,9 @@ pub(super) fn voice(command: &'static str, output: &OutputArgs) -> Voice {
     Voice { command, json: output.json, quiet: false }
 }
 
-pub(super) fn finish(
-    voice: Voice,
-    socket: &SocketArgs,
-    job: Option<&JobId>,
-    request: impl FnOnce(JobId) -> Request,
-) -> ExitClass {
-    let done = job_id(job).map_err(|finding| vec![finding]).and_then(|job| ask(socket, &request(job)));
+pub(super) fn finish(voice: Voice, order: &JobArgs, request: impl FnOnce(JobId) -> Request) -> ExitClass {
+    let job = job_id(order.id.as_ref()).map_err(|finding| vec![finding]);
+    let done = job.and_then(|job| ask(&order.socket, &request(job)));
     match done {
         Ok(Reply::Done { job, repeated, said }) => {
             voice.finish("done", &Outcome { job: job.to_string(), repeated, said }, &[])

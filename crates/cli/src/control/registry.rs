@@ -13,13 +13,13 @@ use std::path::Path;
 
 /// Runs `failback register`.
 pub(crate) fn register(args: &RegisterArgs) -> ExitClass {
-    let (voice, order) = (voice("register", &args.job.output), &args.job);
+    let voice = voice("register", &args.job.output);
     let table = if args.disk_of.is_some() { "disk" } else { "machine" };
     let definition = match read(&args.file).and_then(|text| definition(&args.file, &text, table)) {
         Ok(definition) => definition,
         Err(finding) => return voice.fail(&[finding]),
     };
-    finish(voice, &order.socket, order.job.as_ref(), |job| match args.disk_of.clone() {
+    finish(voice, &args.job, |job| match args.disk_of.clone() {
         Some(machine) => Request::RegisterDisk { job, machine, disk: definition },
         None => Request::RegisterMachine { job, machine: definition },
     })
@@ -27,7 +27,7 @@ pub(crate) fn register(args: &RegisterArgs) -> ExitClass {
 
 /// Runs `failback release`.
 pub(crate) fn release(args: &ReleaseArgs) -> ExitClass {
-    let (voice, order) = (voice("release", &args.order.output), &args.order);
+    let (voice, order) = (voice("release", &args.order.job.output), &args.order);
     let (machine, disk) = (order.machine.clone(), args.disk.clone());
     let question = format!("Forget {machine} with all its disks?");
     if disk.is_none()
@@ -35,20 +35,19 @@ pub(crate) fn release(args: &ReleaseArgs) -> ExitClass {
     {
         return voice.fail(&[finding]);
     }
-    finish(voice, &order.socket, order.job.as_ref(), |job| Request::Release { job, machine, disk })
+    finish(voice, &order.job, |job| Request::Release { job, machine, disk })
 }
 
 /// Runs `failback bandwidth`.
 pub(crate) fn bandwidth(args: &BandwidthArgs) -> ExitClass {
-    let (voice, order) = (voice("bandwidth", &args.order.output), &args.order);
+    let (voice, order) = (voice("bandwidth", &args.order.job.output), &args.order);
     let (machine, schedule) = (order.machine.clone(), args.schedule.as_ref().map(ToString::to_string));
-    finish(voice, &order.socket, order.job.as_ref(), |job| Request::Bandwidth { job, machine, schedule })
+    finish(voice, &order.job, |job| Request::Bandwidth { job, machine, schedule })
 }
 
 /// Runs `failback reload`.
 pub(crate) fn reload(args: &ReloadArgs) -> ExitClass {
-    let order = &args.job;
-    finish(voice("reload", &order.output), &order.socket, order.job.as_ref(), |job| Request::Reload { job })
+    finish(voice("reload", &args.job.output), &args.job, |job| Request::Reload { job })
 }
 
 /// A file, or standard input; no longer than what a daemon takes.

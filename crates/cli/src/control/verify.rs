@@ -37,14 +37,10 @@ impl Summary for Verified {
 /// Runs the command.
 pub(crate) fn run(args: &VerifyArgs) -> ExitClass {
     let order = &args.order;
-    let voice = voice("verify", &order.output);
+    let voice = voice("verify", &order.job.output);
     let (machine, disk) = (order.machine.clone(), args.disk.clone());
     if !args.wait {
-        return finish(voice, &order.socket, order.job.as_ref(), |job| Request::Verify {
-            job,
-            machine,
-            disk,
-        });
+        return finish(voice, &order.job, |job| Request::Verify { job, machine, disk });
     }
     match verify(args) {
         Ok((verified, findings)) => voice.finish("done", &verified, &findings),
@@ -53,7 +49,7 @@ pub(crate) fn run(args: &VerifyArgs) -> ExitClass {
 }
 
 fn verify(args: &VerifyArgs) -> Result<(Verified, Vec<Finding>), Vec<Finding>> {
-    let (socket, machine) = (&args.order.socket, &args.order.machine);
+    let (socket, machine) = (&args.order.job.socket, &args.order.machine);
     let alone = |finding| vec![finding];
     match ask(socket, &Request::Version {})? {
         Reply::Version { daemon, .. } if daemon == "master-target" => {}

@@ -7,6 +7,8 @@ mod faulty;
 mod host;
 mod memory;
 mod random;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use daemon::{DaemonEnd, DaemonProcess};
 pub use disk::{Content, GeneratedDisk, Mutation};
@@ -15,3 +17,5 @@ pub use faulty::{Call, Damage, Fault, Faulty, FaultyDevice, When};
 pub use host::{LoopDevice, Mounted, reopen, run, sparse_file};
 pub use memory::{MemoryDevice, MemorySource};
 pub use random::Random;
+#[cfg(feature = "tls")]
+pub use tls::trusting_client;

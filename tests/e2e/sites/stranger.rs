@@ -2,11 +2,10 @@
 
 use super::{PATIENCE, Sites};
 use failback_model::{Digest, DiskId, Epoch, Generation, JobId, MachineId, PeerIdentity, ProductVersion};
+use failback_testkit::trusting_client;
 use failback_wire::{Capabilities, Frame, HEADER_BYTES, Header, Message, Open, Version};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::Arc;
@@ -50,15 +49,7 @@ impl Stranger {
         sites.tls(identity);
         let identity: PeerIdentity = identity.parse().expect("an identity");
         let files = sites.authority().bundle(&identity);
-        let chain = vec![CertificateDer::from_pem_file(&files.cert).expect("a certificate")];
-        let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Trusting))
-            .with_client_auth_cert(chain, key)
-            .expect("a pair");
+        let config = trusting_client(Some((&files.cert, &files.key)));
         let stream = TcpStream::connect(sites.at(9443)).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         let name = ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -101,44 +92,5 @@ impl Stranger {
     pub(crate) fn hear_until<T>(&mut self, what: &str, mut find: impl FnMut(&Message) -> Option<T>) -> T {
         let mut heard = std::iter::from_fn(|| self.hear());
         heard.find_map(|message| find(&message)).unwrap_or_else(|| panic!("{what}: the connection ended"))
-    }
-}
-
-/// Trusts every server.
-#[derive(Debug)]
-struct Trusting;
-
-impl ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
     }
 }

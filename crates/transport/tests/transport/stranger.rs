@@ -2,74 +2,16 @@
 
 use crate::site::{Site, open};
 use failback_model::Code;
+use failback_testkit::trusting_client;
 use failback_transport::TlsFiles;
 use failback_wire::{Frame, Message, Welcome};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-/// Trusts every server.
-#[derive(Debug)]
-struct Trusting;
-
-impl ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-}
-
-fn config(files: Option<&TlsFiles>) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Trusting));
-    match files {
-        Some(files) => {
-            let chain = vec![CertificateDer::from_pem_file(&files.cert).expect("a certificate")];
-            let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
-            builder.with_client_auth_cert(chain, key).expect("a pair")
-        }
-        None => builder.with_no_client_auth(),
-    }
-}
 
 /// One connection.
 pub(crate) struct Stranger(pub(crate) TlsStream<TcpStream>);
@@ -79,7 +21,8 @@ impl Stranger {
     pub(crate) async fn connect(address: SocketAddr, files: Option<&TlsFiles>) -> Self {
         let stream = TcpStream::connect(address).await.expect("connected");
         let name = ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let connector = TlsConnector::from(Arc::new(config(files)));
+        let config = trusting_client(files.map(|files| (files.cert.as_path(), files.key.as_path())));
+        let connector = TlsConnector::from(Arc::new(config));
         Self(connector.connect(name, stream).await.expect("a handshake"))
     }
 

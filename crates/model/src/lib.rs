@@ -13,6 +13,7 @@ mod identity;
 pub mod limits;
 mod pages;
 mod peer;
+mod point;
 
 pub use difference::Difference;
 pub use digest::{
@@ -28,3 +29,4 @@ pub use identity::{
 };
 pub use pages::PageSet;
 pub use peer::{PeerIdentity, PeerIdentityError, PeerRole};
+pub use point::{PointClaim, PointLabel};

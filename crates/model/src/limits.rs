@@ -48,6 +48,8 @@ pub const OFFER_MAX_BYTES: u64 = PACK_MAX_BYTES as u64;
 pub const GROUP_MAX_BYTES: u64 = 64 << 20;
 /// Longest text that tells a disk from others, such as a GPT disk GUID with its kind.
 pub const DISK_MARK_MAX_BYTES: usize = 64;
+/// Longest reason that a recovery point is worth no more.
+pub const POINT_REASON_MAX_BYTES: usize = 256;
 /// Blocks of a source that its request for a session names, 16 KiB each, for the target to judge whether it is another
 /// disk.
 pub const SAMPLE_MAX_BLOCKS: usize = 256;

@@ -1,0 +1,83 @@
+//! What a recovery point is worth, and when its source was like that.
+
+use std::fmt;
+
+/// How the states of a machine's disks in a recovery point belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PointLabel {
+    /// Disks of different instants: not even crash-consistent as a machine.
+    PerDisk,
+    /// All disks at one instant, as after a power cut.
+    CrashConsistent,
+    /// The applications were quiesced while the instant was taken.
+    AppConsistent,
+    /// The source was off: nothing came after it.
+    Final,
+}
+
+impl PointLabel {
+    /// Every label, the weakest first.
+    pub const ALL: [Self; 4] = [Self::PerDisk, Self::CrashConsistent, Self::AppConsistent, Self::Final];
+
+    /// The word in text and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PerDisk => "per-disk",
+            Self::CrashConsistent => "crash-consistent",
+            Self::AppConsistent => "app-consistent",
+            Self::Final => "final",
+        }
+    }
+
+    /// The label that this word names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|label| label.as_str() == word)
+    }
+
+    /// Number in files and on the wire: from 0, in the order of [`Self::ALL`].
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The label of a number.
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Whether a machine started from it finds its applications as they were quiesced, or shut down.
+    pub const fn is_app_consistent(self) -> bool {
+        matches!(self, Self::AppConsistent | Self::Final)
+    }
+}
+
+impl fmt::Display for PointLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the sending end says of the state that a pass brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointClaim {
+    /// When the source was in that state, milliseconds since 1970 by the sending end's clock.
+    pub source_unix_ms: u64,
+    /// What it is worth.
+    pub label: PointLabel,
+    /// Why it is worth no more, in words; at most 256 bytes, empty where there is nothing to say.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_numbers_name_the_same_labels() {
+        for label in PointLabel::ALL {
+            assert_eq!(PointLabel::parse(label.as_str()), Some(label));
+            assert_eq!(PointLabel::of_number(label.number()), Some(label));
+        }
+        assert_eq!((PointLabel::parse("perdisk"), PointLabel::of_number(4)), (None, None));
+        assert!(PointLabel::PerDisk < PointLabel::CrashConsistent, "never counted as crash-consistent");
+    }
+}

@@ -3,10 +3,10 @@
 //! Names are durable once they were synced; of later changes of names a prefix is, as file systems keep them in order. Of
 //! contents, any part of what was not synced.
 
-use failback_blockio::{Action, Device, DiskError, Event, Operation, Recording, RecordingDevice, after_cut};
+use failback_blockio::{Device, DiskError, Operation, Recording, RecordingDevice};
 use failback_model::Code;
 use failback_store::Medium;
-use failback_testkit::{MemoryDevice, Random};
+use failback_testkit::{MemoryDevice, Random, leave};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -90,7 +90,7 @@ impl CutMedium {
         let device = |number: usize| {
             let fresh = MemoryDevice::new(0);
             let device = before.get(number).map_or(fresh, |device| device.duplicate());
-            tear(&all[..events], number, &device, random);
+            leave(&all[..events], number, &device, random);
             Arc::new(device)
         };
         let contents: Vec<_> = (0..state.devices.len()).map(device).collect();
@@ -130,27 +130,6 @@ impl Names {
             }
             Self::Removed { name } => drop(names.remove(name).expect("it was there")),
             Self::Synced => {}
-        }
-    }
-}
-
-/// Does to a device what is certain, and some of what is not, each whole or torn.
-fn tear(events: &[Event], number: usize, device: &MemoryDevice, random: &mut Random) {
-    let apply = |action: &Action| match action {
-        // Zeroing never lengthens a file: where the length was lost, so are the bytes to zero.
-        Action::Zero { range, .. } if range.end() > device.length_bytes() => {}
-        _ => action.apply(device).expect("memory takes it"),
-    };
-    let state = after_cut(events, number);
-    state.durable.iter().for_each(|&at| apply(&events[at].action));
-    // Now and then all of it is there, or none.
-    let share = random.below(5);
-    for &at in &state.uncertain {
-        match share.max(random.below(4)) {
-            0 => {}
-            1 => events[at].action.torn(random.below(6)).iter().for_each(apply),
-            _ if share == 4 && random.below(2) == 0 => {}
-            _ => apply(&events[at].action),
         }
     }
 }

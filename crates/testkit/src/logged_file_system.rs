@@ -46,7 +46,8 @@ impl LoggedFileSystem {
         let folder = scratch();
         let [store, log, served] = ["store.raw", "log", "served"].map(|name| folder.path().join(name));
         File::create(&store).and_then(|file| file.set_len(length_bytes)).expect("a sparse file");
-        let features = ["-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
+        let features =
+            ["-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
         run(Command::new("mkfs.ext4").args(features).arg(&store));
         {
             let device = LoopDevice::attach(&store, 512);

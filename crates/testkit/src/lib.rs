@@ -1,5 +1,6 @@
 //! Support for tests and measurements: what they run on, made from seeds. Only ever a dev-dependency.
 
+mod asked;
 mod daemon;
 mod disk;
 mod document;
@@ -14,6 +15,7 @@ mod storage_daemon;
 mod tls;
 mod write_log;
 
+pub use asked::asked;
 pub use daemon::{DaemonEnd, DaemonProcess};
 pub use disk::{Content, GeneratedDisk, Mutation};
 pub use document::{assert_part, repository};

@@ -89,7 +89,10 @@ fn append(segment: &mut Segment, state: &mut JournalState) -> Result<(), DiskErr
         records.extend(chunks.map(|ranges| Record::Trusted { blocks: ranges.to_vec() }));
         segment.append_records(DiskSlot(index as u16), &records)?;
     }
-    segment.append_records(DiskSlot::MACHINE, &state.history.records())
+    match state.history.records() {
+        none if none.is_empty() => Ok(()),
+        records => segment.append_records(DiskSlot::MACHINE, &records),
+    }
 }
 
 /// The disk's trusted ranges. Where there are too many, the shortest are given up, in the state too: their blocks are

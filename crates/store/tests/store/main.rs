@@ -10,4 +10,6 @@ mod process;
 mod sessions;
 mod support;
 mod trust;
+mod undo_faults;
+mod undo_oracle;
 mod write_log;

@@ -1,7 +1,7 @@
 //! Power cuts by the kernel's own order of writes: image and journal lie on one real file system, whose disk logs what is
 //! written to it; every state that a cut could have left is mounted, recovered and judged.
 
-use crate::support::{BLOCK_BYTES, contents, digest, disk_id, layout, machine, range, root_of};
+use crate::support::{BLOCK_BYTES, claim, contents, digest, disk_id, layout, machine, range, root_of};
 use failback_engine::Sink;
 use failback_image::{Access, Image, ImageSpec};
 use failback_model::{Digest, Epoch, block_digest};
@@ -14,7 +14,7 @@ const BLOCKS: u64 = 96;
 const FILE_SYSTEM_BYTES: u64 = 48 << 20;
 
 fn open(folder: &Path) -> (Arc<MachineStore>, Arc<dyn Image>) {
-    let store = MachineStore::open(&folder.join("store"), &machine()).expect("recovered");
+    let store = MachineStore::open(&folder.join("store"), None, &machine()).expect("recovered");
     let image = ImageSpec::parse(folder.join("disk.raw"));
     (store, failback_image::open(&image, Access::Write).expect("opened"))
 }
@@ -37,13 +37,13 @@ fn every_cut_of_a_real_file_system_is_recovered() {
     let number = disk
         .open_session(Epoch(1), layout(BLOCKS), false, &Fingerprint::of_text("a job"))
         .expect("a session");
-    let sink = disk.sink(image.clone(), number);
+    let sink = disk.sink(image.clone(), number, claim());
     let mut now = vec![200; BLOCKS as usize];
     for round in 1..=40 {
         let start = random.below(BLOCKS);
         let blocks = range(start, (start + 1 + random.below(4)).min(BLOCKS));
         blocks.iter().for_each(|block| begun.push((medium.flushed(), block.0)));
-        sink.begin(&[blocks]).expect("begun");
+        sink.begin(&[blocks], &[layout(BLOCKS).bytes_of(blocks)]).expect("begun");
         for block in blocks.iter() {
             sink.write(block.0 * BLOCK_BYTES, &contents(round)).expect("written");
             now[block.0 as usize] = round;

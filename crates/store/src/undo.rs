@@ -9,12 +9,13 @@ use crate::journal::Position;
 use crate::journal::durability::{Inner, Shared};
 use crate::medium::Medium;
 use crate::segment::{is_draft, segment_name, segment_number};
-use crate::segment_reader::SegmentReader;
-use failback_blockio::{DiskError, Operation};
+use crate::segment_reader::{Next, SegmentReader};
+use failback_blockio::{Device, DiskError, Operation};
 use failback_format::journal_record::{DiskSlot, Record, SEGMENT_HEADER_BYTES, SegmentKind};
 use failback_model::limits::{JOURNAL_SEGMENT_MAX_BYTES, UNDO_SEGMENT_PLAIN_BYTES};
 use failback_model::{ByteRange, MachineId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const HEADER_BYTES: u64 = SEGMENT_HEADER_BYTES as u64;
 
@@ -46,6 +47,26 @@ pub struct UndoSpace {
     pub free_bytes: Option<u64>,
 }
 
+/// Bytes of a segment that hold records. Space that was taken ahead for the one that was open in a crash goes back.
+fn written_bytes(device: Arc<dyn Device>) -> Result<u64, DiskError> {
+    let length_bytes = device.length_bytes();
+    let Some(torn_bytes) = torn_bytes(Arc::clone(&device)) else { return Ok(length_bytes) };
+    if torn_bytes > 0 {
+        device.set_length(length_bytes - torn_bytes)?;
+    }
+    Ok(length_bytes - torn_bytes)
+}
+
+/// Bytes behind the last whole record; `None` of what is damaged: whoever needs it will be told.
+fn torn_bytes(device: Arc<dyn Device>) -> Option<u64> {
+    let mut reader = SegmentReader::open(device).ok()?;
+    loop {
+        if let Next::End { torn_bytes } = reader.next().ok()? {
+            return Some(torn_bytes);
+        }
+    }
+}
+
 impl UndoLog {
     /// Opens the log of a machine whose oldest point begins with the segment `floor`: older ones are removed, and all where
     /// there is no point.
@@ -59,11 +80,13 @@ impl UndoLog {
             medium.remove(draft)?;
         }
         let mut closed = BTreeMap::new();
-        let mut newest = floor.unwrap_or(1).max(1) - 1;
-        for number in names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)) {
-            newest = newest.max(number);
+        let numbers = || names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name));
+        let newest = numbers().max().unwrap_or(0).max(floor.unwrap_or(1).max(1) - 1);
+        for number in numbers() {
             let name = segment_name(SegmentKind::Undo, number);
-            let length_bytes = medium.open(&name)?.length_bytes();
+            let device = medium.open(&name)?;
+            // Only the newest can have been open.
+            let length_bytes = if number == newest { written_bytes(device)? } else { device.length_bytes() };
             if floor.is_none_or(|floor| number < floor) || length_bytes <= HEADER_BYTES {
                 medium.remove(&name)?;
             } else {
@@ -98,14 +121,20 @@ impl UndoLog {
             self.rotate(&mut inner)?;
             bytes = inner.segment.encode(disk, records);
         }
-        if !std::mem::replace(&mut inner.state.is_reserved, true) {
-            // Where there is no room for a whole segment, there may be for what comes.
+        if !std::mem::replace(&mut inner.state.is_reserved, true) && self.has_room_for(most_bytes) {
+            // Where it cannot be taken ahead, there may be room for what comes.
             let _reserved = inner.segment.device.reserve(ByteRange::new(0, most_bytes));
         }
         let appended = inner.segment.append(&bytes, 1);
         appended.map_err(|error| self.shared.failed_write(&mut inner, error))?;
         inner.state.plain_bytes += plain_bytes;
         Ok(inner.end())
+    }
+
+    /// Whether a whole segment is a small part of what is free: a file system that is asked for more than it has takes all
+    /// of it, and leaves none for the journal.
+    fn has_room_for(&self, segment_bytes: u64) -> bool {
+        self.medium.free_bytes().is_ok_and(|free| free.is_some_and(|free| free / 4 >= segment_bytes))
     }
 
     /// Returns once everything up to a position is durable.

@@ -5,11 +5,11 @@ use crate::support::{
     BLOCK_BYTES, DeviceImage, MemoryMedium, claim, contents, digest, disk_id, layout, machine, range,
 };
 use crate::undo_oracle::{Segments, take_back};
-use failback_blockio::{Action, Device, DiskError, Recording};
+use failback_blockio::{Action, Device, DiskError, Recording, free_bytes};
 use failback_engine::Sink;
 use failback_model::{BlockIndex, ByteRange, Code, Epoch};
 use failback_store::{Fingerprint, MachineStore};
-use failback_testkit::{Call, Damage, Fault, Faulty, MemoryDevice, When};
+use failback_testkit::{Call, Damage, Fault, Faulty, LoopDevice, MemoryDevice, Mounted, When, sparse_file};
 use std::sync::Arc;
 
 const BLOCKS: u64 = 8;
@@ -129,4 +129,38 @@ fn the_first_failed_sync_of_undo_is_the_last() {
         assert!(error.to_string().contains("os error 5"), "it names the first failure: {error}");
     }
     assert_eq!(image.digest_of(2), digest(102));
+}
+
+/// A store whose journal and undo log lie in one folder, and a session in it that began a block.
+fn begun_in(folder: &std::path::Path) -> (Arc<MachineStore>, Arc<dyn Sink>) {
+    let (state, undo) = (folder.join("state"), folder.join("undo"));
+    let store = MachineStore::open(&state, Some(&undo), &machine()).expect("opened");
+    let disk = store.disk(&disk_id()).expect("a disk");
+    let fingerprint = Fingerprint::of_text("as it was");
+    let number = disk.open_session(Epoch(1), layout(BLOCKS), false, &fingerprint).expect("a session");
+    let sink = disk.sink(DeviceImage::new(memory_image()), number, claim());
+    begin(&*sink, 3).expect("begun");
+    (store, sink)
+}
+
+#[test]
+fn a_small_volume_is_not_taken_whole_ahead_of_need() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let device = LoopDevice::attach(&sparse_file(folder.path(), "small", 48 << 20), 512);
+    let mounted = Mounted::ext4(device.path());
+    let before = free_bytes(mounted.path()).expect("asked");
+    let _begun = begun_in(mounted.path());
+    let after = free_bytes(mounted.path()).expect("asked");
+    assert!(after > before / 2, "{} of {before} bytes were taken for one block", before - after);
+}
+
+#[test]
+fn space_that_was_taken_and_not_written_comes_back_after_a_crash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for _ in 0..3 {
+        drop(begun_in(folder.path()));
+    }
+    let (store, _sink) = begun_in(folder.path());
+    let used = store.undo_space().expect("asked").expect("undo is kept").used_bytes;
+    assert!(used < 1 << 20, "{used} bytes for four times one block");
 }

@@ -5,11 +5,20 @@ use failback_format::journal_record::{
     Found, OldPages, Place, Record, SEGMENT_HEADER_BYTES, SegmentHeader, find_record,
 };
 use std::collections::BTreeMap;
+use std::fs::DirEntry;
+use std::path::Path;
 
 const PAGE_BYTES: usize = 4096;
 
 /// Segments of undo by name: all that a folder holds.
 pub(crate) type Segments = BTreeMap<String, Vec<u8>>;
+
+/// The segments in a folder.
+pub(crate) fn segments_in(folder: &Path) -> Segments {
+    let entries = std::fs::read_dir(folder).expect("listed").map(|entry| entry.expect("listed"));
+    let name = |entry: &DirEntry| entry.file_name().into_string().expect("text");
+    entries.map(|entry| (name(&entry), std::fs::read(entry.path()).expect("read"))).collect()
+}
 
 /// Takes back all that these segments say, in disks that hold these bytes.
 pub(crate) fn take_back(segments: &Segments, disks: &mut [Vec<u8>]) {

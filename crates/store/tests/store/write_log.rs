@@ -1,13 +1,15 @@
 //! Power cuts by the kernel's own order of writes: image and journal lie on one real file system, whose disk logs what is
 //! written to it; every state that a cut could have left is mounted, recovered and judged.
 
+use crate::player::{Opened, Player, Site, all_bytes, judge, original};
 use crate::support::{BLOCK_BYTES, claim, contents, digest, disk_id, layout, machine, range, root_of};
+use crate::undo_oracle::{Segments, segments_in};
 use failback_engine::Sink;
 use failback_image::{Access, Image, ImageSpec};
 use failback_model::{Digest, Epoch, block_digest};
 use failback_store::{Fingerprint, MachineStore};
-use failback_testkit::{LoggedFileSystem, Random};
-use std::path::Path;
+use failback_testkit::{LoggedFileSystem, Random, asked};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const BLOCKS: u64 = 96;
@@ -69,7 +71,7 @@ fn every_cut_of_a_real_file_system_is_recovered() {
         if entries >= sealed_at {
             assert_eq!(disk.state().root, Some(sealed_root), "{what}: a seal was promised");
         }
-        judge(&disk, &*image, &promises, &begun, entries, &what);
+        judge_trust(&disk, &*image, &promises, &begun, entries, &what);
         states += 1;
     }
     println!("{states} states of a disk after power cuts");
@@ -86,7 +88,7 @@ fn seal(sink: &dyn Sink, now: &[u8], begun: &[(u64, u64)]) -> Digest {
 }
 
 /// What is trusted is what the image holds, what was promised is trusted, and what was not begun is as it was.
-fn judge(
+fn judge_trust(
     disk: &failback_store::DiskStore,
     image: &dyn Image,
     promises: &[(u64, Vec<Option<Digest>>)],
@@ -114,4 +116,66 @@ fn judge(
         let promise = promised[block as usize].filter(|_| is_settled);
         assert!(promise.is_none_or(|digest| held(block) == digest), "{what}: block {block} was promised");
     }
+}
+
+/// A machine whose images, journal and undo log lie on one file system.
+struct Mounted<'a> {
+    folder: &'a Path,
+    logged: Option<&'a LoggedFileSystem>,
+}
+
+impl Site for Mounted<'_> {
+    fn open(&self) -> Opened {
+        let [store, undo] = ["store", "undo"].map(|name| self.folder.join(name));
+        let store = MachineStore::open(&store, Some(&undo), &machine());
+        let image = |disk| {
+            let image = ImageSpec::parse(image_path(self.folder, disk));
+            failback_image::open(&image, Access::Write).expect("opened")
+        };
+        Opened::new(store.unwrap_or_else(|error| panic!("recovery: {error}")), vec![image(0), image(1)])
+    }
+
+    fn undo(&self) -> Segments {
+        segments_in(&self.folder.join("undo"))
+    }
+
+    fn position(&self) -> u64 {
+        self.logged.map_or(0, LoggedFileSystem::flushed)
+    }
+}
+
+fn image_path(folder: &Path, disk: usize) -> PathBuf {
+    folder.join(format!("disk-{disk}.raw"))
+}
+
+#[test]
+fn every_cut_of_a_real_file_system_leads_back_to_every_point() {
+    let wanted = asked("FAILBACK_WRITE_LOG_STATES", 120);
+    let mut seed = asked("FAILBACK_SEED", 3);
+    let mut states = 0;
+    while states < wanted {
+        let medium = LoggedFileSystem::new(FILE_SYSTEM_BYTES, |folder| {
+            for (disk, pages) in original().iter().enumerate() {
+                std::fs::write(image_path(folder, disk), all_bytes(disk, pages)).expect("written");
+            }
+        });
+        let site = Mounted { folder: medium.path(), logged: Some(&medium) };
+        let mut player = Player::new(&site, original(), seed);
+        player.play(20);
+        let (notes, log) = (player.notes.clone(), medium.written());
+        drop(player);
+        let mut random = Random::new(seed);
+        for entries in 0..=log.entries() {
+            let cut = log.cut(entries, &mut random);
+            let site = Mounted { folder: cut.path(), logged: None };
+            let what = format!("seed {seed}, cut after {entries} of {} entries", log.entries());
+            judge(&site, &site.open(), &notes, entries, &mut random, &what);
+            states += 1;
+            if states >= wanted {
+                break;
+            }
+        }
+        seed += 1;
+    }
+    println!("{states} states of a machine after power cuts, by the kernel's own order of writes");
 }

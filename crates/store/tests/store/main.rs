@@ -10,3 +10,4 @@ mod process;
 mod sessions;
 mod support;
 mod trust;
+mod undo;

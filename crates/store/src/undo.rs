@@ -10,10 +10,10 @@ use crate::journal::durability::{Inner, Shared};
 use crate::medium::Medium;
 use crate::segment::{is_draft, segment_name, segment_number};
 use crate::segment_reader::{Next, SegmentReader};
-use failback_blockio::{Device, DiskError, Operation};
+use failback_blockio::{DiskError, Operation};
 use failback_format::journal_record::{DiskSlot, Record, SEGMENT_HEADER_BYTES, SegmentKind};
 use failback_model::limits::{JOURNAL_SEGMENT_MAX_BYTES, UNDO_SEGMENT_PLAIN_BYTES};
-use failback_model::{ByteRange, MachineId};
+use failback_model::{ByteRange, Code, MachineId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -47,26 +47,6 @@ pub struct UndoSpace {
     pub free_bytes: Option<u64>,
 }
 
-/// Bytes of a segment that hold records. Space that was taken ahead for the one that was open in a crash goes back.
-fn written_bytes(device: Arc<dyn Device>) -> Result<u64, DiskError> {
-    let length_bytes = device.length_bytes();
-    let Some(torn_bytes) = torn_bytes(Arc::clone(&device)) else { return Ok(length_bytes) };
-    if torn_bytes > 0 {
-        device.set_length(length_bytes - torn_bytes)?;
-    }
-    Ok(length_bytes - torn_bytes)
-}
-
-/// Bytes behind the last whole record; `None` of what is damaged: whoever needs it will be told.
-fn torn_bytes(device: Arc<dyn Device>) -> Option<u64> {
-    let mut reader = SegmentReader::open(device).ok()?;
-    loop {
-        if let Next::End { torn_bytes } = reader.next().ok()? {
-            return Some(torn_bytes);
-        }
-    }
-}
-
 impl UndoLog {
     /// Opens the log of a machine whose oldest point begins with the segment `floor`: older ones are removed, and all where
     /// there is no point.
@@ -80,18 +60,19 @@ impl UndoLog {
             medium.remove(draft)?;
         }
         let mut closed = BTreeMap::new();
-        let numbers = || names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name));
-        let newest = numbers().max().unwrap_or(0).max(floor.unwrap_or(1).max(1) - 1);
-        for number in numbers() {
+        let mut newest = floor.unwrap_or(1).max(1) - 1;
+        for number in names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)) {
+            newest = newest.max(number);
             let name = segment_name(SegmentKind::Undo, number);
-            let device = medium.open(&name)?;
-            // Only the newest can have been open.
-            let length_bytes = if number == newest { written_bytes(device)? } else { device.length_bytes() };
+            let length_bytes = medium.open(&name)?.length_bytes();
             if floor.is_none_or(|floor| number < floor) || length_bytes <= HEADER_BYTES {
                 medium.remove(&name)?;
             } else {
                 closed.insert(number, length_bytes);
             }
+        }
+        if let Some((&number, length_bytes)) = closed.iter_mut().next_back() {
+            *length_bytes = close_cut(&*medium, number, *length_bytes)?;
         }
         let segment = write_segment(&*medium, machine, SegmentKind::Undo, newest + 1, |_| Ok(()))?;
         let shared = Shared::new(medium.path(), segment, Written { closed, ..Written::default() });
@@ -233,5 +214,32 @@ impl UndoLog {
     /// What it takes, and what is left.
     pub(crate) fn space(&self) -> Result<UndoSpace, DiskError> {
         Ok(UndoSpace { used_bytes: self.bytes_of(0, u64::MAX), free_bytes: self.medium.free_bytes()? })
+    }
+}
+
+/// Cuts a torn tail off the segment that was open last, so that every closed one is whole; its length then. What is damaged
+/// stays as it is, for whoever needs it to say so.
+fn close_cut(medium: &dyn Medium, number: u64, length_bytes: u64) -> Result<u64, DiskError> {
+    let device = medium.open(&segment_name(SegmentKind::Undo, number))?;
+    let end_bytes = |mut reader: SegmentReader| loop {
+        match reader.next() {
+            Ok(Next::Record { .. }) => {}
+            Ok(Next::End { torn_bytes }) => return Ok(Some(length_bytes - torn_bytes)),
+            Err(error) if error.code == Code::JournalDamaged => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    };
+    let end = match SegmentReader::open(Arc::clone(&device)) {
+        Ok(reader) => end_bytes(reader)?,
+        Err(error) if error.code == Code::JournalDamaged => None,
+        Err(error) => return Err(error),
+    };
+    match end {
+        Some(end) if end < length_bytes => {
+            device.set_length(end)?;
+            device.sync()?;
+            Ok(end)
+        }
+        _ => Ok(length_bytes),
     }
 }

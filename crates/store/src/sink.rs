@@ -248,7 +248,7 @@ impl Sink for JournaledSink {
         let _session = self.disk.enter(self.session, Operation::Write, self.image.name())?;
         self.check(Operation::Write)?;
         blocks.iter().try_for_each(|range| self.require_blocks(Operation::Write, *range))?;
-        let logged_at = self.log_old(changes)?;
+        let logged_at = self.log_old(changes).inspect_err(|_| self.disk.groups().forget_logged())?;
         let mut groups = self.disk.groups();
         let group = groups.number();
         // First, so that none of them is released with others.
@@ -256,7 +256,7 @@ impl Sink for JournaledSink {
         if announced_at.is_some_and(|position| !self.disk.journal.is_durable(position)) {
             groups.ahead.waited();
         }
-        let (end, log) = self.disk.journal.update(self.disk.slot, |state| {
+        let update = self.disk.journal.update(self.disk.slot, |state| {
             let known = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
             let known = united(known);
             // What is unknown already needs no record, unless it is the first to say that the disk changes.
@@ -268,7 +268,8 @@ impl Sink for JournaledSink {
                 Some(next) => (told(group, &next), Log::Ahead),
                 None => (Vec::new(), Log::Nothing),
             }
-        })?;
+        });
+        let (end, log) = update.inspect_err(|_| groups.forget_logged())?;
         blocks.iter().for_each(|range| groups.begin(*range));
         let durable_at = groups.begun_at(if log == Log::Waited { Some(end) } else { announced_at });
         if log != Log::Nothing {

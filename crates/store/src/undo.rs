@@ -102,14 +102,20 @@ impl UndoLog {
             self.rotate(&mut inner)?;
             bytes = inner.segment.encode(disk, records);
         }
-        if !std::mem::replace(&mut inner.state.is_reserved, true) {
-            // Where there is no room for a whole segment, there may be for what comes.
+        if !std::mem::replace(&mut inner.state.is_reserved, true) && self.has_room_for(most_bytes) {
+            // Where it cannot be taken ahead, there may be room for what comes.
             let _reserved = inner.segment.device.reserve(ByteRange::new(0, most_bytes));
         }
         let appended = inner.segment.append(&bytes, 1);
         appended.map_err(|error| self.shared.failed_write(&mut inner, error))?;
         inner.state.plain_bytes += plain_bytes;
         Ok(inner.end())
+    }
+
+    /// Whether a whole segment is a small part of what is free: a file system that is asked for more than it has takes all
+    /// of it, and leaves none for the journal.
+    fn has_room_for(&self, segment_bytes: u64) -> bool {
+        self.medium.free_bytes().is_ok_and(|free| free.is_some_and(|free| free / 4 >= segment_bytes))
     }
 
     /// Returns once everything up to a position is durable.

@@ -162,7 +162,11 @@ pub const GROUP_MAX_AGE: Duration = Duration::from_secs(2);
 
 const _: () = {
     assert!(
-        3 * IDENTITY_MAX_BYTES + DISK_MARK_MAX_BYTES + (5 + 16) * SAMPLE_MAX_BLOCKS + 256
+        3 * IDENTITY_MAX_BYTES
+            + DISK_MARK_MAX_BYTES
+            + POINT_REASON_MAX_BYTES
+            + (5 + 16) * SAMPLE_MAX_BLOCKS
+            + 256
             <= SETUP_FRAME_MAX_BYTES,
         "a request to open a session fits its frame"
     );

@@ -2,6 +2,7 @@
 
 use crate::limits::POINT_REASON_MAX_BYTES;
 use std::fmt;
+use std::str::FromStr;
 
 /// How the states of a machine's disks in a recovery point belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +49,14 @@ impl PointLabel {
     /// Whether a machine started from it finds its applications as they were quiesced, or shut down.
     pub const fn is_app_consistent(self) -> bool {
         matches!(self, Self::AppConsistent | Self::Final)
+    }
+}
+
+impl FromStr for PointLabel {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::parse(word).ok_or("a label is per-disk, crash-consistent, app-consistent or final")
     }
 }
 

@@ -20,8 +20,8 @@ mod wan;
 
 use crate::command::qemu_img;
 use crate::sites::{Daemon, Proxy, Sites, merged, new_disk, sent_to, source_disk, target_machine};
-use serde_json::{Value, json};
 use failback_testkit::asked;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Fails unless qemu-img finds the same bytes in two raw disks.

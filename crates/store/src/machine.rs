@@ -88,6 +88,14 @@ impl MachineStore {
         Ok(store)
     }
 
+    /// The disks that were asked for, in the order of their slots: all that may have a session.
+    pub(crate) fn open_disks(&self) -> Vec<Arc<DiskStore>> {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disks: Vec<_> = disks.values().cloned().collect();
+        disks.sort_unstable_by_key(|disk| disk.disk().slot);
+        disks
+    }
+
     /// The disks that the journal knows, in the order in which it met them.
     pub fn disks(&self) -> Vec<DiskId> {
         self.journal.ids()

@@ -8,6 +8,7 @@
 mod ahead;
 mod block_set;
 mod checkpoint;
+mod choice;
 mod digest_file;
 mod disk;
 mod disk_state;
@@ -24,6 +25,7 @@ mod page_runs;
 mod point;
 mod recheck;
 mod recover;
+mod retention;
 mod segment;
 mod segment_reader;
 mod sink;
@@ -31,6 +33,10 @@ mod source_state;
 mod trusted;
 mod undo;
 
+pub use choice::{
+    Blocked, Blocker, Choice, ChoiceError, GroupChoice, GroupRefusal, Member, Passed, Picked, Wish,
+    WishError, choose, choose_for_group,
+};
 pub use disk::{DiskState, DiskStore};
 pub use error::StoreError;
 pub use fingerprint::Fingerprint;
@@ -39,6 +45,7 @@ pub use medium::{Folder, Medium};
 pub use point::{Phase, Point, PointDisk, Standing};
 pub use recheck::{Divergence, Rechecked};
 pub use recover::Recovered;
+pub use retention::{Forecast, Policy, UsedSample, forecast, to_drop};
 pub use source_state::SourceState;
 pub use trusted::{HeldDigests, TrustedState};
 pub use undo::UndoSpace;

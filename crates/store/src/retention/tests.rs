@@ -96,7 +96,11 @@ fn nothing_is_dropped_of_nothing() {
 }
 
 fn history() -> impl Strategy<Value = Vec<Point>> {
-    let one = (0_u8..4, prop_oneof![0..10 * MINUTE, 0..3 * HOUR_MS, 0..40 * HOUR_MS], 0_u64..100);
+    let one = (
+        0_u8..4,
+        prop_oneof![0..10 * MINUTE, 0..3 * HOUR_MS, (0_u64..40).prop_map(|hours| hours * HOUR_MS)],
+        0_u64..100,
+    );
     (prop::collection::vec(one, 0..40), any::<bool>()).prop_map(|(parts, has_original)| {
         let mut age: u64 = parts.iter().map(|(_, step, _)| step).sum();
         let mut points = vec![point(0, PointLabel::PerDisk, age, 30)];

@@ -194,7 +194,7 @@ impl Target {
         Ok(self.store.trusted().map_err(refused)?.into())
     }
 
-    /// Where the session writes to; what it brings is claimed to be this.
+    /// Where the session writes to.
     pub(crate) fn sink(&self, session: SessionNumber, claim: PointClaim) -> Arc<dyn Sink> {
         self.store.sink(Arc::clone(&self.image), session, claim)
     }

@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::journal::Journal;
 use crate::medium::{Folder, Medium};
 use crate::recover::{Recovered, open_journal};
-use crate::undo::UndoLog;
+use crate::undo::{self, UndoLog};
 use failback_model::limits::JOURNAL_DISKS_MAX;
 use failback_model::{DiskId, MachineId};
 use std::collections::HashMap;
@@ -40,6 +40,9 @@ impl MachineStore {
         undo: Option<Box<dyn Medium>>,
         machine: &MachineId,
     ) -> Result<Arc<Self>, StoreError> {
+        if let Some(undo) = &undo {
+            undo::require_journal(&**undo, &*medium)?;
+        }
         let (journal, recovered) = open_journal(medium, machine)?;
         let bounds = journal.look(|state| {
             let newest = state.history.newest().map(|newest| newest.undo_from);

@@ -81,6 +81,23 @@ pub struct UndoSpace {
     pub free_bytes: Option<u64>,
 }
 
+/// Refuses undo whose journal is gone: without the points in it nothing of it would be needed, and all be removed.
+pub(crate) fn require_journal(undo: &dyn Medium, journal: &dyn Medium) -> Result<(), DiskError> {
+    if journal.names()?.iter().any(|name| segment_number(SegmentKind::Journal, name).is_some()) {
+        return Ok(());
+    }
+    for name in undo.names()?.iter().filter(|name| segment_number(SegmentKind::Undo, name).is_some()) {
+        if undo.open(name)?.length_bytes() > HEADER_BYTES {
+            let reason = format!("it holds undo, and its journal in {} is gone", journal.path().display());
+            return Err(DiskError::new(Code::JournalDamaged, Operation::Open, undo.path(), reason)
+                .with_remedy(
+                    "put the journal back, or move the undo log away: nothing leads to what it holds without",
+                ));
+        }
+    }
+    Ok(())
+}
+
 impl UndoLog {
     /// Opens the log of a machine whose oldest point begins with the first of the segments `bounds`, and whose newest with the
     /// second: older ones are removed, and all where there is no point. What is appended comes behind the newest point,

@@ -335,6 +335,8 @@ pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
 pub const MACHINES_MAX: usize = 1024;
 /// Disks of one machine.
 pub const DISKS_PER_MACHINE_MAX: usize = 64;
+/// Longest name of a disk's slot.
+pub const SLOT_MAX_BYTES: usize = 64;
 /// Longest request or reply on the control socket, its newline included.
 pub const CONTROL_LINE_MAX_BYTES: usize = 256 << 10;
 /// Control connections at once.

@@ -58,7 +58,7 @@ struct Checked {
 /// Says how a look turned out.
 pub(super) fn run(args: &StatusArgs, looked: Result<DaemonStatus, Vec<Finding>>) -> ExitClass {
     let checked = match looked {
-        Ok(status) => judge(&status, args.lag_warning, args.lag_critical),
+        Ok(status) => judge(&status, args.lag_warning.map(|p| p.0), args.lag_critical.map(|p| p.0)),
         Err(findings) => {
             let reasons = findings.into_iter().map(|finding| finding.evidence).collect();
             Checked::new(Level::Unknown, 0, reasons)

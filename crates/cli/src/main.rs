@@ -39,6 +39,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     failback_blockio::raise_open_files_limit();
+    failback_blockio::forbid_core_dumps();
     let exit = match Cli::try_parse() {
         // A panic is our bug: its text is on standard error already, the exit code must still be one of ours.
         Ok(cli) => std::panic::catch_unwind(|| start(&cli.command)).unwrap_or_else(|_| {

@@ -4,6 +4,7 @@ use crate::MasterTarget;
 use crate::config::Machine;
 use failback_model::{Code, Finding, MachineId};
 use failback_service::control::{Orders, ReceiptFile, Request, outcome_of_reload};
+use failback_service::event::Caller;
 use failback_service::registry::Wanted;
 use failback_service::status::{DaemonStatus, MachineStatus};
 use serde_json::Value;
@@ -36,7 +37,7 @@ impl Orders for MasterTarget {
         self.site.kit().stop.is_cancelled()
     }
 
-    fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>> {
+    fn carry_out(&self, _: Caller, request: &Request) -> Result<String, Vec<Finding>> {
         match request {
             Request::Reload { .. } => outcome_of_reload(self.read_again()),
             request => self.do_one(request).map_err(|finding| vec![finding]),
@@ -79,6 +80,7 @@ impl MasterTarget {
             machine.disk.iter().map(|disk| self.site.kit().board.disk(&machine.id, &disk.id).status());
         let peers: Vec<_> = machine.allow.iter().map(ToString::to_string).collect();
         MachineStatus {
+            recovery: None,
             id: machine.id.to_string(),
             wanted: self.site.registry().intent(&machine.id).wanted,
             peer: peers.join(", "),

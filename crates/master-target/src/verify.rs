@@ -109,7 +109,7 @@ impl Site {
         }
         let mut findings: Vec<Finding> =
             disks.iter().filter(|disk| disk.read == ReceiptRead::Cached).map(weak).collect();
-        let issued = self.receipts().issue(machine, disks)?;
+        let issued = self.receipts().issue(machine, None, disks)?;
         findings.extend(issued.findings);
         Ok(Some(Issued { findings, ..issued }))
     }

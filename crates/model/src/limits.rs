@@ -303,6 +303,8 @@ pub const PKI_NAMES_MAX: usize = 32;
 pub const PKI_FILE_MAX_BYTES: u64 = 256 << 20;
 /// Largest receipt: each disk's image name may be as long as a path, and all of it escaped twice.
 pub const RECEIPT_MAX_BYTES: u64 = 4 << 20;
+/// Largest sidecar.
+pub const SIDECAR_MAX_BYTES: u64 = 4 << 20;
 /// Longest name of an image in a receipt.
 pub const RECEIPT_IMAGE_MAX_BYTES: usize = 4096;
 /// Validity of a certificate authority when none is chosen.

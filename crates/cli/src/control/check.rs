@@ -167,6 +167,7 @@ mod tests {
 
     fn status(disks: Vec<DiskStatus>) -> DaemonStatus {
         let machine = MachineStatus {
+            recovery: None,
             id: "web01".into(),
             wanted: failback_service::registry::Wanted::Running,
             peer: String::new(),

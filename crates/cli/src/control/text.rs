@@ -248,6 +248,7 @@ mod tests {
                 id: "web01".into(),
                 wanted: Wanted::Running,
                 peer: "mt.example:9443".into(),
+                recovery: None,
                 disks: vec![at_work, retrying],
             }],
         }

@@ -7,7 +7,7 @@ use failback_engine::Sink;
 use failback_image::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_model::{
     BlockIndex, BlockRange, BlockSize, ByteRange, Digest, DiskGeometry, DiskId, Epoch, Finding, Layout,
-    MachineId,
+    MachineId, PointClaim, PointLabel,
 };
 use failback_store::{Fingerprint, MachineStore};
 use failback_testkit::MemoryDevice;
@@ -86,11 +86,12 @@ impl Image for NoImage {
 fn session(folder: &Path) -> Arc<dyn Sink> {
     let layout = Layout::new(BLOCKS * BlockSize::DEFAULT.bytes(), BlockSize::DEFAULT).expect("a layout");
     let machine = MachineId::new("machine").expect("an id");
-    let store = MachineStore::open(folder, &machine).expect("opened");
+    let store = MachineStore::open(folder, None, &machine).expect("opened");
     let disk = store.disk(&DiskId::new("disk").expect("an id")).expect("a disk");
     let fingerprint = Fingerprint::of_text("it is new");
     let number = disk.open_session(Epoch(1), layout, true, &fingerprint).expect("a session");
-    disk.sink(Arc::new(NoImage(MemoryDevice::new(layout.length_bytes()))), number)
+    let claim = PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new() };
+    disk.sink(Arc::new(NoImage(MemoryDevice::new(layout.length_bytes()))), number, claim)
 }
 
 /// One group: blocks of contents, `blocks_per_message` of each message, every other block of the disk.
@@ -106,7 +107,7 @@ fn group(sink: &dyn Sink, blocks_per_message: u64) {
                         blocks.iter().map(|&block| BlockRange::new(block, block + 1)).collect();
                     let digests: Vec<_> =
                         blocks.iter().map(|&block| (BlockIndex(block), Digest([block as u8; 32]))).collect();
-                    sink.begin(&ranges).expect("begun");
+                    sink.begin(&ranges, &[]).expect("begun");
                     sink.applied(&digests, &[]).expect("applied");
                 }
             });

@@ -26,6 +26,6 @@ pub use error::{DiskError, Operation};
 pub use file::{Access, FileDevice, FileId};
 pub use limit::{forbid_core_dumps, raise_open_files_limit};
 pub use map::{MappedFile, temp_folder};
-pub use new_files::{NewFiles, create_folder, folder_of, sync_folder};
+pub use new_files::{NewFiles, create_folder, folder_of, free_bytes, sync_folder};
 pub use read::ReadMode;
 pub use recording::{Action, AfterCut, Event, Recording, RecordingDevice, after_cut};

@@ -129,6 +129,13 @@ pub fn sync_folder(folder: &Path) -> Result<(), DiskError> {
         .map_err(|error| DiskError::io(Operation::Flush, folder, None, error))
 }
 
+/// Bytes that this user may still write to the file system of a path.
+pub fn free_bytes(path: &Path) -> Result<u64, DiskError> {
+    let stat = rustix::fs::statvfs(path)
+        .map_err(|errno| DiskError::io(Operation::Open, path, None, errno.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Makes a folder and those above it, durably. Two that make the same one at once both have it: disks of one machine
 /// share the folders above theirs.
 pub fn create_folder(path: &Path) -> Result<(), DiskError> {

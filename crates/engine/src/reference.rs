@@ -32,7 +32,7 @@ pub fn reference_pass(
 ) -> Result<ReferenceOutcome, DiskError> {
     let mut entries = Vec::new();
     let mut shipped = BTreeSet::new();
-    target.begin(&[layout.blocks()])?;
+    target.begin(&[layout.blocks()], &[layout.bytes_of(layout.blocks())])?;
     for block in layout.blocks().iter() {
         let bytes = layout.block_bytes(block);
         let mut new = vec![0; bytes.length_bytes() as usize];

@@ -14,8 +14,9 @@ pub trait Sink: Send + Sync {
         Ok(())
     }
 
-    /// Returns once it is durable that these blocks are about to change.
-    fn begin(&self, _blocks: &[BlockRange]) -> Result<(), DiskError> {
+    /// Returns once it is durable that these blocks are about to be named anew, and what the bytes of `changes`, which lie in
+    /// them and are about to be written or zeroed, hold until then.
+    fn begin(&self, _blocks: &[BlockRange], _changes: &[ByteRange]) -> Result<(), DiskError> {
         Ok(())
     }
 

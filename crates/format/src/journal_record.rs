@@ -8,15 +8,20 @@
 mod codec;
 mod frame;
 mod payload;
+mod point;
 mod record;
 mod segment;
+mod undo;
 
 pub use frame::{Found, Place, RECORD_HEADER_BYTES, durable_claim, encode_record, find_record};
-pub use record::{DiskCheckpoint, DiskSlot, Left, Record, Trust};
-pub use segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+pub use record::{
+    DiskCheckpoint, DiskSlot, Left, Phase, PhaseKind, Point, PointDisk, Record, SealedAs, Trust,
+};
+pub use segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind};
+pub use undo::{OldPages, PageRun, Undo, UndoPiece};
 
 /// Version of the segment's header and of all records.
-pub const JOURNAL_VERSION: u32 = 1;
+pub const JOURNAL_VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,8 @@ impl Stores {
         if let Some(store) = open.get(machine) {
             return Ok(Arc::clone(store));
         }
-        let store = MachineStore::open(&self.folder.join(machine.as_str()), machine);
+        let folder = self.folder.join(machine.as_str());
+        let store = MachineStore::open(&folder, Some(&folder.join("undo")), machine);
         let store = store.map_err(|error| error.to_finding())?;
         tracing::info!("{machine}: journal open, {:?}", store.recovered());
         open.insert(machine.clone(), Arc::clone(&store));

@@ -211,6 +211,11 @@ codes! {
     JournalFailed = "FB602", Interrupted, "journal cannot be written", "check the state folder's medium and its free space; the next session goes on from the last durable group";
     JournalInUse = "FB603", Refused, "journal is in use", "another process keeps this machine's state: stop it first";
     JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one; the next session opens the journal anew";
+    MachineReleased = "FB605", Refused, "machine was cut over, cancelled or committed", "nothing writes to its disks any more: to replicate again, begin a new job with 'failback reprotect' at the process server";
+    AlreadyCommitted = "FB606", Refused, "nothing is left to take back or to commit", "see 'failback points list': what is there is final until a new 'failback reprotect'";
+    PointUnknown = "FB607", Refused, "no such recovery point, or not for this", "choose one of those that 'failback points list' shows";
+    UndoSpace = "FB608", Refused, "undo log has too little space", "free space on the volume of journal_dir, or drop points with 'failback points drop'";
+    UndoDamaged = "FB609", Mismatch, "what was restored is not what the point was", "keep the disks and the undo log as they are; go to another point, or bring the disk home anew with 'failback reprotect'";
     ConfigInvalid = "FB701", Refused, "configuration is invalid", "correct the file; 'failback-master-target --check-config' and 'failback-process-server --check-config' test it";
     RequestInvalid = "FB702", Refused, "control request is invalid", "correct the request; docs/control.md lists them all";
     UnknownMachine = "FB703", Refused, "machine or disk is not registered with this daemon", "see 'failback status' for what is, or register it";

@@ -221,6 +221,16 @@ pub const RECHECK_HEAD_BYTES: u64 = 2 << 20;
 pub const RECHECK_STEPS_MAX: usize = 1 << 16;
 /// Bytes of a journal read at once while it is recovered.
 pub const JOURNAL_READ_BYTES: usize = 1 << 20;
+/// Most recovery points of a machine.
+pub const POINTS_MAX: usize = 1024;
+/// Most bytes of pages in one piece of undo.
+pub const UNDO_PIECE_MAX_BYTES: usize = 256 << 10;
+/// Old bytes that are read for undo before they are appended.
+pub const UNDO_BATCH_BYTES: u64 = 1 << 20;
+/// A segment of undo is closed before its pages are more than this, whatever they take: what a rollback holds at once.
+pub const UNDO_SEGMENT_PLAIN_BYTES: u64 = 64 << 20;
+/// Pages of a disk that thinning remembers at once.
+pub const UNDO_SEEN_PAGES: u64 = 1 << 29;
 
 const _: () = {
     assert!(DISK_MAX_BLOCKS <= 1 << 32, "a block's index fits 32 bits");
@@ -230,12 +240,18 @@ const _: () = {
         "and ranges beside them"
     );
     assert!(
-        BLOCK_MAX_BYTES as usize + 4096 <= JOURNAL_RECORD_MAX_BYTES,
-        "the old bytes of a block fit one record"
+        UNDO_BATCH_BYTES as usize / 4096 * 24
+            + UNDO_BATCH_BYTES as usize / (16 << 10) * 40
+            + UNDO_BATCH_BYTES as usize
+            + 64
+            <= JOURNAL_RECORD_MAX_BYTES,
+        "old bytes that were read at once fit one record, each page a piece of its own"
     );
     assert!(
-        16 * JOURNAL_TRUSTED_RANGES_MAX as u64 + (512 + LOOK_MAX_BYTES as u64) * JOURNAL_DISKS_MAX as u64
-            <= JOURNAL_SEGMENT_MAX_BYTES / 2,
+        16 * JOURNAL_TRUSTED_RANGES_MAX as u64
+            + (512 + LOOK_MAX_BYTES as u64) * JOURNAL_DISKS_MAX as u64
+            + POINTS_MAX as u64 * (512 + 64 * JOURNAL_DISKS_MAX as u64)
+            <= JOURNAL_SEGMENT_MAX_BYTES - (16 << 20),
         "a checkpoint leaves room in its segment"
     );
     assert!(LOOK_MAX_BYTES + 128 <= JOURNAL_RECORD_MAX_BYTES, "what was seen fits one record");

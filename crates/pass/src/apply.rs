@@ -19,6 +19,8 @@ use std::time::Instant;
 
 /// Threads that write: two keep a device busy while one of them waits in a system call.
 const WRITER_THREADS: usize = 2;
+/// What a writer begins at once, at most one message more.
+const WRITE_BATCH_BYTES: u64 = 4 << 20;
 
 /// Page digests by block.
 pub(crate) type KnownPages = HashMap<BlockIndex, Box<[PageDigest]>>;
@@ -311,21 +313,57 @@ impl Reader<'_> {
     }
 }
 
+/// Jobs that wait are begun together: with a journal, one sync serves all of them.
 fn run_writer(
     end: &ReceivingEnd<'_>,
     jobs: &Receiver<WriteJob>,
     answers: &Sender<Result<Answer, DiskError>>,
 ) {
     let _guard = PanicGuard(answers);
-    for job in jobs {
-        start(answers, write(end, job).map(Answer::Applied));
+    while let Ok(first) = jobs.recv() {
+        let mut batch = vec![first];
+        let mut bytes = batch[0].bytes();
+        while bytes < WRITE_BATCH_BYTES
+            && let Ok(next) = jobs.try_recv()
+        {
+            bytes += next.bytes();
+            batch.push(next);
+        }
+        let begun = {
+            let _inside = end.progress.times.enter(Stage::Write);
+            let blocks: Vec<BlockRange> = batch.iter().flat_map(|job| job.applied.blocks()).collect();
+            let changes: Vec<ByteRange> = batch.iter().flat_map(WriteJob::changes).collect();
+            end.sink.begin(&blocks, &changes)
+        };
+        if let Err(error) = begun {
+            start(answers, Err(error));
+            continue;
+        }
+        for job in batch {
+            start(answers, write(end, job).map(Answer::Applied));
+        }
     }
 }
 
+impl WriteJob {
+    /// What is written and zeroed.
+    fn changes(&self) -> impl Iterator<Item = ByteRange> {
+        let written = self
+            .writes
+            .iter()
+            .map(|write| ByteRange::new(write.offset_bytes, write.offset_bytes + write.bytes.len() as u64));
+        written.chain(self.zeros.iter().copied())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.changes().map(ByteRange::length_bytes).sum()
+    }
+}
+
+/// Carries out a job that was begun.
 fn write(end: &ReceivingEnd<'_>, job: WriteJob) -> Result<Applied, DiskError> {
     let _inside = end.progress.times.enter(Stage::Write);
     let WriteJob { mut applied, writes, zeros, seed_bytes } = job;
-    end.sink.begin(&applied.blocks())?;
     for write in &writes {
         end.sink.write(write.offset_bytes, &write.bytes)?;
         applied.written_bytes += write.bytes.len() as u64;

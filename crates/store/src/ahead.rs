@@ -10,7 +10,7 @@
 use crate::block_set::{BlockSet, push_joined};
 use crate::journal::Position;
 use failback_model::limits::{JOURNAL_AHEAD_MIN_BYTES, JOURNAL_AHEAD_WINDOWS};
-use failback_model::{BlockRange, Layout};
+use failback_model::{BlockIndex, BlockRange, Layout};
 use std::collections::VecDeque;
 
 /// A window that came too late makes the next ones this much longer.
@@ -66,6 +66,11 @@ impl Ahead {
         {
             self.window_blocks = (self.window_blocks * GROWTH).min(self.most_blocks);
         }
+    }
+
+    /// Whether a block is announced: then its digest is still the one that was known.
+    pub(crate) fn holds(&self, block: BlockIndex) -> bool {
+        self.announced.contains_all(BlockRange::new(block.0, block.0 + 1))
     }
 
     /// Blocks begin to change: they are announced no more. Up to where the journal must be durable for those that were.

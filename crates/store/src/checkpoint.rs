@@ -1,35 +1,47 @@
-//! Closing a segment: all that the journal says, at the start of the next one.
+//! Beginning a segment of the journal, with all that the ones before it said, or of the undo log.
 //!
 //! **Invariant**: a segment gets its name only when its checkpoint, and every digest that the checkpoint trusts, is
 //! durable; only then is an older one removed. So the segment with the highest number is always whole.
 
 use crate::disk_state::DiskFold;
+use crate::journal::JournalState;
 use crate::medium::Medium;
 use crate::segment::{Segment, draft_name, segment_name};
 use failback_blockio::{Device, DiskError};
-use failback_format::journal_record::{DiskSlot, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use failback_format::journal_record::{DiskSlot, Record, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind};
 use failback_model::limits::{JOURNAL_RECORD_MAX_RANGES, JOURNAL_TRUSTED_RANGES_MAX};
 use failback_model::{BlockRange, Code, MachineId};
 use std::sync::Arc;
 
-/// Writes the segment `number` with a checkpoint of these disks, makes it durable and opens it.
-pub(crate) fn write_segment(
+/// Writes the journal's segment `number` with a checkpoint of this state, makes it durable and opens it.
+pub(crate) fn write_checkpoint(
     medium: &dyn Medium,
     machine: &MachineId,
     number: u64,
-    disks: &mut [DiskFold],
+    state: &mut JournalState,
 ) -> Result<Segment, DiskError> {
-    for digests in disks.iter().filter_map(|disk| disk.digests.as_ref()) {
+    for digests in state.disks.iter().filter_map(|disk| disk.digests.as_ref()) {
         digests.sync()?;
     }
     medium.sync_names()?;
-    let name = segment_name(number);
+    write_segment(medium, machine, SegmentKind::Journal, number, |segment| append(segment, state))
+}
+
+/// Writes a segment that begins with what `fill` appends, makes it durable, gives it its name and opens it.
+pub(crate) fn write_segment(
+    medium: &dyn Medium,
+    machine: &MachineId,
+    kind: SegmentKind,
+    number: u64,
+    fill: impl FnOnce(&mut Segment) -> Result<(), DiskError>,
+) -> Result<Segment, DiskError> {
+    let name = segment_name(kind, number);
     let (draft, device) = create_draft(medium, &name)?;
     let (salt, _) = uuid::Uuid::new_v4().as_u64_pair();
     let header_bytes = SEGMENT_HEADER_BYTES as u32;
     let mut segment =
         Segment { device, number, salt, end_bytes: header_bytes, sequence: 0, durable_bytes: header_bytes };
-    if let Err(error) = write(&mut segment, machine, disks) {
+    if let Err(error) = fill(&mut segment).and_then(|()| finish(&mut segment, machine, kind)) {
         // The error that led here is the one to report; a draft is removed by the next recovery, too.
         let _removed = medium.remove(&draft);
         return Err(error);
@@ -51,18 +63,11 @@ pub(crate) fn create_draft(medium: &dyn Medium, name: &str) -> Result<(String, A
     Ok((draft, device))
 }
 
-fn write(segment: &mut Segment, machine: &MachineId, disks: &mut [DiskFold]) -> Result<(), DiskError> {
-    let most_ranges = JOURNAL_TRUSTED_RANGES_MAX / disks.len().max(1);
-    for (index, disk) in disks.iter_mut().enumerate() {
-        let mut records = vec![Record::Checkpoint(disk.checkpoint())];
-        records.extend(disk.left.clone().map(Record::Released));
-        let ranges = trusted_ranges(disk, most_ranges);
-        let chunks = ranges.chunks(JOURNAL_RECORD_MAX_RANGES);
-        records.extend(chunks.map(|ranges| Record::Trusted { blocks: ranges.to_vec() }));
-        let bytes = segment.encode(DiskSlot(index as u16), &records);
-        segment.append(&bytes, records.len())?;
-    }
+/// Writes the header of what was filled, and makes both durable. A journal's segment begins with its checkpoint, undo is
+/// all behind it.
+fn finish(segment: &mut Segment, machine: &MachineId, kind: SegmentKind) -> Result<(), DiskError> {
     let header = SegmentHeader {
+        kind,
         machine: machine.clone(),
         number: segment.number,
         salt: segment.salt,
@@ -72,6 +77,22 @@ fn write(segment: &mut Segment, machine: &MachineId, disks: &mut [DiskFold]) -> 
     segment.device.sync()?;
     segment.durable_bytes = segment.end_bytes;
     Ok(())
+}
+
+fn append(segment: &mut Segment, state: &mut JournalState) -> Result<(), DiskError> {
+    let most_ranges = JOURNAL_TRUSTED_RANGES_MAX / state.disks.len().max(1);
+    for (index, disk) in state.disks.iter_mut().enumerate() {
+        let mut records = vec![Record::Checkpoint(disk.checkpoint())];
+        records.extend(disk.left.clone().map(Record::Released));
+        let ranges = trusted_ranges(disk, most_ranges);
+        let chunks = ranges.chunks(JOURNAL_RECORD_MAX_RANGES);
+        records.extend(chunks.map(|ranges| Record::Trusted { blocks: ranges.to_vec() }));
+        segment.append_records(DiskSlot(index as u16), &records)?;
+    }
+    match state.history.records() {
+        none if none.is_empty() => Ok(()),
+        records => segment.append_records(DiskSlot::MACHINE, &records),
+    }
 }
 
 /// The disk's trusted ranges. Where there are too many, the shortest are given up, in the state too: their blocks are

@@ -8,18 +8,19 @@ use crate::disk_state::DiskFold;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::group::Groups;
-use crate::journal::{Journal, Position};
+use crate::journal::{Journal, JournalState, Position};
 use crate::look::unix_ms;
-use crate::sink::JournaledSink;
+use crate::sink::{JournaledSink, Logging};
 use crate::trusted::{HeldDigests, TrustedState};
+use crate::undo::UndoLog;
 use failback_blockio::{DiskError, Operation};
 use failback_engine::Sink;
-use failback_format::journal_record::{DiskSlot, Left, Record, Trust};
+use failback_format::journal_record::{DiskSlot, Left, Phase, PhaseKind, Record, Trust};
 use failback_image::Image;
 use failback_model::limits::{JOURNAL_RECORD_MAX_DIGESTS, JOURNAL_RECORD_MAX_RANGES};
 use failback_model::{
     BlockIndex, BlockRange, BlockSize, ChunkIndex, Code, Digest, DiskId, Epoch, Generation, Layout,
-    SessionNumber,
+    PointClaim, SessionNumber,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -51,8 +52,9 @@ pub struct DiskStore(Arc<Disk>);
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) journal: Arc<Journal>,
+    pub(crate) undo: Option<Arc<UndoLog>>,
     pub(crate) slot: DiskSlot,
-    id: DiskId,
+    pub(crate) id: DiskId,
     /// The oldest session that may still write. Calls of a session hold it for reading.
     gate: RwLock<SessionNumber>,
     groups: Mutex<Groups>,
@@ -63,13 +65,14 @@ pub(crate) struct Disk {
 }
 
 impl DiskStore {
-    pub(crate) fn new(journal: Arc<Journal>, slot: DiskSlot, id: DiskId) -> Self {
+    pub(crate) fn new(journal: Arc<Journal>, undo: Option<Arc<UndoLog>>, slot: DiskSlot, id: DiskId) -> Self {
         let (session, recheck_from) = journal.read(slot, |disk| {
             (disk.session, disk.left.as_ref().map_or(BlockIndex(0), |left| left.recheck_from))
         });
         let no_blocks = Layout::new(0, BlockSize::DEFAULT).expect("a disk may be empty");
         Self(Arc::new(Disk {
             journal,
+            undo,
             slot,
             id,
             gate: RwLock::new(session.next()),
@@ -97,14 +100,48 @@ impl DiskStore {
         })
     }
 
-    /// Begins a session, durably, and ends all earlier ones: returns once no call of theirs is under way.
+    /// Whether a session made its image: there is no original, and cancelling removes it.
+    pub fn was_created(&self) -> bool {
+        self.0.journal.read(self.0.slot, |disk| disk.is_created)
+    }
+
+    /// Begins a session of a pass, durably, and ends all earlier ones: returns once no call of theirs is under way.
     ///
     /// Trust is kept where the layout is the one before and the image still looks as it did when it was last closed or
     /// sealed. After a crash in mid-pass nobody could note how it looks: then the journal is believed within the job that
     /// was cut, whose pass goes on; another job scans.
     /// `is_new_disk` says that the image was made for this session and reads as zero. An older epoch than the disk has
-    /// seen is refused.
+    /// seen is refused, and a job that ended with a cut-over, a cancellation or a commit. Where undo is kept, what a disk
+    /// holds before its first session is its original, point 0.
     pub fn open_session(
+        &self,
+        epoch: Epoch,
+        layout: Layout,
+        is_new_disk: bool,
+        fingerprint: &Fingerprint,
+    ) -> Result<SessionNumber, StoreError> {
+        let phase = self.0.journal.look(|state| state.history.phase);
+        let is_over = phase.kind != PhaseKind::Replicating && phase.kind != PhaseKind::HistoryEnded;
+        if is_over && epoch <= phase.epoch {
+            return Err(StoreError::JobIsOver { disk: self.0.id.clone(), phase: phase.kind });
+        }
+        if is_over {
+            let kind = PhaseKind::Replicating;
+            self.0.journal.update_machine(|state| {
+                let phase = Phase { kind, at_unix_ms: unix_ms(), ..state.history.phase };
+                (vec![Record::Phase(phase)], ())
+            })?;
+        }
+        if let Some(undo) = self.0.undo.as_ref().filter(|_| !is_new_disk && !self.was_created()) {
+            let from = undo.start_interval()?;
+            let original = |state: &JournalState| state.history.original(from).into_iter().collect();
+            self.0.journal.update_machine(|state| (original(state), ()))?;
+        }
+        self.begin_session(epoch, layout, is_new_disk, fingerprint)
+    }
+
+    /// Begins a session of a pass or of a way back.
+    pub(crate) fn begin_session(
         &self,
         epoch: Epoch,
         layout: Layout,
@@ -126,6 +163,7 @@ impl DiskStore {
             let trust = if is_kept { Trust::Kept } else { Trust::Nothing };
             let mut records = trusted_again(&released);
             records.push(Record::Session { epoch, number, layout, trust });
+            records.extend(is_new_disk.then_some(Record::Created));
             (records, state.group + 1)
         })?;
         *groups = Groups::new(layout, group, disk.journal.medium().ahead_bytes());
@@ -160,10 +198,10 @@ impl DiskStore {
         Ok(disk.trusted_state())
     }
 
-    /// Where a session writes to. Every call is refused once a later session was opened.
-    pub fn sink(&self, image: Arc<dyn Image>, session: SessionNumber) -> Arc<dyn Sink> {
-        let layout = self.0.journal.read(self.0.slot, |disk| disk.layout);
-        Arc::new(JournaledSink::new(Arc::clone(&self.0), image, session, layout))
+    /// Where the session of a pass writes to, and what is claimed of the state that it brings. Every call is refused once a
+    /// later session was opened.
+    pub fn sink(&self, image: Arc<dyn Image>, session: SessionNumber, claim: PointClaim) -> Arc<dyn Sink> {
+        Arc::new(JournaledSink::new(Arc::clone(&self.0), image, session, claim, Logging::ForPoints))
     }
 
     /// Notes, durably, what the image's files look like now that it is closed, so that whoever else writes to it is
@@ -185,7 +223,7 @@ impl DiskStore {
         Ok(self.0.journal.record(self.0.slot, Record::Forget)?)
     }
 
-    pub(crate) fn disk(&self) -> &Disk {
+    pub(crate) fn disk(&self) -> &Arc<Disk> {
         &self.0
     }
 
@@ -244,6 +282,30 @@ impl Disk {
         let (digests, ranges) =
             self.journal.read(self.slot, |state| (state.digests.clone(), state.trusted.runs()));
         TrustedState { digests: HeldDigests::new(digests, Arc::clone(&self.journal)), ranges }
+    }
+
+    /// Whether what is written to it must be undoable.
+    pub(crate) fn is_protected(&self) -> bool {
+        let is_created = |state: &JournalState| state.disks[usize::from(self.slot.0)].is_created;
+        self.undo.is_some() && self.journal.look(|state| state.history.protects(self.slot, is_created(state)))
+    }
+
+    /// Digests of blocks as they stand, where they are known: of those that are trusted, and of those that were announced
+    /// and are not begun.
+    pub(crate) fn known_digests(&self, blocks: BlockRange) -> Result<Vec<Option<Digest>>, DiskError> {
+        let mut known = vec![None; blocks.count() as usize];
+        let groups = self.groups();
+        let (file, trusted) =
+            self.journal.read(self.slot, |state| (state.digests.clone(), state.trusted.runs_in(blocks)));
+        let Some(file) = file else { return Ok(known) };
+        let is_trusted = |block: BlockIndex| trusted.iter().any(|run| run.start <= block && block < run.end);
+        for (at, digest) in file.digests(blocks)?.into_iter().enumerate() {
+            let block = BlockIndex(blocks.start.0 + at as u64);
+            if is_trusted(block) || groups.ahead.holds(block) {
+                known[at] = Some(digest);
+            }
+        }
+        Ok(known)
     }
 
     /// Lets a call of a session in; the guard is held while it runs.

@@ -7,7 +7,7 @@
 use crate::block_set::BlockSet;
 use crate::digest_file::DigestFile;
 use failback_blockio::{DiskError, Operation};
-use failback_format::journal_record::{DiskCheckpoint, Left, Record, Trust};
+use failback_format::journal_record::{DiskCheckpoint, Left, Record, SealedAs, Trust};
 use failback_model::{BlockRange, Code, Digest, DiskId, Epoch, Generation, Layout, SessionNumber};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,10 @@ pub(crate) struct DiskFold {
     pub(crate) left: Option<Left>,
     /// The commit group that is open.
     pub(crate) group: u64,
+    /// Whether a session made its image.
+    pub(crate) is_created: bool,
+    /// How the last state was sealed.
+    pub(crate) sealed: Option<SealedAs>,
     pub(crate) trusted: BlockSet,
     /// The digests; there once the disk has a layout.
     pub(crate) digests: Option<Arc<DigestFile>>,
@@ -52,6 +56,8 @@ impl DiskFold {
             fingerprint: None,
             left: None,
             group: 0,
+            is_created: false,
+            sealed: None,
             trusted: BlockSet::empty(0),
             digests: None,
             digests_lost: None,
@@ -72,6 +78,8 @@ impl DiskFold {
             fingerprint: disk.fingerprint,
             left: None,
             group: disk.group,
+            is_created: disk.is_created,
+            sealed: disk.sealed,
             trusted: BlockSet::empty(blocks),
             digests: None,
             digests_lost: None,
@@ -90,6 +98,8 @@ impl DiskFold {
             in_pass: self.in_pass,
             fingerprint: self.fingerprint,
             group: self.group,
+            is_created: self.is_created,
+            sealed: self.sealed.clone(),
         }
     }
 
@@ -152,7 +162,11 @@ impl DiskFold {
             }
             Record::Seal { .. } if self.layout.is_none() => Err(Misfit("a disk without a layout is sealed")),
             Record::Disk { .. } | Record::Checkpoint(_) => Err(Misfit("it introduces a disk that is known")),
-            Record::Seal { .. } | Record::Released(_) | Record::Forget => Ok(()),
+            Record::Seal { .. } | Record::Released(_) | Record::Forget | Record::Created => Ok(()),
+            Record::Point(_) | Record::PointDropped { .. } | Record::Phase(_) => {
+                Err(Misfit("it is about the machine, not about a disk"))
+            }
+            Record::Undo(_) => Err(Misfit("undo is not in the journal")),
         }
     }
 
@@ -192,8 +206,10 @@ impl DiskFold {
                 self.group = self.group.max(group.saturating_add(1));
                 self.changes();
             }
-            Record::Seal { generation, root, fingerprint, trust } => {
+            Record::Seal { generation, root, fingerprint, trust, at_unix_ms, claim } => {
                 (self.generation, self.root) = (*generation, Some(*root));
+                let (epoch, claim) = (self.epoch, claim.clone());
+                self.sealed = Some(SealedAs { epoch, at_unix_ms: *at_unix_ms, claim });
                 // Closing the image may still change its files, and whoever is killed there left no word of it.
                 (self.in_pass, self.fingerprint, self.left) = (false, Some(*fingerprint), None);
                 // What a seal vouches for was trusted block by block before.
@@ -211,7 +227,14 @@ impl DiskFold {
                 }
             }
             Record::Doubted { blocks } => blocks.iter().for_each(|range| self.trusted.remove(*range)),
-            Record::Disk { .. } | Record::Checkpoint(_) => {}
+            Record::Created => self.is_created = true,
+            // None of them is a disk's: `check` refuses them.
+            Record::Disk { .. }
+            | Record::Checkpoint(_)
+            | Record::Point(_)
+            | Record::PointDropped { .. }
+            | Record::Phase(_)
+            | Record::Undo(_) => {}
         }
     }
 

@@ -6,6 +6,8 @@
 use crate::ahead::Ahead;
 use crate::block_set::BlockSet;
 use crate::journal::Position;
+use crate::page_runs::PageRuns;
+use failback_format::journal_record::PageRun;
 use failback_model::{BlockIndex, BlockRange, Digest, Layout};
 use std::collections::BTreeMap;
 
@@ -38,6 +40,8 @@ pub(crate) struct Groups {
     number: u64,
     /// Up to where the journal must be durable for all that was begun.
     begun_at: Option<Position>,
+    /// Pages whose old contents this group has logged.
+    logged: PageRuns,
     /// Blocks that will probably be begun.
     pub(crate) ahead: Ahead,
 }
@@ -52,6 +56,7 @@ impl Groups {
             open: Applied::new(block_count),
             number,
             begun_at: None,
+            logged: PageRuns::default(),
             ahead: Ahead::new(layout, ahead_bytes),
         }
     }
@@ -66,6 +71,11 @@ impl Groups {
         self.begun.insert(blocks);
         self.reopened.insert(blocks);
         self.open.remove(blocks);
+    }
+
+    /// Of these pages, those that the open group has not touched; it has from now on.
+    pub(crate) fn touch(&mut self, pages: &[PageRun]) -> Vec<PageRun> {
+        pages.iter().flat_map(|run| self.logged.insert(*run)).collect()
     }
 
     /// Up to where the journal must be durable for all blocks that were begun, these included.
@@ -99,6 +109,7 @@ impl Groups {
     pub(crate) fn close(&mut self) -> Applied {
         self.number += 1;
         self.reopened.clear();
+        self.logged.clear();
         std::mem::replace(&mut self.open, Applied::new(self.begun.all().end.0))
     }
 

@@ -3,16 +3,17 @@
 //! **Invariant**: the state in memory is what the records appended so far add up to. After the first write or sync that
 //! failed for another reason than a full file system, nothing is appended or synced any more.
 
-mod durability;
+pub(crate) mod durability;
 
-use crate::checkpoint::write_segment;
+use crate::checkpoint::write_checkpoint;
 use crate::digest_file::DigestFile;
 use crate::disk_state::DiskFold;
+use crate::history::History;
 use crate::medium::Medium;
 use crate::segment::{Segment, segment_name};
-use durability::{Inner, Shared};
+use durability::Shared;
 use failback_blockio::{DiskError, Operation};
-use failback_format::journal_record::{DiskSlot, Record};
+use failback_format::journal_record::{DiskSlot, PhaseKind, Record, SegmentKind};
 use failback_model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 use failback_model::{DiskId, MachineId};
 use std::io;
@@ -21,25 +22,53 @@ use std::thread::JoinHandle;
 
 pub(crate) use durability::Position;
 
+/// What the journal's records add up to.
+#[derive(Debug, Default)]
+pub(crate) struct JournalState {
+    /// In the order of their slots.
+    pub(crate) disks: Vec<DiskFold>,
+    /// What is known of the machine as a whole.
+    pub(crate) history: History,
+}
+
+impl JournalState {
+    fn disk(&mut self, disk: DiskSlot) -> &mut DiskFold {
+        &mut self.disks[usize::from(disk.0)]
+    }
+
+    /// Takes a record about the whole machine that was checked.
+    pub(crate) fn apply_machine(&mut self, record: &Record) {
+        self.history.apply(record);
+        if let Record::Phase(phase) = record
+            && matches!(phase.kind, PhaseKind::Committed | PhaseKind::HistoryEnded)
+        {
+            // What is there now is what the next job will find, whoever made it.
+            self.disks.iter_mut().for_each(|disk| disk.is_created = false);
+        }
+    }
+}
+
+type Inner = durability::Inner<JournalState>;
+
 /// The journal of one machine.
 #[derive(Debug)]
 pub(crate) struct Journal {
     medium: Box<dyn Medium>,
     machine: MachineId,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<JournalState>>,
     /// Syncs for those who do not wait; there until the journal is dropped.
     syncer: Option<JoinHandle<()>>,
 }
 
 impl Journal {
-    /// Goes on in a segment whose checkpoint holds these disks.
+    /// Goes on in a segment whose checkpoint holds this state.
     pub(crate) fn new(
         medium: Box<dyn Medium>,
         machine: MachineId,
         segment: Segment,
-        disks: Vec<DiskFold>,
+        state: JournalState,
     ) -> Result<Self, DiskError> {
-        let shared = Arc::new(Shared::new(medium.path(), segment, disks));
+        let shared = Arc::new(Shared::new(medium.path(), segment, state));
         let for_syncer = Arc::clone(&shared);
         let syncer = std::thread::Builder::new()
             .name("journal-sync".into())
@@ -54,35 +83,36 @@ impl Journal {
 
     /// Looks at a disk's state.
     pub(crate) fn read<R>(&self, disk: DiskSlot, look: impl FnOnce(&DiskFold) -> R) -> R {
-        look(&self.shared.lock().disks[usize::from(disk.0)])
+        look(self.shared.lock().state.disk(disk))
     }
 
     /// The disks in the order of their slots.
     pub(crate) fn ids(&self) -> Vec<DiskId> {
-        self.shared.lock().disks.iter().map(|disk| disk.id.clone()).collect()
+        self.shared.lock().state.disks.iter().map(|disk| disk.id.clone()).collect()
     }
 
     /// The slot of a disk for which this is so.
     pub(crate) fn find(&self, is_it: impl Fn(&DiskFold) -> bool) -> Option<DiskSlot> {
-        self.shared.lock().disks.iter().position(is_it).map(|index| DiskSlot(index as u16))
+        self.shared.lock().state.disks.iter().position(is_it).map(|index| DiskSlot(index as u16))
     }
 
     /// Adds a disk; `None` where there are `most` already.
     pub(crate) fn add_disk(&self, disk: DiskFold, most: usize) -> Result<Option<DiskSlot>, DiskError> {
         let mut inner = self.shared.lock();
-        if inner.disks.len() >= most {
+        let count = inner.state.disks.len();
+        if count >= most {
             return Ok(None);
         }
-        let slot = DiskSlot(inner.disks.len() as u16);
+        let slot = DiskSlot(count as u16);
         let record = Record::Disk { id: disk.id.clone() };
         self.append_locked(&mut inner, slot, std::slice::from_ref(&record))?;
-        inner.disks.push(disk);
+        inner.state.disks.push(disk);
         Ok(Some(slot))
     }
 
     /// Gives a disk its digest file.
     pub(crate) fn set_digests(&self, disk: DiskSlot, digests: Arc<DigestFile>) {
-        self.shared.lock().disks[usize::from(disk.0)].digests = Some(digests);
+        self.shared.lock().state.disk(disk).digests = Some(digests);
     }
 
     /// Appends the records that `decide` makes of the disk's state. Returns up to where they must be synced to be
@@ -93,17 +123,40 @@ impl Journal {
         decide: impl FnOnce(&DiskFold) -> (Vec<Record>, R),
     ) -> Result<(Position, R), DiskError> {
         let mut inner = self.shared.lock();
-        let (records, answer) = decide(&inner.disks[usize::from(disk.0)]);
+        let (records, answer) = decide(inner.state.disk(disk));
         if !records.is_empty() {
             self.shared.check_latch(&inner, Operation::Write)?;
             for record in &records {
-                let kept = inner.disks[usize::from(disk.0)].keep_digests(record);
+                let kept = inner.state.disk(disk).keep_digests(record);
                 kept.map_err(|error| self.shared.failed_write(&mut inner, error))?;
             }
             self.append_locked(&mut inner, disk, &records)?;
-            records.iter().for_each(|record| inner.disks[usize::from(disk.0)].apply(record));
+            records.iter().for_each(|record| inner.state.disk(disk).apply(record));
         }
         Ok((inner.end(), answer))
+    }
+
+    /// Looks at the state of all disks and of the machine.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&JournalState) -> R) -> R {
+        look(&self.shared.lock().state)
+    }
+
+    /// Appends the records about the whole machine that `decide` makes of the state, and makes them durable.
+    pub(crate) fn update_machine<R>(
+        &self,
+        decide: impl FnOnce(&JournalState) -> (Vec<Record>, R),
+    ) -> Result<R, DiskError> {
+        let mut inner = self.shared.lock();
+        let (records, answer) = decide(&inner.state);
+        if records.is_empty() {
+            return Ok(answer);
+        }
+        self.append_locked(&mut inner, DiskSlot::MACHINE, &records)?;
+        records.iter().for_each(|record| inner.state.apply_machine(record));
+        let end = inner.end();
+        drop(inner);
+        self.wait_durable(end)?;
+        Ok(answer)
     }
 
     /// Appends one record and makes it durable.
@@ -146,7 +199,7 @@ impl Journal {
     /// Closes the segment and goes on in the next.
     fn rotate(&self, inner: &mut Inner) -> Result<(), DiskError> {
         let number = inner.segment.number + 1;
-        let segment = write_segment(&*self.medium, &self.machine, number, &mut inner.disks)
+        let segment = write_checkpoint(&*self.medium, &self.machine, number, &mut inner.state)
             .map_err(|error| self.shared.failed_write(inner, error))?;
         let old = std::mem::replace(&mut inner.segment, segment);
         inner.base_bytes += u64::from(old.end_bytes);
@@ -154,7 +207,7 @@ impl Journal {
         inner.durable = inner.position(inner.segment.durable_bytes);
         self.shared.notify();
         // Obsolete already; where it cannot be removed, the next recovery tries again.
-        let _removed = self.medium.remove(&segment_name(old.number));
+        let _removed = self.medium.remove(&segment_name(SegmentKind::Journal, old.number));
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use crate::error::StoreError;
 use crate::journal::Journal;
 use crate::medium::{Folder, Medium};
 use crate::recover::{Recovered, open_journal};
+use crate::undo::UndoLog;
 use failback_model::limits::JOURNAL_DISKS_MAX;
 use failback_model::{DiskId, MachineId};
 use std::collections::HashMap;
@@ -15,22 +16,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A machine's journal and the digests of its disks, in a folder of their own that nobody else has open.
 #[derive(Debug)]
 pub struct MachineStore {
-    journal: Arc<Journal>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) undo: Option<Arc<UndoLog>>,
     disks: Mutex<HashMap<DiskId, Arc<DiskStore>>>,
     recovered: Recovered,
 }
 
 impl MachineStore {
     /// Opens the machine's folder, making it if need be: locks it and recovers what it holds. It stays locked until
-    /// this value, its disks, their sinks and their digests are all gone.
-    pub fn open(folder: &Path, machine: &MachineId) -> Result<Arc<Self>, StoreError> {
-        Self::open_on(Box::new(Folder::open(folder)?), machine)
+    /// this value, its disks, their sinks and their digests are all gone. `undo` is the folder of its undo log; without
+    /// one nothing of what is written can be taken back.
+    pub fn open(folder: &Path, undo: Option<&Path>, machine: &MachineId) -> Result<Arc<Self>, StoreError> {
+        let undo = undo.map(Folder::open_private).transpose()?;
+        let undo = undo.map(|undo| Box::new(undo) as Box<dyn Medium>);
+        Self::open_on(Box::new(Folder::open(folder)?), undo, machine)
     }
 
-    /// The same on another medium, which the caller has for himself.
-    pub fn open_on(medium: Box<dyn Medium>, machine: &MachineId) -> Result<Arc<Self>, StoreError> {
+    /// The same on other media, which the caller has for himself.
+    pub fn open_on(
+        medium: Box<dyn Medium>,
+        undo: Option<Box<dyn Medium>>,
+        machine: &MachineId,
+    ) -> Result<Arc<Self>, StoreError> {
         let (journal, recovered) = open_journal(medium, machine)?;
-        Ok(Arc::new(Self { journal: Arc::new(journal), disks: Mutex::default(), recovered }))
+        let floor = journal.look(|state| state.history.undo_floor());
+        let undo = undo.map(|medium| UndoLog::open(medium, machine, floor)).transpose()?.map(Arc::new);
+        Ok(Arc::new(Self { journal: Arc::new(journal), undo, disks: Mutex::default(), recovered }))
     }
 
     /// What opening it had to do.
@@ -55,7 +66,8 @@ impl MachineStore {
                     },
                 )?,
             };
-        let store = Arc::new(DiskStore::new(Arc::clone(&self.journal), slot, disk.clone()));
+        let store =
+            Arc::new(DiskStore::new(Arc::clone(&self.journal), self.undo.clone(), slot, disk.clone()));
         disks.insert(disk.clone(), Arc::clone(&store));
         Ok(store)
     }

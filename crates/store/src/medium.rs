@@ -7,6 +7,7 @@ use failback_model::Code;
 use failback_model::limits::{JOURNAL_AHEAD_BYTES, JOURNAL_SEGMENT_MAX_BYTES};
 use std::fmt::Debug;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,6 +42,11 @@ pub trait Medium: Send + Sync + Debug {
         JOURNAL_SEGMENT_MAX_BYTES
     }
 
+    /// Bytes that can still be written to it; `None` where nobody knows.
+    fn free_bytes(&self) -> Result<Option<u64>, DiskError> {
+        Ok(None)
+    }
+
     /// Bytes of a disk whose intent is logged ahead of the block that needs it; 0 for no more than the block itself.
     fn ahead_bytes(&self) -> u64 {
         JOURNAL_AHEAD_BYTES
@@ -68,6 +74,15 @@ impl Folder {
             _ => error,
         })?;
         Ok(Self { path: path.into(), _lock: lock })
+    }
+
+    /// The same, of a folder that only its owner may look into: it holds what disks held.
+    pub(crate) fn open_private(path: &Path) -> Result<Self, DiskError> {
+        create_folder(path)?;
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(path, private)
+            .map_err(|error| DiskError::io(Operation::Open, path, None, error))?;
+        Self::open(path)
     }
 }
 
@@ -107,6 +122,10 @@ impl Medium for Folder {
 
     fn sync_names(&self) -> Result<(), DiskError> {
         sync_folder(&self.path)
+    }
+
+    fn free_bytes(&self) -> Result<Option<u64>, DiskError> {
+        failback_blockio::free_bytes(&self.path).map(Some)
     }
 }
 

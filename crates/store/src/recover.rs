@@ -3,15 +3,15 @@
 //! **Invariant**: nothing of the old segment goes before all of it is in the new one, so recovery that is cut off is done
 //! again. What is in doubt, such as digests whose file is gone, is not trusted, and said.
 
-use crate::checkpoint::write_segment;
+use crate::checkpoint::write_checkpoint;
 use crate::digest_file::DigestFile;
 use crate::disk_state::DiskFold;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalState};
 use crate::medium::Medium;
 use crate::segment::{digests_name, is_draft, segment_name, segment_number};
 use crate::segment_reader::{Next, SegmentReader};
 use failback_blockio::DiskError;
-use failback_format::journal_record::{DiskSlot, Record};
+use failback_format::journal_record::{DiskSlot, Record, SegmentKind};
 use failback_model::limits::JOURNAL_DISKS_MAX;
 use failback_model::{Code, Finding, MachineId};
 use std::sync::Arc;
@@ -36,36 +36,42 @@ pub(crate) fn open_journal(
     for draft in names.iter().filter(|name| is_draft(name)) {
         medium.remove(draft)?;
     }
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| segment_number(SegmentKind::Journal, name)).collect();
     numbers.sort_unstable();
-    let mut recovery = Recovery { medium: &*medium, disks: Vec::new(), done: Recovered::default() };
+    let mut recovery =
+        Recovery { medium: &*medium, state: JournalState::default(), done: Recovered::default() };
     if let Some(&newest) = numbers.last() {
         recovery.replay(newest, machine)?;
         recovery.finish();
     }
-    let Recovery { mut disks, done, .. } = recovery;
+    let Recovery { mut state, done, .. } = recovery;
     let number = numbers.last().map_or(1, |newest| newest + 1);
-    let segment = write_segment(&*medium, machine, number, &mut disks).map_err(|error| match error.code {
-        Code::NoSpace => DiskError { code: Code::JournalFailed, ..error },
-        _ => error,
-    })?;
+    let segment =
+        write_checkpoint(&*medium, machine, number, &mut state).map_err(|error| match error.code {
+            Code::NoSpace => DiskError { code: Code::JournalFailed, ..error },
+            _ => error,
+        })?;
     for number in numbers {
-        medium.remove(&segment_name(number))?;
+        medium.remove(&segment_name(SegmentKind::Journal, number))?;
     }
-    Ok((Journal::new(medium, machine.clone(), segment, disks)?, done))
+    Ok((Journal::new(medium, machine.clone(), segment, state)?, done))
 }
 
 struct Recovery<'a> {
     medium: &'a dyn Medium,
-    disks: Vec<DiskFold>,
+    state: JournalState,
     done: Recovered,
 }
 
 impl Recovery<'_> {
     fn replay(&mut self, number: u64, machine: &MachineId) -> Result<(), DiskError> {
-        let name = segment_name(number);
+        let name = segment_name(SegmentKind::Journal, number);
         let mut reader = SegmentReader::open(self.medium.open(&name)?)?;
         let header = reader.header().clone();
+        if header.kind != SegmentKind::Journal {
+            return Err(reader.damage(0, "it is a segment of undo"));
+        }
         if header.machine != *machine {
             return Err(reader.damage(0, format!("it is the journal of machine {}", header.machine)));
         }
@@ -91,23 +97,37 @@ impl Recovery<'_> {
     }
 
     fn take(&mut self, slot: DiskSlot, record: Record, is_checkpoint: bool) -> Result<(), Refusal> {
+        if slot == DiskSlot::MACHINE {
+            let count = self.state.disks.len();
+            if let Record::Point(point) = &record
+                && point.disks.last().is_some_and(|last| usize::from(last.slot.0) >= count)
+            {
+                return Err(Refusal::Misfit("a point holds a disk that is not known"));
+            }
+            self.state.history.check(&record).map_err(|misfit| Refusal::Misfit(misfit.0))?;
+            self.state.apply_machine(&record);
+            return Ok(());
+        }
         let index = usize::from(slot.0);
         match record {
             Record::Checkpoint(disk) if is_checkpoint => {
                 self.require_next(index)?;
                 let mut disk = DiskFold::of_checkpoint(disk);
                 open_digests(self.medium, &mut disk)?;
-                self.disks.push(disk);
+                self.state.disks.push(disk);
                 Ok(())
             }
             Record::Disk { id } if !is_checkpoint => {
                 self.require_next(index)?;
-                self.disks.push(DiskFold::new(id));
+                self.state.disks.push(DiskFold::new(id));
                 Ok(())
             }
             record => {
-                let disk =
-                    self.disks.get_mut(index).ok_or(Refusal::Misfit("it names a disk that is not known"))?;
+                let disk = self
+                    .state
+                    .disks
+                    .get_mut(index)
+                    .ok_or(Refusal::Misfit("it names a disk that is not known"))?;
                 disk.check(&record).map_err(|misfit| Refusal::Misfit(misfit.0))?;
                 if is_checkpoint && !matches!(record, Record::Trusted { .. } | Record::Released(_)) {
                     return Err(Refusal::Misfit("a checkpoint does not hold such a record"));
@@ -126,7 +146,7 @@ impl Recovery<'_> {
 
     /// Disks come in the order of their slots.
     fn require_next(&self, index: usize) -> Result<(), Refusal> {
-        if index == self.disks.len() && index < JOURNAL_DISKS_MAX {
+        if index == self.state.disks.len() && index < JOURNAL_DISKS_MAX {
             Ok(())
         } else {
             Err(Refusal::Misfit("disks are introduced in the order of their numbers"))
@@ -135,7 +155,7 @@ impl Recovery<'_> {
 
     /// Says which digests were lost, and gives up those that are of another sealed state than the journal's.
     fn finish(&mut self) {
-        for disk in &mut self.disks {
+        for disk in &mut self.state.disks {
             let held = disk.digests.as_ref().and_then(|digests| digests.root());
             if disk.is_sealed() && disk.digests_lost.is_none() && held.is_some() && held != disk.root {
                 disk.digests_lost = Some("they are those of another sealed state".into());

@@ -4,18 +4,22 @@
 //! last whole record is overwritten by the next.
 
 use failback_blockio::{Device, DiskError};
-use failback_format::journal_record::{DiskSlot, Place, Record, encode_record};
+use failback_format::journal_record::{DiskSlot, Place, Record, SegmentKind, encode_record};
 use std::sync::Arc;
 
 /// Name of a segment's file.
-pub(crate) fn segment_name(number: u64) -> String {
-    format!("journal-{number:012}.fbj")
+pub(crate) fn segment_name(kind: SegmentKind, number: u64) -> String {
+    match kind {
+        SegmentKind::Journal => format!("journal-{number:012}.fbj"),
+        SegmentKind::Undo => format!("undo-{number:012}.fbu"),
+    }
 }
 
 /// The number in a segment's name.
-pub(crate) fn segment_number(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("journal-")?.strip_suffix(".fbj")?;
-    digits.parse().ok().filter(|&number| segment_name(number) == name)
+pub(crate) fn segment_number(kind: SegmentKind, name: &str) -> Option<u64> {
+    let (_, digits) = name.split_once('-')?;
+    let (digits, _) = digits.split_once('.')?;
+    digits.parse().ok().filter(|&number| segment_name(kind, number) == name)
 }
 
 /// Name of a file that is not finished.
@@ -60,6 +64,12 @@ impl Segment {
             encode_record(&mut bytes, place, self.durable_bytes, disk, record);
         }
         bytes
+    }
+
+    /// Encodes records and writes them; not durable yet.
+    pub(crate) fn append_records(&mut self, disk: DiskSlot, records: &[Record]) -> Result<(), DiskError> {
+        let bytes = self.encode(disk, records);
+        self.append(&bytes, records.len())
     }
 
     /// Writes encoded records; not durable yet.

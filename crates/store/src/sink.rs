@@ -1,18 +1,22 @@
 //! The sink of a session: writes in place by the journal's rules.
 //!
-//! **Invariant**: intents are durable before a block changes; a commit's record is written after the image's flush and
+//! **Invariant**: intents, and what a page holds that no undo of its group holds yet, are durable before a block changes; a commit's record is written after the image's flush and
 //! is durable before the commit returns; nothing is done for a session that was replaced, or after a commit failed.
 
 use crate::ahead::Announcement;
 use crate::block_set::united;
 use crate::disk::{Disk, trusted_again};
 use crate::fingerprint::Fingerprint;
+use crate::journal::Position;
+use crate::look::unix_ms;
+use crate::old_pages::log_old_pages;
+use crate::page_runs::pages_covering;
 use failback_blockio::{Access, Device, DiskError, FileDevice, Operation, Zeroing};
 use failback_engine::Sink;
 use failback_format::journal_record::{Record, Trust};
 use failback_image::{Image, Provisioning};
 use failback_model::limits::{JOURNAL_RECORD_MAX_DIGESTS, JOURNAL_RECORD_MAX_RANGES};
-use failback_model::{BlockIndex, BlockRange, ByteRange, Code, Digest, Layout, SessionNumber};
+use failback_model::{BlockIndex, BlockRange, ByteRange, Code, Digest, Layout, PointClaim, SessionNumber};
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -22,27 +26,64 @@ pub(crate) struct JournaledSink {
     image: Arc<dyn Image>,
     session: SessionNumber,
     layout: Option<Layout>,
-    zeroing: Zeroing,
+    claim: PointClaim,
+    logging: Logging,
     /// Whether what earlier sessions left in the kernel's cache is durable.
     is_settled: Mutex<bool>,
     /// The first commit that failed.
     failed: OnceLock<String>,
 }
 
+/// Whether what changes can be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logging {
+    /// It is logged where a point of the machine holds the disk.
+    ForPoints,
+    /// Nothing is logged: what changes is in the log already.
+    Nothing,
+}
+
 impl JournaledSink {
-    /// Zeros keep the target's provisioning: a thin image gives their space back.
     pub(crate) fn new(
         disk: Arc<Disk>,
         image: Arc<dyn Image>,
         session: SessionNumber,
-        layout: Option<Layout>,
+        claim: PointClaim,
+        logging: Logging,
     ) -> Self {
-        let zeroing = match image.provisioning() {
-            Provisioning::Thin => Zeroing::Punch,
-            Provisioning::Thick | Provisioning::Eager => Zeroing::KeepAllocation,
-        };
+        let layout = disk.journal.read(disk.slot, |state| state.layout);
         let (is_settled, failed) = (Mutex::new(false), OnceLock::new());
-        Self { disk, image, session, layout, zeroing, is_settled, failed }
+        Self { disk, image, session, layout, claim, logging, is_settled, failed }
+    }
+
+    /// Zeros keep the target's provisioning: a thin image gives their space back, unless a way back may need it.
+    fn zeroing(&self) -> Zeroing {
+        match self.image.provisioning() {
+            Provisioning::Thin if !self.disk.is_protected() => Zeroing::Punch,
+            _ => Zeroing::KeepAllocation,
+        }
+    }
+
+    /// Logs what these bytes hold, where a way back needs it and this group has not. Up to where the log must be durable.
+    fn log_old(&self, changes: &[ByteRange]) -> Result<Option<Position>, DiskError> {
+        let (Some(undo), Some(layout)) = (&self.disk.undo, self.layout) else { return Ok(None) };
+        if self.logging == Logging::Nothing || !self.disk.is_protected() {
+            return Ok(None);
+        }
+        let (group, fresh) = {
+            let mut groups = self.disk.groups();
+            (groups.number(), groups.touch(&pages_covering(changes)))
+        };
+        let known = |blocks| self.disk.known_digests(blocks);
+        log_old_pages(undo, self.disk.slot, group, &*self.image, layout, &fresh, &known)
+    }
+
+    /// Makes durable what was logged.
+    fn settle_log(&self, position: Option<Position>) -> Result<(), DiskError> {
+        match (&self.disk.undo, position) {
+            (Some(undo), Some(position)) => undo.wait_durable(position),
+            _ => Ok(()),
+        }
     }
 
     fn refuse(&self, code: Code, operation: Operation, reason: impl Into<String>) -> DiskError {
@@ -52,7 +93,10 @@ impl JournaledSink {
     /// Refuses after the journal failed, or a commit: what that was about is unknown until the next session.
     fn check(&self, operation: Operation) -> Result<(), DiskError> {
         match self.failed.get() {
-            None => self.disk.journal.check(operation),
+            None => {
+                self.disk.undo.as_ref().map_or(Ok(()), |undo| undo.check(operation))?;
+                self.disk.journal.check(operation)
+            }
             Some(first) => {
                 let reason = format!("an earlier commit failed ({first})");
                 Err(self.refuse(Code::JournalLatched, operation, reason))
@@ -129,6 +173,7 @@ impl JournaledSink {
         self.disk.journal.wait_durable(end)
     }
 
+    /// Commits, and seals what the digests at hand say; where they do not give this root, nothing is trusted.
     fn seal_state(&self, root: Digest) -> Result<u64, DiskError> {
         self.commit_group()?;
         // What was announced ahead did not change.
@@ -145,7 +190,9 @@ impl JournaledSink {
             _ => None,
         };
         let trust = if sealed == Some(root) { Trust::Everything } else { Trust::Nothing };
-        self.disk.journal.record(self.disk.slot, Record::Seal { generation, root, fingerprint, trust })?;
+        let (at_unix_ms, claim) = (unix_ms(), self.claim.clone());
+        let seal = Record::Seal { generation, root, fingerprint, trust, at_unix_ms, claim };
+        self.disk.journal.record(self.disk.slot, seal)?;
         Ok(generation.0)
     }
 }
@@ -160,10 +207,11 @@ impl Sink for JournaledSink {
         Ok(())
     }
 
-    fn begin(&self, blocks: &[BlockRange]) -> Result<(), DiskError> {
+    fn begin(&self, blocks: &[BlockRange], changes: &[ByteRange]) -> Result<(), DiskError> {
         let _session = self.disk.enter(self.session, Operation::Write, self.image.name())?;
         self.check(Operation::Write)?;
         blocks.iter().try_for_each(|range| self.require_blocks(Operation::Write, *range))?;
+        let logged_at = self.log_old(changes)?;
         let mut groups = self.disk.groups();
         let group = groups.number();
         // First, so that none of them is released with others.
@@ -193,6 +241,7 @@ impl Sink for JournaledSink {
         if log == Log::Ahead {
             self.disk.journal.sync_soon(end);
         }
+        self.settle_log(logged_at)?;
         durable_at.map_or(Ok(()), |position| self.disk.journal.wait_durable(position))
     }
 
@@ -213,7 +262,7 @@ impl Sink for JournaledSink {
         let _session = self.disk.enter(self.session, Operation::Zero, self.image.name())?;
         self.check(Operation::Zero)?;
         self.require_begun(Operation::Zero, range)?;
-        self.image.zero(range, self.zeroing)
+        self.image.zero(range, self.zeroing())
     }
 
     fn applied(&self, digests: &[(BlockIndex, Digest)], zeroed: &[BlockRange]) -> Result<(), DiskError> {

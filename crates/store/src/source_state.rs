@@ -22,7 +22,7 @@ impl SourceState {
     /// Opens a folder, making it if need be. What it holds of a source with another fingerprint or layout is discarded.
     pub fn open(path: &Path, fingerprint: &Fingerprint, layout: Layout) -> Result<Self, StoreError> {
         let machine = MachineId::new(SOURCE).expect("it is an id");
-        let store = MachineStore::open(path, &machine)?;
+        let store = MachineStore::open(path, None, &machine)?;
         let disk = store.disk(&DiskId::new(SOURCE).expect("it is an id"))?;
         disk.open_session(Epoch(0), layout, false, fingerprint)?;
         disk.released(fingerprint)?;

@@ -5,9 +5,13 @@
 mod composed;
 mod medium;
 
-use failback_format::journal_record::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
+use failback_format::journal_record::{
+    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
+};
 use failback_image::RawImage;
-use failback_model::{BlockRange, BlockSize, Digest, DiskId, Epoch, Layout, MachineId, block_digest};
+use failback_model::{
+    BlockRange, BlockSize, Digest, DiskId, Epoch, Layout, MachineId, PointClaim, PointLabel, block_digest,
+};
 use failback_store::{DiskState, Fingerprint, MachineStore};
 use failback_testkit::MemoryDevice;
 use medium::MemoryMedium;
@@ -31,16 +35,17 @@ pub fn journal(data: &[u8]) {
     let medium = MemoryMedium::default();
     medium.put(SEGMENT, MemoryDevice::from_bytes(&segment));
     let machine = MachineId::new("web-1").expect("an id");
-    let Ok(store) = MachineStore::open_on(Box::new(medium.clone()), &machine) else { return };
+    let Ok(store) = MachineStore::open_on(Box::new(medium.clone()), None, &machine) else { return };
     let known = states(&store);
     drop(store);
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine).expect("what was recovered opens");
+    let store =
+        MachineStore::open_on(Box::new(medium.clone()), None, &machine).expect("what was recovered opens");
     assert_eq!((store.recovered().records, store.recovered().torn_bytes), (0, 0));
     assert_eq!(states(&store), known, "a checkpoint says what the records did");
     go_on(&store);
     let after = states(&store);
     drop(store);
-    let store = MachineStore::open_on(Box::new(medium), &machine).expect("what was written opens");
+    let store = MachineStore::open_on(Box::new(medium), None, &machine).expect("what was written opens");
     assert_eq!(states(&store), after);
 }
 
@@ -80,18 +85,22 @@ fn go_on(store: &MachineStore) {
         Arc::new(RawImage::over(Arc::new(MemoryDevice::new(layout.length_bytes()))).expect("an image"));
     let fingerprint = Fingerprint::of_text("it may be anything");
     let number = disk.open_session(Epoch(state.epoch.0 + 1), layout, false, &fingerprint).expect("opened");
-    let sink = disk.sink(image, number);
+    let sink = disk.sink(
+        image,
+        number,
+        PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new() },
+    );
     let half = layout.block_count().div_ceil(2);
     sink.scanned(BlockRange::new(0, half), None).expect("logged");
     let first = BlockRange::new(0, 1);
     let bytes = vec![7; layout.bytes_of(first).length_bytes() as usize];
-    sink.begin(&[first]).expect("begun");
+    sink.begin(&[first], &[]).expect("begun");
     sink.write(0, &bytes).expect("written");
     sink.applied(&[(first.start, block_digest(&bytes))], &[]).expect("applied");
     sink.commit().expect("committed");
     let held = disk.trusted().expect("memory is read").digests.digests(first).expect("memory is read");
     assert_eq!(held, [block_digest(&bytes)]);
-    sink.begin(&[BlockRange::new(half - 1, half)]).expect("begun");
+    sink.begin(&[BlockRange::new(half - 1, half)], &[]).expect("begun");
     assert!(disk.state().in_pass && disk.state().session == number);
     let generation = sink.seal(Digest([1; 32])).expect("sealed");
     assert_eq!(generation, state.generation.0 + 1);
@@ -115,6 +124,7 @@ fn framed(script: &[u8], in_checkpoint: usize) -> Vec<u8> {
         }
     }
     let header = SegmentHeader {
+        kind: SegmentKind::Journal,
         machine: MachineId::new("web-1").expect("an id"),
         number: 42,
         salt: SALT,

@@ -4,8 +4,8 @@
 
 use crate::error::FormatError;
 use crate::field::{array, u32_le, u64_le};
-use failback_model::limits::DISK_MAX_BLOCKS;
-use failback_model::{BlockIndex, BlockRange, BlockSize, Digest, Layout};
+use failback_model::limits::{DISK_MAX_BLOCKS, POINT_REASON_MAX_BYTES};
+use failback_model::{BlockIndex, BlockRange, BlockSize, Digest, Layout, PointClaim, PointLabel};
 
 const DIGEST_BYTES: usize = 32;
 /// Bytes of a range: first block and number of blocks.
@@ -45,6 +45,32 @@ impl<'a> Fields<'a> {
 
     pub(super) fn u64(&mut self) -> Result<u64, FormatError> {
         Ok(u64_le(self.take(8)?, 0))
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, FormatError> {
+        Ok(u16::from_le_bytes(array(self.take(2)?, 0)))
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, FormatError> {
+        Ok(self.take(1)?[0])
+    }
+
+    /// What a sending end said of a state.
+    pub(super) fn claim(&mut self) -> Result<PointClaim, FormatError> {
+        let source_unix_ms = self.u64()?;
+        let number = self.u8()?;
+        let Some(label) = PointLabel::of_number(number) else {
+            return self.fault(format!("unknown label {number} of a point"));
+        };
+        let length = usize::from(self.u16()?);
+        if length > POINT_REASON_MAX_BYTES {
+            return self.fault(format!("no reason has {length} bytes"));
+        }
+        let reason = std::str::from_utf8(self.take(length)?);
+        match reason {
+            Ok(reason) => Ok(PointClaim { source_unix_ms, label, reason: reason.into() }),
+            Err(_) => self.fault("what must be text is none"),
+        }
     }
 
     pub(super) fn digest(&mut self) -> Result<Digest, FormatError> {
@@ -115,6 +141,15 @@ impl<'a> Fields<'a> {
 pub(super) fn put_range(into: &mut Vec<u8>, range: BlockRange) {
     into.extend(range.start.0.to_le_bytes());
     into.extend(range.count().to_le_bytes());
+}
+
+/// A reason that is too long is cut where a character ends.
+pub(super) fn put_claim(into: &mut Vec<u8>, claim: &PointClaim) {
+    let reason = &claim.reason[..claim.reason.floor_char_boundary(POINT_REASON_MAX_BYTES)];
+    into.extend(claim.source_unix_ms.to_le_bytes());
+    into.push(claim.label.number());
+    into.extend((reason.len() as u16).to_le_bytes());
+    into.extend(reason.as_bytes());
 }
 
 pub(super) fn put_layout(into: &mut Vec<u8>, layout: Option<Layout>) {

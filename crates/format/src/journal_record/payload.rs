@@ -2,8 +2,9 @@
 //!
 //! **Invariant**: what decodes encodes to the same bytes.
 
-use super::codec::{Fields, RANGE_BYTES, put_layout, put_range};
-use super::record::{DiskCheckpoint, Left, Record, Trust};
+use super::codec::{Fields, RANGE_BYTES, put_claim, put_layout, put_range};
+use super::record::{DiskCheckpoint, Left, Record, SealedAs, Trust};
+use super::{point, undo};
 use crate::error::FormatError;
 use failback_model::limits::DISK_MAX_BLOCKS;
 use failback_model::{BlockIndex, BlockRange, Digest, DiskId, Epoch, Generation, SessionNumber};
@@ -19,10 +20,17 @@ const FORGET: u8 = 8;
 const CHECKPOINT: u8 = 9;
 const TRUSTED: u8 = 10;
 const DOUBTED: u8 = 11;
+const CREATED: u8 = 12;
+const POINT: u8 = 13;
+const POINT_DROPPED: u8 = 14;
+const PHASE: u8 = 15;
+const UNDO: u8 = 16;
 
 const FLAG_SEALED: u32 = 1;
 const FLAG_IN_PASS: u32 = 2;
 const FLAG_FINGERPRINT: u32 = 4;
+const FLAG_CREATED: u32 = 8;
+const FLAG_SEALED_AS: u32 = 16;
 
 pub(super) fn kind(record: &Record) -> u8 {
     match record {
@@ -37,6 +45,11 @@ pub(super) fn kind(record: &Record) -> u8 {
         Record::Checkpoint(_) => CHECKPOINT,
         Record::Trusted { .. } => TRUSTED,
         Record::Doubted { .. } => DOUBTED,
+        Record::Created => CREATED,
+        Record::Point(_) => POINT,
+        Record::PointDropped { .. } => POINT_DROPPED,
+        Record::Phase(_) => PHASE,
+        Record::Undo(_) => UNDO,
     }
 }
 
@@ -58,11 +71,13 @@ pub(super) fn encode(into: &mut Vec<u8>, record: &Record) {
             blocks.iter().for_each(|range| put_range(into, *range));
         }
         Record::Commit { group, entries, zeros } => encode_commit(into, *group, entries, zeros),
-        Record::Seal { generation, root, fingerprint, trust } => {
+        Record::Seal { generation, root, fingerprint, trust, at_unix_ms, claim } => {
             into.extend(generation.0.to_le_bytes());
             into.extend(root.0);
             into.extend(fingerprint.0);
             into.extend(trust_code(*trust).to_le_bytes());
+            into.extend(at_unix_ms.to_le_bytes());
+            put_claim(into, claim);
         }
         Record::Released(left) => {
             into.extend(left.fingerprint.0);
@@ -70,7 +85,11 @@ pub(super) fn encode(into: &mut Vec<u8>, record: &Record) {
             into.extend(left.recheck_from.0.to_le_bytes());
             into.extend(left.look.as_bytes());
         }
-        Record::Forget => {}
+        Record::Forget | Record::Created => {}
+        Record::Point(point) => point::encode(into, point),
+        Record::PointDropped { number } => into.extend(number.to_le_bytes()),
+        Record::Phase(phase) => point::encode_phase(into, *phase),
+        Record::Undo(undo) => undo::encode(into, undo),
         Record::Checkpoint(disk) => encode_checkpoint(into, disk),
         Record::Trusted { blocks } | Record::Doubted { blocks } => {
             blocks.iter().for_each(|range| put_range(into, *range));
@@ -99,7 +118,8 @@ pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Record, FormatError> {
             if trust == Trust::Kept {
                 return fields.fault("a seal keeps all trust or none");
             }
-            Record::Seal { generation, root, fingerprint, trust }
+            let (at_unix_ms, claim) = (fields.u64()?, fields.claim()?);
+            Record::Seal { generation, root, fingerprint, trust, at_unix_ms, claim }
         }
         RELEASED => Record::Released(Left {
             fingerprint: fields.digest()?,
@@ -111,6 +131,11 @@ pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Record, FormatError> {
         CHECKPOINT => decode_checkpoint(&mut fields)?,
         TRUSTED => Record::Trusted { blocks: all_ranges(&mut fields)? },
         DOUBTED => Record::Doubted { blocks: all_ranges(&mut fields)? },
+        CREATED => Record::Created,
+        POINT => Record::Point(point::decode(&mut fields)?),
+        POINT_DROPPED => Record::PointDropped { number: fields.u64()? },
+        PHASE => Record::Phase(point::decode_phase(&mut fields)?),
+        UNDO => Record::Undo(undo::decode(&mut fields)?),
         other => return fields.fault(format!("unknown kind of record {other}")),
     };
     fields.finish()?;
@@ -187,7 +212,9 @@ fn encode_checkpoint(into: &mut Vec<u8>, disk: &DiskCheckpoint) {
     let flag = |flag, is_set| if is_set { flag } else { 0 };
     let flags = flag(FLAG_SEALED, disk.root.is_some())
         | flag(FLAG_IN_PASS, disk.in_pass)
-        | flag(FLAG_FINGERPRINT, disk.fingerprint.is_some());
+        | flag(FLAG_FINGERPRINT, disk.fingerprint.is_some())
+        | flag(FLAG_CREATED, disk.is_created)
+        | flag(FLAG_SEALED_AS, disk.sealed.is_some());
     into.extend(disk.generation.0.to_le_bytes());
     into.extend(disk.epoch.0.to_le_bytes());
     into.extend(disk.session.0.to_le_bytes());
@@ -196,6 +223,11 @@ fn encode_checkpoint(into: &mut Vec<u8>, disk: &DiskCheckpoint) {
     into.extend(disk.fingerprint.unwrap_or(Digest::ZERO).0);
     put_layout(into, disk.layout);
     into.extend(flags.to_le_bytes());
+    if let Some(sealed) = &disk.sealed {
+        into.extend(sealed.epoch.0.to_le_bytes());
+        into.extend(sealed.at_unix_ms.to_le_bytes());
+        put_claim(into, &sealed.claim);
+    }
     into.extend(disk.id.as_str().as_bytes());
 }
 
@@ -210,13 +242,28 @@ fn decode_checkpoint(fields: &mut Fields<'_>) -> Result<Record, FormatError> {
         (false, true) => Some(None),
         (false, false) => None,
     };
-    let (Some(root), Some(fingerprint), 0..=7) =
+    let (Some(root), Some(fingerprint), 0..=31) =
         (optional(FLAG_SEALED, root), optional(FLAG_FINGERPRINT, fingerprint), flags)
     else {
         return fields.fault("flags that do not fit the fields");
     };
-    let in_pass = flags & FLAG_IN_PASS != 0;
-    let id = disk_id(fields)?;
-    let disk = DiskCheckpoint { id, generation, root, epoch, session, layout, in_pass, fingerprint, group };
-    Ok(Record::Checkpoint(disk))
+    let sealed = match flags & FLAG_SEALED_AS {
+        0 => None,
+        _ => {
+            Some(SealedAs { epoch: Epoch(fields.u64()?), at_unix_ms: fields.u64()?, claim: fields.claim()? })
+        }
+    };
+    Ok(Record::Checkpoint(DiskCheckpoint {
+        id: disk_id(fields)?,
+        generation,
+        root,
+        epoch,
+        session,
+        layout,
+        in_pass: flags & FLAG_IN_PASS != 0,
+        fingerprint,
+        group,
+        is_created: flags & FLAG_CREATED != 0,
+        sealed,
+    }))
 }

@@ -1,10 +1,18 @@
 //! What a journal can say.
 
-use failback_model::{BlockIndex, BlockRange, Digest, DiskId, Epoch, Generation, Layout, SessionNumber};
+use super::undo::Undo;
+use failback_model::{
+    BlockIndex, BlockRange, Digest, DiskId, Epoch, Generation, Layout, PointClaim, SessionNumber,
+};
 
 /// A disk's number within one journal: records name it by this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DiskSlot(pub u16);
+
+impl DiskSlot {
+    /// In the place of a disk in records that are about the whole machine.
+    pub const MACHINE: Self = Self(u16::MAX);
+}
 
 /// What is known of a disk's blocks when a session begins or a state is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +77,10 @@ pub enum Record {
         fingerprint: Digest,
         /// [`Trust::Everything`], or [`Trust::Nothing`] where the digests at hand did not give the root.
         trust: Trust,
+        /// When, milliseconds since 1970.
+        at_unix_ms: u64,
+        /// What the sending end said of the state.
+        claim: PointClaim,
     },
     /// The image was closed, and its files looked like this.
     Released(Left),
@@ -87,6 +99,77 @@ pub enum Record {
         /// Which blocks.
         blocks: Vec<BlockRange>,
     },
+    /// The disk's image was made by a session: there is no original to go back to.
+    Created,
+    /// A recovery point of the machine; one that has its number is replaced.
+    Point(Point),
+    /// A point is given up.
+    PointDropped {
+        /// Its number.
+        number: u64,
+    },
+    /// What became of the machine.
+    Phase(Phase),
+    /// What pages held before they changed; only in segments of undo.
+    Undo(Undo),
+}
+
+/// A state of all disks of a machine that the undo behind it leads back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// Its number: 0 is the original, others count up.
+    pub number: u64,
+    /// The first segment of undo that came after it.
+    pub undo_from: u64,
+    /// When it was recorded, milliseconds since 1970.
+    pub sealed_unix_ms: u64,
+    /// What the sending end said of it.
+    pub claim: PointClaim,
+    /// The point that was gone back to, where this one came to be so.
+    pub restored: Option<u64>,
+    /// Its disks, in the order of their slots.
+    pub disks: Vec<PointDisk>,
+}
+
+/// A disk in a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PointDisk {
+    /// Which disk.
+    pub slot: DiskSlot,
+    /// Number of the sealed state; 0: it was not sealed.
+    pub generation: Generation,
+    /// Length of the disk that was sealed, bytes.
+    pub length_bytes: u64,
+    /// Root of that state, where it is known.
+    pub root: Option<Digest>,
+}
+
+/// What became of a machine, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phase {
+    /// What.
+    pub kind: PhaseKind,
+    /// The point it stands at, where it was released.
+    pub point: u64,
+    /// Jobs up to this epoch are over.
+    pub epoch: Epoch,
+    /// Since when, milliseconds since 1970.
+    pub at_unix_ms: u64,
+}
+
+/// What may become of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PhaseKind {
+    /// Passes may write to it.
+    Replicating,
+    /// It was cut over to a point, and its disks handed over.
+    Released,
+    /// It is the original again, and its disks handed over.
+    Cancelled,
+    /// What it is is final.
+    Committed,
+    /// Something else wrote to a disk and that was accepted: no earlier state can be had back.
+    HistoryEnded,
 }
 
 /// How a disk was left when its image was closed in good order.
@@ -123,4 +206,19 @@ pub struct DiskCheckpoint {
     pub fingerprint: Option<Digest>,
     /// The commit group that is open.
     pub group: u64,
+    /// Whether a session made its image.
+    pub is_created: bool,
+    /// How the last state was sealed, where one was.
+    pub sealed: Option<SealedAs>,
+}
+
+/// How a state was sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedAs {
+    /// Epoch of the job.
+    pub epoch: Epoch,
+    /// When, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// What the sending end said of it.
+    pub claim: PointClaim,
 }

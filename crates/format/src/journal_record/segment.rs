@@ -9,7 +9,24 @@ use failback_model::limits::{IDENTITY_MAX_BYTES, JOURNAL_SEGMENT_MAX_BYTES};
 /// Bytes of the header.
 pub const SEGMENT_HEADER_BYTES: usize = 128;
 
-const MAGIC: [u8; 8] = *b"FBJOURN\x01";
+/// What a segment is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// The journal: each segment begins with a checkpoint and makes all lower ones obsolete.
+    Journal,
+    /// The undo log: all segments count until they are given up.
+    Undo,
+}
+
+impl SegmentKind {
+    const fn magic(self) -> [u8; 8] {
+        match self {
+            Self::Journal => *b"FBJOURN\x01",
+            Self::Undo => *b"FBUNDOS\x01",
+        }
+    }
+}
+
 const VERSION_AT: usize = 8;
 const CHECKPOINT_END_AT: usize = 12;
 const NUMBER_AT: usize = 16;
@@ -22,9 +39,11 @@ const CHECKSUM_AT: usize = 124;
 /// What the header of a segment says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// Of what.
+    pub kind: SegmentKind,
     /// Whose journal it is.
     pub machine: MachineId,
-    /// Number of the segment: a higher one makes all lower ones obsolete.
+    /// Number of the segment.
     pub number: u64,
     /// Drawn by chance for each segment: bytes that another one left on the medium never pass for records of this one.
     pub salt: u64,
@@ -37,7 +56,7 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         let machine = self.machine.as_str().as_bytes();
-        put(&mut bytes, 0, &MAGIC);
+        put(&mut bytes, 0, &self.kind.magic());
         put(&mut bytes, VERSION_AT, &JOURNAL_VERSION.to_le_bytes());
         put(&mut bytes, CHECKPOINT_END_AT, &self.checkpoint_end_bytes.to_le_bytes());
         put(&mut bytes, NUMBER_AT, &self.number.to_le_bytes());
@@ -58,9 +77,10 @@ impl SegmentHeader {
                 format!("the segment's header is cut off after {} bytes", bytes.len()),
             );
         }
-        if bytes[..VERSION_AT] != MAGIC {
+        let mut kinds = [SegmentKind::Journal, SegmentKind::Undo].into_iter();
+        let Some(kind) = kinds.find(|kind| bytes[..VERSION_AT] == kind.magic()) else {
             return fault(0, "this is not a segment of a journal".into());
-        }
+        };
         let version = u32_le(bytes, VERSION_AT);
         if version != JOURNAL_VERSION {
             return fault(
@@ -79,7 +99,7 @@ impl SegmentHeader {
         let machine = Self::machine(bytes)
             .ok_or_else(|| FormatError::new(MACHINE_AT as u64, "the machine's id is none"))?;
         let (number, salt) = (u64_le(bytes, NUMBER_AT), u64_le(bytes, SALT_AT));
-        Ok(Self { machine, number, salt, checkpoint_end_bytes })
+        Ok(Self { kind, machine, number, salt, checkpoint_end_bytes })
     }
 
     fn machine(bytes: &[u8]) -> Option<MachineId> {

@@ -4,7 +4,8 @@
 use super::*;
 use failback_model::limits::JOURNAL_RECORD_MAX_BYTES;
 use failback_model::{
-    BlockIndex, BlockRange, BlockSize, Digest, DiskId, Epoch, Generation, Layout, MachineId, SessionNumber,
+    BlockIndex, BlockRange, BlockSize, Digest, DiskId, Epoch, Generation, Layout, MachineId, PointClaim,
+    PointLabel, SessionNumber,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -21,6 +22,10 @@ fn golden() -> Vec<Vec<u8>> {
     include_str!("golden.hex").lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
 }
 
+fn claim(source_unix_ms: u64, label: PointLabel, reason: &str) -> PointClaim {
+    PointClaim { source_unix_ms, label, reason: reason.into() }
+}
+
 fn golden_records() -> Vec<(DiskSlot, Record)> {
     let range = BlockRange::new;
     let digest = |byte| Digest([byte; 32]);
@@ -35,6 +40,12 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
         in_pass: false,
         fingerprint: Some(digest(7)),
         group: 20,
+        is_created: true,
+        sealed: Some(SealedAs {
+            epoch: Epoch(3),
+            at_unix_ms: 1_763_000_000_050,
+            claim: claim(1_762_999_999_000, PointLabel::PerDisk, "2 disks"),
+        }),
     };
     let (first, second) = (DiskSlot(0), DiskSlot(1));
     let session =
@@ -44,6 +55,39 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
         root: digest(5),
         fingerprint: digest(4),
         trust: Trust::Everything,
+        at_unix_ms: 1_763_000_000_100,
+        claim: claim(1_763_000_000_000, PointLabel::AppConsistent, ""),
+    };
+    let disk = |slot, generation, root| PointDisk {
+        slot,
+        generation: Generation(generation),
+        length_bytes: 40_000,
+        root,
+    };
+    let point = Point {
+        number: 2,
+        undo_from: 9,
+        sealed_unix_ms: 1_763_000_000_200,
+        claim: claim(1_763_000_000_000, PointLabel::AppConsistent, ""),
+        restored: Some(1),
+        disks: vec![disk(first, 7, Some(digest(5))), disk(second, 0, None)],
+    };
+    let phase = Phase { kind: PhaseKind::Released, point: 2, epoch: Epoch(4), at_unix_ms: 1_763_000_000_300 };
+    let run = |start, end| PageRun { start, end };
+    let undo = Undo {
+        group: 20,
+        digests: vec![(BlockIndex(0), Some(digest(8))), (BlockIndex(2), None)],
+        pieces: vec![
+            UndoPiece {
+                pages: run(0, 1),
+                old: OldPages::Stored { bytes: vec![0xaa; 4096], plain_bytes: 4096 },
+            },
+            UndoPiece { pages: run(4, 8), old: OldPages::Zero },
+            UndoPiece {
+                pages: run(8, 10),
+                old: OldPages::Stored { bytes: b"zstd.".to_vec(), plain_bytes: 5700 },
+            },
+        ],
     };
     let left = Left {
         fingerprint: digest(3),
@@ -69,6 +113,11 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
         (first, Record::Released(left)),
         (second, Record::Forget),
         (first, Record::Doubted { blocks: vec![range(2, 3)] }),
+        (second, Record::Created),
+        (DiskSlot::MACHINE, Record::Point(point)),
+        (DiskSlot::MACHINE, Record::PointDropped { number: 1 }),
+        (DiskSlot::MACHINE, Record::Phase(phase)),
+        (first, Record::Undo(undo)),
     ]
 }
 
@@ -77,13 +126,19 @@ fn segments_are_what_another_encoder_made() {
     let golden = golden();
     let checkpoint_end = SEGMENT_HEADER_BYTES + golden[1].len() + golden[2].len();
     let header = SegmentHeader {
+        kind: SegmentKind::Journal,
         machine: MachineId::new("web-1").unwrap(),
         number: 42,
         salt: SALT,
         checkpoint_end_bytes: checkpoint_end as u32,
     };
     assert_eq!(header.encode()[..], golden[0]);
-    assert_eq!(SegmentHeader::decode(&golden[0]), Ok(header));
+    assert_eq!(SegmentHeader::decode(&golden[0]), Ok(header.clone()));
+    let undo = SegmentHeader { kind: SegmentKind::Undo, ..header };
+    assert_eq!(
+        (&undo.encode()[..8], SegmentHeader::decode(&undo.encode())),
+        (&b"FBUNDOS\x01"[..], Ok(undo.clone()))
+    );
     let records = golden_records();
     assert_eq!(records.len() + 1, golden.len());
     let mut offset = SEGMENT_HEADER_BYTES;
@@ -142,7 +197,7 @@ fn claims_are_found_behind_what_is_bad_and_only_at_their_place() {
     assert_eq!(durable_claim(&bytes[at + 4..], SALT, at as u32 + 4), Some(end), "records are aligned");
     assert_eq!(durable_claim(&bytes[at..], SALT, at as u32 + 8), None);
     // A header counts even where the record behind it is not whole.
-    let last = bytes.len() - golden[12].len();
+    let last = bytes.len() - golden[golden.len() - 1].len();
     bytes.truncate(last + RECORD_HEADER_BYTES);
     assert_eq!(durable_claim(&bytes[last..], SALT, last as u32), Some(end));
 }
@@ -167,10 +222,21 @@ fn a_record_that_checks_and_makes_no_sense_is_an_error() {
     };
     let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     assert!(matches!(forged(8, &[]), Ok(Found::Record { record: Record::Forget, .. })));
-    let nonsense: [(u8, Vec<u8>); 20] = [
+    let nonsense: [(u8, Vec<u8>); 31] = [
         (0, vec![]),
-        (12, vec![]),
+        (17, vec![]),
         (8, vec![0]),
+        (12, vec![0]),
+        (13, words(&[1, 1, 1, 1, 1, 1])),
+        (14, vec![1; 7]),
+        (15, words(&[9, 0, 0, 0]).into_iter().take(28).collect()),
+        (16, words(&[1, 1, 0])),
+        (16, words(&[1, 1 << 32, 0, 0, 0])),
+        (16, words(&[1, 1 << 32, 1, 0, 0])),
+        (16, words(&[1, 1 << 32, 1 << 34, 1, 0])),
+        (16, words(&[1, 1 << 32, 0, 1, 4096 << 32])),
+        (16, words(&[1, 1 << 32, 0, 1, (4097 << 32) | 1, 0])),
+        (16, words(&[1, 1 << 32, 0, 2, (4096 << 32) | 8, 0])),
         (1, b"../x".to_vec()),
         (1, vec![0xff]),
         (2, words(&[1, 1, 0, 0])),
@@ -256,8 +322,22 @@ fn checkpoints() -> impl Strategy<Value = DiskCheckpoint> {
     let numbers = any::<[u64; 4]>();
     let optional = || proptest::option::of(digests());
     let layout = proptest::option::of(layouts());
-    (ids(), numbers, optional(), optional(), layout, any::<bool>()).prop_map(
-        |(id, [generation, epoch, session, group], root, fingerprint, layout, in_pass)| DiskCheckpoint {
+    let sealed = (any::<[u64; 2]>(), claims()).prop_map(|([epoch, at_unix_ms], claim)| SealedAs {
+        epoch: Epoch(epoch),
+        at_unix_ms,
+        claim,
+    });
+    let sealed = proptest::option::of(sealed);
+    (ids(), numbers, optional(), optional(), layout, any::<[bool; 2]>(), sealed).prop_map(
+        |(
+            id,
+            [generation, epoch, session, group],
+            root,
+            fingerprint,
+            layout,
+            [in_pass, is_created],
+            sealed,
+        )| DiskCheckpoint {
             id,
             generation: Generation(generation),
             root,
@@ -267,8 +347,57 @@ fn checkpoints() -> impl Strategy<Value = DiskCheckpoint> {
             in_pass,
             fingerprint,
             group,
+            is_created,
+            sealed,
         },
     )
+}
+
+fn claims() -> impl Strategy<Value = PointClaim> {
+    (any::<u64>(), 0..4u8, "\\PC{0,40}").prop_map(|(source_unix_ms, label, reason)| PointClaim {
+        source_unix_ms,
+        label: PointLabel::of_number(label).unwrap(),
+        reason,
+    })
+}
+
+fn points() -> impl Strategy<Value = Point> {
+    let disks = vec((1..9u16, any::<[u64; 2]>(), proptest::option::of(digests())), 0..5);
+    (any::<[u64; 3]>(), claims(), proptest::option::of(0..1u64 << 40), disks).prop_map(
+        |([number, undo_from, sealed_unix_ms], claim, restored, disks)| {
+            let mut slot = 0;
+            let mut disk = |(step, [generation, length_bytes], root): (u16, [u64; 2], Option<Digest>)| {
+                slot += step;
+                PointDisk { slot: DiskSlot(slot), generation: Generation(generation), length_bytes, root }
+            };
+            let disks = disks.into_iter().map(&mut disk).collect();
+            Point { number, undo_from, sealed_unix_ms, claim, restored, disks }
+        },
+    )
+}
+
+fn undos() -> impl Strategy<Value = Undo> {
+    let stored = (1..30_000u32, 1..64usize).prop_map(|(plain_bytes, stored)| {
+        let length = stored.min(plain_bytes as usize);
+        (plain_bytes.div_ceil(4096).into(), OldPages::Stored { bytes: vec![7; length], plain_bytes })
+    });
+    let piece = prop_oneof![(1..1u64 << 30).prop_map(|count| (count, OldPages::Zero)), stored];
+    let piece = (0..1u64 << 30, piece)
+        .prop_map(|(start, (count, old))| UndoPiece { pages: PageRun { start, end: start + count }, old });
+    let digests = (entries(), any::<u64>()).prop_map(|(entries, known)| {
+        let is_known = |at: usize| known >> (at % 64) & 1 == 1;
+        let mut at = 0;
+        let mut digest = |(block, digest)| {
+            at += 1;
+            (block, is_known(at).then_some(digest))
+        };
+        entries.into_iter().map(&mut digest).collect()
+    });
+    (any::<u64>(), digests, vec(piece, 0..5)).prop_map(|(group, digests, pieces)| Undo {
+        group,
+        digests,
+        pieces,
+    })
 }
 
 fn records() -> impl Strategy<Value = Record> {
@@ -295,10 +424,11 @@ fn records() -> impl Strategy<Value = Record> {
             entries,
             zeros
         }),
-        (any::<u64>(), digests(), digests(), any::<bool>()).prop_map(
-            |(generation, root, fingerprint, all)| {
+        (any::<[u64; 2]>(), digests(), digests(), any::<bool>(), claims()).prop_map(
+            |([generation, at_unix_ms], root, fingerprint, all, claim)| {
                 let trust = if all { Trust::Everything } else { Trust::Nothing };
-                Record::Seal { generation: Generation(generation), root, fingerprint, trust }
+                let generation = Generation(generation);
+                Record::Seal { generation, root, fingerprint, trust, at_unix_ms, claim }
             }
         ),
         (digests(), any::<[u64; 2]>(), "\\PC{0,40}").prop_map(|(fingerprint, [at_unix_ms, from], look)| {
@@ -308,6 +438,20 @@ fn records() -> impl Strategy<Value = Record> {
         checkpoints().prop_map(Record::Checkpoint),
         ranges().prop_map(|blocks| Record::Trusted { blocks }),
         ranges().prop_map(|blocks| Record::Doubted { blocks }),
+        Just(Record::Created),
+        points().prop_map(Record::Point),
+        any::<u64>().prop_map(|number| Record::PointDropped { number }),
+        (0..5usize, any::<[u64; 3]>()).prop_map(|(kind, [point, epoch, at_unix_ms])| {
+            let kinds = [
+                PhaseKind::Replicating,
+                PhaseKind::Released,
+                PhaseKind::Cancelled,
+                PhaseKind::Committed,
+                PhaseKind::HistoryEnded,
+            ];
+            Record::Phase(Phase { kind: kinds[kind], point, epoch: Epoch(epoch), at_unix_ms })
+        }),
+        undos().prop_map(Record::Undo),
     ]
 }
 
@@ -358,7 +502,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_give_an_answer(bytes in vec(any::<u8>(), 0..200), kind in 0..13u8) {
+    fn any_bytes_give_an_answer(bytes in vec(any::<u8>(), 0..200), kind in 0..18u8) {
         let _found = find_record(&bytes, place(128, 0));
         let _header = SegmentHeader::decode(&bytes);
         if let Ok(record) = payload::decode(kind, &bytes) {

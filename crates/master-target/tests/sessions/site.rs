@@ -104,7 +104,7 @@ impl Site {
             Authority::init(&folder.path().join("pki"), "test", Validity::days(2)).expect("an authority");
         let runtime = Runtime::new().expect("a runtime");
         let (machine, disk) = ("app01".parse().expect("an id"), "disk0".parse().expect("an id"));
-        let store = MachineStore::open(&folder.path().join("state"), &machine).expect("a journal");
+        let store = MachineStore::open(&folder.path().join("state"), None, &machine).expect("a journal");
         let target = folder.path().join("target.raw");
         let registry = OneDisk {
             target: Mutex::new(target),

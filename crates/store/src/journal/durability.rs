@@ -1,9 +1,8 @@
-//! What of the journal is durable: one sync for all who wait, a thread for those who do not, and the latch.
+//! What of a log of segments is durable: one sync for all who wait, a thread for those who do not, and the latch.
 //!
 //! **Invariant**: a position is called durable only when a sync that began behind its write has ended well, or a
 //! checkpoint holds it. A failed sync is never tried again.
 
-use crate::disk_state::DiskFold;
 use crate::segment::Segment;
 use failback_blockio::{DiskError, Operation};
 use failback_model::Code;
@@ -15,15 +14,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position(u64);
 
-/// The journal's state.
+/// A log that is open, with what whoever writes it keeps beside it.
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) segment: Segment,
+pub(crate) struct Inner<S> {
+    pub(crate) segment: Segment,
     /// Position of the open segment's first byte.
-    pub(super) base_bytes: u64,
+    pub(crate) base_bytes: u64,
     /// Everything up to it is durable.
-    pub(super) durable: Position,
-    pub(super) disks: Vec<DiskFold>,
+    pub(crate) durable: Position,
+    pub(crate) state: S,
     /// Up to where somebody wants it to be durable without waiting.
     wanted: Position,
     /// Whether somebody syncs at this moment.
@@ -34,38 +33,38 @@ pub(super) struct Inner {
     latch: Option<String>,
 }
 
-impl Inner {
+impl<S> Inner<S> {
     /// Where the journal ends now.
-    pub(super) fn end(&self) -> Position {
+    pub(crate) fn end(&self) -> Position {
         self.position(self.segment.end_bytes)
     }
 
     /// The position of a byte of the open segment.
-    pub(super) fn position(&self, at_bytes: u32) -> Position {
+    pub(crate) fn position(&self, at_bytes: u32) -> Position {
         Position(self.base_bytes + u64::from(at_bytes))
     }
 }
 
 /// What the journal and its thread share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared<S> {
     path: PathBuf,
-    inner: Mutex<Inner>,
+    inner: Mutex<Inner<S>>,
     /// Something became durable, or is wanted to, or failed.
     changed: Condvar,
     /// Whether the latch is set, for who only wants to know that.
     is_latched: AtomicBool,
 }
 
-impl Shared {
+impl<S> Shared<S> {
     /// `path` is for messages.
-    pub(super) fn new(path: &Path, segment: Segment, disks: Vec<DiskFold>) -> Self {
+    pub(crate) fn new(path: &Path, segment: Segment, state: S) -> Self {
         let durable = Position(u64::from(segment.durable_bytes));
         let inner = Inner {
             segment,
             base_bytes: 0,
             durable,
-            disks,
+            state,
             wanted: durable,
             is_syncing: false,
             is_closing: false,
@@ -75,17 +74,17 @@ impl Shared {
         Self { path: path.into(), inner, changed: Condvar::new(), is_latched }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner<S>> {
         self.inner.lock().unwrap_or_else(|poisoned| self.after_panic(poisoned))
     }
 
     /// Tells who waits that something has changed.
-    pub(super) fn notify(&self) {
+    pub(crate) fn notify(&self) {
         self.changed.notify_all();
     }
 
     /// Returns once everything up to a position is durable. Whoever comes while nobody syncs does it for all who wait.
-    pub(super) fn wait_durable(&self, position: Position) -> Result<(), DiskError> {
+    pub(crate) fn wait_durable(&self, position: Position) -> Result<(), DiskError> {
         let mut inner = self.lock();
         while inner.durable < position {
             self.check_latch(&inner, Operation::Flush)?;
@@ -99,7 +98,10 @@ impl Shared {
     }
 
     /// Syncs what was appended so far, with the lock released meanwhile.
-    fn sync<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> Result<MutexGuard<'a, Inner>, DiskError> {
+    fn sync<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner<S>>,
+    ) -> Result<MutexGuard<'a, Inner<S>>, DiskError> {
         inner.is_syncing = true;
         let (device, number) = (Arc::clone(&inner.segment.device), inner.segment.number);
         let (covered, covered_bytes) = (inner.end(), inner.segment.end_bytes);
@@ -117,14 +119,14 @@ impl Shared {
     }
 
     /// Has everything up to a position made durable, and returns at once. What fails is latched.
-    pub(super) fn sync_soon(&self, position: Position) {
+    pub(crate) fn sync_soon(&self, position: Position) {
         let mut inner = self.lock();
         inner.wanted = inner.wanted.max(position);
         self.notify();
     }
 
     /// What the journal's thread does until the journal is closed.
-    pub(super) fn sync_what_is_asked(&self) {
+    pub(crate) fn sync_what_is_asked(&self) {
         let mut inner = self.lock();
         while !inner.is_closing && inner.latch.is_none() {
             if inner.durable >= inner.wanted || inner.is_syncing {
@@ -140,20 +142,20 @@ impl Shared {
     }
 
     /// Ends the journal's thread.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().is_closing = true;
         self.notify();
     }
 
     /// Refuses after a failure.
-    pub(super) fn check(&self, operation: Operation) -> Result<(), DiskError> {
+    pub(crate) fn check(&self, operation: Operation) -> Result<(), DiskError> {
         match self.is_latched.load(Ordering::Relaxed) {
             true => self.check_latch(&self.lock(), operation),
             false => Ok(()),
         }
     }
 
-    pub(super) fn check_latch(&self, inner: &Inner, operation: Operation) -> Result<(), DiskError> {
+    pub(crate) fn check_latch(&self, inner: &Inner<S>, operation: Operation) -> Result<(), DiskError> {
         match &inner.latch {
             None => Ok(()),
             Some(first) => {
@@ -165,30 +167,30 @@ impl Shared {
 
     /// A write that failed: with space freed it can be tried again, anything else is final. So is a sync, whatever it
     /// says.
-    pub(super) fn failed_write(&self, inner: &mut Inner, error: DiskError) -> DiskError {
+    pub(crate) fn failed_write(&self, inner: &mut Inner<S>, error: DiskError) -> DiskError {
         if error.code == Code::NoSpace && error.operation != Operation::Flush {
             return DiskError { code: Code::JournalFailed, ..error };
         }
         self.latched(inner, error)
     }
 
-    fn latched(&self, inner: &mut Inner, error: DiskError) -> DiskError {
+    fn latched(&self, inner: &mut Inner<S>, error: DiskError) -> DiskError {
         self.latch(inner, error.to_string());
         DiskError { code: Code::JournalFailed, ..error }
     }
 
-    fn latch(&self, inner: &mut Inner, reason: String) {
+    fn latch(&self, inner: &mut Inner<S>, reason: String) {
         inner.latch.get_or_insert(reason);
         self.is_latched.store(true, Ordering::Relaxed);
         self.notify();
     }
 
-    fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+    fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner<S>>) -> MutexGuard<'a, Inner<S>> {
         self.changed.wait(inner).unwrap_or_else(|poisoned| self.after_panic(poisoned))
     }
 
     /// Whatever the thread that panicked was about to do, it may be half done.
-    fn after_panic<'a>(&self, poisoned: PoisonError<MutexGuard<'a, Inner>>) -> MutexGuard<'a, Inner> {
+    fn after_panic<'a>(&self, poisoned: PoisonError<MutexGuard<'a, Inner<S>>>) -> MutexGuard<'a, Inner<S>> {
         let mut inner = poisoned.into_inner();
         self.latch(&mut inner, "a thread panicked within it".into());
         inner

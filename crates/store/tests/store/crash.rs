@@ -2,7 +2,9 @@
 //! acknowledged stays, a seal is there or not, and sessions, epochs and generations only count up.
 
 use crate::cut_medium::{Contents, CutMedium};
-use crate::support::{BLOCK_BYTES, DeviceImage, contents, digest, disk_id, layout, machine, range, root_of};
+use crate::support::{
+    BLOCK_BYTES, DeviceImage, claim, contents, digest, disk_id, layout, machine, range, root_of,
+};
 use failback_engine::Sink;
 use failback_model::{BlockIndex, BlockRange, Digest, Epoch, Generation, SessionNumber};
 use failback_store::{DiskState, DiskStore, Fingerprint, MachineStore, Medium};
@@ -56,9 +58,9 @@ impl Player {
     fn open(medium: CutMedium, seed: u64) -> Self {
         let image = DeviceImage::new(medium.image());
         let medium_is_new = medium.names().expect("listed").is_empty();
-        let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+        let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
         let disk = store.disk(&disk_id()).expect("a disk");
-        let sink = disk.sink(image.clone(), SessionNumber(0));
+        let sink = disk.sink(image.clone(), SessionNumber(0), claim());
         let mut player = Self {
             medium,
             random: Random::new(seed),
@@ -97,7 +99,7 @@ impl Player {
         let number =
             self.disk.open_session(epoch, layout(self.blocks), is_new, &fingerprint).expect("a session");
         self.promise(Promise::Session(number, epoch));
-        self.sink = self.disk.sink(self.image.clone(), number);
+        self.sink = self.disk.sink(self.image.clone(), number, claim());
         self.pending = vec![None; BLOCKS as usize];
         self.begun = vec![false; BLOCKS as usize];
     }
@@ -105,7 +107,7 @@ impl Player {
     /// The process is killed and starts again; what it had written is in the kernel's cache.
     fn kill(&mut self) {
         let medium = Box::new(self.medium.clone());
-        self.store = MachineStore::open_on(medium, &machine()).expect("opened");
+        self.store = MachineStore::open_on(medium, None, &machine()).expect("opened");
         self.disk = self.store.disk(&disk_id()).expect("a disk");
         assert!(self.store.recovered().findings.is_empty(), "{:?}", self.store.recovered());
         check_trust(&self.disk, &self.image, "after a kill");
@@ -143,7 +145,7 @@ impl Player {
     fn begin(&mut self, blocks: BlockRange) {
         let doubtful = self.doubtful(blocks);
         self.promise(Promise::Doubtful(doubtful));
-        self.sink.begin(&[blocks]).expect("begun");
+        self.sink.begin(&[blocks], &[]).expect("begun");
         blocks.iter().for_each(|block| self.pending[block.0 as usize] = None);
         let scanned = |block: &BlockIndex| !self.begun[block.0 as usize];
         doubtful.iter().filter(scanned).for_each(|block| self.pending[block.0 as usize] = None);
@@ -240,7 +242,7 @@ impl Player {
 
 /// Begins blocks and writes one of them in part.
 fn write_half(sink: &dyn Sink, blocks: BlockRange, version: u8) {
-    sink.begin(&[blocks]).expect("begun");
+    sink.begin(&[blocks], &[]).expect("begun");
     let half = &contents(version)[..BLOCK_BYTES as usize / 2];
     sink.write(blocks.start.0 * BLOCK_BYTES, half).expect("written");
 }
@@ -292,7 +294,7 @@ fn judge(history: &History, events: usize, state: &DiskState, known: &[Option<Di
 /// Opens what a cut left, checks it, and hands over the contents as recovery left them.
 fn recover(left: &Contents, history: &History, events: usize, what: &str) {
     let medium = CutMedium::over(left, SEGMENT_BYTES, 0);
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine())
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine())
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(store.recovered().findings.is_empty(), "{what}: {:?}", store.recovered().findings);
     let disk = store.disk(&disk_id()).expect("a disk");

@@ -1,7 +1,9 @@
 //! Bytes that went bad: damage of what was durable is an error with its place, a torn tail is not, and digests that are
 //! gone or wrong are scanned again.
 
-use crate::support::{DeviceImage, MemoryMedium, disk_id, layout, machine, range, root_of, write_blocks};
+use crate::support::{
+    DeviceImage, MemoryMedium, claim, disk_id, layout, machine, range, root_of, write_blocks,
+};
 use failback_blockio::Device;
 use failback_model::{Code, Digest, Epoch};
 use failback_store::{Fingerprint, MachineStore, StoreError};
@@ -17,16 +19,16 @@ fn fingerprint(image: &DeviceImage) -> Fingerprint {
 fn played(with_second_pass: bool) -> (MemoryMedium, Arc<DeviceImage>) {
     let (medium, layout) = (MemoryMedium::new(), layout(BLOCKS));
     let image = DeviceImage::in_memory(layout);
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(1), layout, true, &fingerprint(&image)).expect("a session");
-    let sink = disk.sink(image.clone(), number);
+    let sink = disk.sink(image.clone(), number, claim());
     write_blocks(&*sink, range(5, 15), 1);
     let digests: Vec<Digest> = (0..BLOCKS).map(|block| image.digest_of(block)).collect();
     sink.seal(root_of(layout, &digests)).expect("sealed");
     if with_second_pass {
         let number = disk.open_session(Epoch(2), layout, false, &fingerprint(&image)).expect("a session");
-        let sink = disk.sink(image.clone(), number);
+        let sink = disk.sink(image.clone(), number, claim());
         for block in 10..20 {
             write_blocks(&*sink, range(block, block + 1), 2);
             sink.commit().expect("committed");
@@ -39,7 +41,7 @@ fn played(with_second_pass: bool) -> (MemoryMedium, Arc<DeviceImage>) {
 fn damaged(medium: &MemoryMedium, change: impl FnOnce(&dyn Device)) -> Result<Arc<MachineStore>, StoreError> {
     let copy = medium.repaired();
     change(&*copy.segment());
-    MachineStore::open_on(Box::new(copy), &machine())
+    MachineStore::open_on(Box::new(copy), None, &machine())
 }
 
 #[test]
@@ -95,7 +97,7 @@ fn a_segment_that_is_cut_off_is_believed_up_to_there() {
 #[test]
 fn a_checkpoint_that_is_cut_off_is_damage() {
     let (medium, _) = played(false);
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("recovered");
     drop(store);
     let length = medium.segment().length_bytes();
     for kept in [0, 1, 127, 128, 129, length - 1] {
@@ -110,16 +112,16 @@ fn digests_that_are_gone_are_scanned_again() {
     for with_second_pass in [false, true] {
         let (medium, image) = played(with_second_pass);
         // Into a checkpoint, so that no record brings them back.
-        drop(MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("recovered"));
+        drop(MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("recovered"));
         medium.files().retain(|name, _| !name.ends_with(".manifest"));
-        let store = MachineStore::open_on(Box::new(medium), &machine()).expect("recovered");
+        let store = MachineStore::open_on(Box::new(medium), None, &machine()).expect("recovered");
         let findings = &store.recovered().findings;
         assert_eq!((findings.len(), findings[0].code), (1, Code::ManifestDamaged));
         let disk = store.disk(&disk_id()).expect("a disk");
         assert_eq!(disk.state().trusted_blocks, 0);
         let number =
             disk.open_session(Epoch(2), layout(BLOCKS), false, &fingerprint(&image)).expect("a session");
-        let sink = disk.sink(image.clone(), number);
+        let sink = disk.sink(image.clone(), number, claim());
         let digests: Vec<Digest> = (0..BLOCKS).map(|block| image.digest_of(block)).collect();
         sink.scanned(range(0, BLOCKS), Some(&digests)).expect("logged");
         sink.seal(root_of(layout(BLOCKS), &digests)).expect("sealed");
@@ -131,7 +133,7 @@ fn digests_that_are_gone_are_scanned_again() {
 fn records_bring_digests_back_where_the_file_is_gone_before_a_checkpoint() {
     let (medium, image) = played(true);
     medium.files().retain(|name, _| !name.ends_with(".manifest"));
-    let store = MachineStore::open_on(Box::new(medium), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium), None, &machine()).expect("recovered");
     assert!(store.recovered().findings.is_empty(), "{:?}", store.recovered().findings);
     let trusted = store.disk(&disk_id()).expect("a disk").trusted().expect("known");
     assert_eq!(trusted.ranges, [range(0, BLOCKS)]);
@@ -143,10 +145,10 @@ fn records_bring_digests_back_where_the_file_is_gone_before_a_checkpoint() {
 fn a_sealed_digest_that_went_bad_is_found_before_it_is_believed() {
     let (medium, _) = played(false);
     // Into a checkpoint, so that no record brings it back.
-    drop(MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("recovered"));
+    drop(MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("recovered"));
     let entry = 4096 + 32 * 7;
     medium.file(|name| name.ends_with(".manifest")).write_at(entry, &[0xee]).expect("written");
-    let store = MachineStore::open_on(Box::new(medium), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium), None, &machine()).expect("recovered");
     let trusted = store.disk(&disk_id()).expect("a disk").trusted().expect("looked at");
     assert_eq!(trusted.ranges, [], "its chunk is scanned again");
 }
@@ -154,24 +156,24 @@ fn a_sealed_digest_that_went_bad_is_found_before_it_is_believed() {
 #[test]
 fn digests_of_another_sealed_state_are_not_believed() {
     let (medium, image) = played(false);
-    drop(MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("recovered"));
+    drop(MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("recovered"));
     let older = medium.repaired().file(|name| name.ends_with(".manifest"));
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("recovered");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(2), layout(BLOCKS), false, &fingerprint(&image)).expect("a session");
-    let sink = disk.sink(image.clone(), number);
+    let sink = disk.sink(image.clone(), number, claim());
     write_blocks(&*sink, range(30, 31), 3);
     let digests: Vec<Digest> = (0..BLOCKS).map(|block| image.digest_of(block)).collect();
     sink.seal(root_of(layout(BLOCKS), &digests)).expect("sealed");
     drop((sink, disk, store));
-    drop(MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("recovered"));
+    drop(MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("recovered"));
     // The digests of the first state come back, as from a backup of this one file.
     for (name, device) in medium.files().iter_mut() {
         if name.ends_with(".manifest") {
             *device = older.clone();
         }
     }
-    let store = MachineStore::open_on(Box::new(medium), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium), None, &machine()).expect("recovered");
     let disk = store.disk(&disk_id()).expect("a disk");
     assert_eq!(disk.trusted().expect("looked at").ranges, []);
     assert_eq!(disk.state().trusted_blocks, 0);

@@ -1,8 +1,8 @@
 //! What else wrote to a disk that was left is noticed before the next session, and what no stranger did is not.
 
 use crate::support::{
-    BLOCK_BYTES, DeviceImage, MemoryMedium, contents, digest, disk_id, layout, machine, range, root_of,
-    write_blocks,
+    BLOCK_BYTES, DeviceImage, MemoryMedium, claim, contents, digest, disk_id, layout, machine, range,
+    root_of, write_blocks,
 };
 use failback_blockio::Device;
 use failback_engine::Sink;
@@ -25,7 +25,7 @@ const MANY_BLOCKS: u64 = 3 * RECHECK_BYTES / BLOCK_BYTES;
 fn session(disk: &DiskStore, image: &Arc<dyn Image>, blocks: u64) -> Arc<dyn Sink> {
     let fingerprint = Fingerprint::of_image(&**image, Epoch(1)).expect("looked at");
     let number = disk.open_session(Epoch(1), layout(blocks), false, &fingerprint).expect("a session");
-    disk.sink(Arc::clone(image), number)
+    disk.sink(Arc::clone(image), number, claim())
 }
 
 /// Every block written and sealed.
@@ -52,7 +52,7 @@ impl Left {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("disk.raw"), vec![0; (BLOCKS * BLOCK_BYTES) as usize]).expect("written");
         let medium = MemoryMedium::new();
-        let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+        let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
         let disk = store.disk(&disk_id()).expect("a disk");
         let left = Self { folder, medium, disk };
         let image = left.image();
@@ -94,7 +94,7 @@ impl Left {
 fn a_disk_that_nobody_touched_is_as_it_was_left_also_after_a_restart() {
     let left = Left::new();
     assert_eq!(left.looked(), None);
-    let store = MachineStore::open_on(Box::new(left.medium.repaired()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(left.medium.repaired()), None, &machine()).expect("recovered");
     let disk = store.disk(&disk_id()).expect("a disk");
     let image = left.image();
     let looked = disk.recheck(&*image, Epoch(9)).expect("looked at");
@@ -107,7 +107,7 @@ fn what_a_stranger_did_to_the_file_is_named_also_after_a_restart() {
     left.file().write_all_at(&[9], 0).expect("written");
     left.file().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)).expect("set");
     left.differs("disk.raw was written to at 2027-01-15T08:00:00Z");
-    let store = MachineStore::open_on(Box::new(left.medium.repaired()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(left.medium.repaired()), None, &machine()).expect("recovered");
     Left { disk: store.disk(&disk_id()).expect("a disk"), ..left }.differs("disk.raw was written to at");
 }
 
@@ -140,7 +140,7 @@ fn after_a_kill_nobody_can_say_what_a_stranger_did() {
     assert_eq!(left.looked_at(&*image), None, "in mid-pass");
     sink.commit().expect("committed");
     left.file().write_all_at(&[9], 0).expect("written");
-    let store = MachineStore::open_on(Box::new(left.medium.repaired()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(left.medium.repaired()), None, &machine()).expect("recovered");
     let disk = store.disk(&disk_id()).expect("a disk");
     let looked = disk.recheck(&*image, Epoch(1)).expect("looked at");
     assert_eq!((looked.divergence, looked.bytes), (None, 0));
@@ -187,7 +187,7 @@ fn left_in_memory() -> (MemoryMedium, Arc<MemoryDevice>, Arc<dyn Image>, Arc<Dis
     let device = Arc::new(MemoryDevice::new(MANY_BLOCKS * BLOCK_BYTES));
     let image: Arc<dyn Image> = DeviceImage::new(device.clone());
     let medium = MemoryMedium::new();
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     seal(&*session(&disk, &image, MANY_BLOCKS), MANY_BLOCKS, 1);
     leave(&disk, &*image);
@@ -203,7 +203,7 @@ fn what_left_no_trace_in_the_times_is_found_when_its_turn_comes_and_stays_found(
     device.write_at(changed + 77, &[0xee; 9]).expect("written");
     leave(&disk, &*image);
     // The next look begins where this one ended, also after a restart.
-    let store = MachineStore::open_on(Box::new(medium.repaired()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium.repaired()), None, &machine()).expect("recovered");
     let disk = store.disk(&disk_id()).expect("a disk");
     let looked = disk.recheck(&*image, Epoch(1)).expect("looked at");
     assert_eq!((looked.divergence, looked.bytes), (None, RECHECK_BYTES), "it is the second part's turn");
@@ -224,7 +224,7 @@ fn what_left_no_trace_in_the_times_is_found_when_its_turn_comes_and_stays_found(
 fn holes_are_passed_over_and_data_in_them_is_found() {
     let device = Arc::new(MemoryDevice::new(MANY_BLOCKS * BLOCK_BYTES));
     let image: Arc<dyn Image> = DeviceImage::new(device.clone());
-    let store = MachineStore::open_on(Box::new(MemoryMedium::new()), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(MemoryMedium::new()), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let sink = session(&disk, &image, MANY_BLOCKS);
     sink.scanned(range(0, MANY_BLOCKS), None).expect("logged");

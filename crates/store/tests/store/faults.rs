@@ -1,7 +1,7 @@
 //! Media that fail: the first failed sync latches, a full file system does not, and both leave a journal that recovers.
 
 use crate::support::{
-    DeviceImage, MemoryMedium, contents, digest, disk_id, layout, machine, range, write_blocks,
+    DeviceImage, MemoryMedium, claim, contents, digest, disk_id, layout, machine, range, write_blocks,
 };
 use failback_blockio::Device;
 use failback_engine::Sink;
@@ -32,16 +32,16 @@ fn fingerprint() -> Fingerprint {
 
 /// A session on a disk that is new.
 fn session(medium: &MemoryMedium) -> (Arc<DiskStore>, Arc<dyn Sink>) {
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &fingerprint()).expect("a session");
-    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number);
+    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number, claim());
     (disk, sink)
 }
 
 /// Recovers what a medium holds, without its faults.
 fn recovered(medium: &MemoryMedium) -> Arc<DiskStore> {
-    let store = MachineStore::open_on(Box::new(medium.repaired()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium.repaired()), None, &machine()).expect("recovered");
     assert!(store.recovered().findings.is_empty());
     store.disk(&disk_id()).expect("a disk")
 }
@@ -52,11 +52,12 @@ fn the_first_failed_sync_is_the_last() {
     let fault = Fault { call: Call::Sync, when: When::Nth(4), damage: Damage::Io };
     let medium = faulty(0, vec![fault]);
     let (disk, sink) = session(&medium);
-    let first = sink.begin(&[range(0, 5)]).expect_err("the sync fails");
+    let first = sink.begin(&[range(0, 5)], &[]).expect_err("the sync fails");
     assert_eq!(first.code, Code::JournalFailed, "{first}");
     // The next sync would succeed, as the kernel has dropped what it could not write.
     let write = || sink.write(0, &contents(1));
-    for refused in [sink.begin(&[range(7, 8)]), write(), sink.commit(), sink.begin(&[range(0, 1)])] {
+    for refused in [sink.begin(&[range(7, 8)], &[]), write(), sink.commit(), sink.begin(&[range(0, 1)], &[])]
+    {
         let error = refused.expect_err("refused");
         assert_eq!(error.code, Code::JournalLatched, "{error}");
         assert!(error.to_string().contains("os error 5"), "it names the first failure: {error}");
@@ -71,9 +72,9 @@ fn a_failed_write_latches_and_a_half_written_record_is_a_torn_tail() {
     let fault = Fault { call: Call::Write, when: When::Nth(5), damage: Damage::Short };
     let medium = faulty(0, vec![fault]);
     let (_, sink) = session(&medium);
-    assert_eq!(sink.begin(&[range(0, 5)]).expect_err("it fails").code, Code::JournalFailed);
-    assert_eq!(sink.begin(&[range(0, 5)]).expect_err("refused").code, Code::JournalLatched);
-    let store = MachineStore::open_on(Box::new(medium.repaired()), &machine()).expect("recovered");
+    assert_eq!(sink.begin(&[range(0, 5)], &[]).expect_err("it fails").code, Code::JournalFailed);
+    assert_eq!(sink.begin(&[range(0, 5)], &[]).expect_err("refused").code, Code::JournalLatched);
+    let store = MachineStore::open_on(Box::new(medium.repaired()), None, &machine()).expect("recovered");
     assert!(store.recovered().torn_bytes > 0);
     assert_eq!(store.disk(&disk_id()).expect("a disk").state().trusted_blocks, BLOCKS);
 }
@@ -83,7 +84,7 @@ fn a_full_medium_says_so_and_goes_on_when_there_is_space() {
     let fault = Fault { call: Call::Write, when: When::Nth(5), damage: Damage::NoSpace };
     let medium = faulty(0, vec![fault]);
     let (disk, sink) = session(&medium);
-    let error = sink.begin(&[range(0, 5)]).expect_err("it is full");
+    let error = sink.begin(&[range(0, 5)], &[]).expect_err("it is full");
     assert_eq!(
         sink.write(0, &contents(1)).expect_err("refused").code,
         Code::Internal,
@@ -111,7 +112,7 @@ fn a_medium_full_at_the_change_of_segments_keeps_the_old_one() {
     let mut failures = 0;
     for round in 0..40 {
         let block = range(round % BLOCKS, round % BLOCKS + 1);
-        while let Err(error) = sink.begin(&[block]) {
+        while let Err(error) = sink.begin(&[block], &[]) {
             assert_eq!(error.code, Code::JournalFailed, "{error}");
             failures += 1;
         }
@@ -134,7 +135,7 @@ fn a_new_segment_that_cannot_be_synced_latches() {
     medium.segment_max_bytes = 4 << 10;
     let (_, sink) = session(&medium);
     let write = |round: u64| -> Result<(), Code> {
-        sink.begin(&[range(round, round + 1)]).map_err(|error| error.code)?;
+        sink.begin(&[range(round, round + 1)], &[]).map_err(|error| error.code)?;
         sink.write(round * crate::support::BLOCK_BYTES, &contents(1)).map_err(|error| error.code)?;
         sink.applied(&[(failback_model::BlockIndex(round), digest(1))], &[]).map_err(|error| error.code)?;
         sink.commit().map_err(|error| error.code)
@@ -176,21 +177,21 @@ fn digests_that_cannot_be_read_are_learned_again() {
 #[test]
 fn an_image_that_cannot_be_flushed_commits_nothing_more() {
     let medium = MemoryMedium::new();
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &fingerprint()).expect("a session");
     let fault = Fault { call: Call::Sync, when: When::Nth(1), damage: Damage::Io };
     let device: Arc<dyn Device> =
         Arc::new(Faulty::new(MemoryDevice::new(layout(BLOCKS).length_bytes()), [fault]));
-    let sink = disk.sink(DeviceImage::new(device), number);
+    let sink = disk.sink(DeviceImage::new(device), number, claim());
     write_blocks(&*sink, range(3, 9), 1);
     assert_eq!(sink.commit().expect_err("it fails").code, Code::FlushFailed);
-    for refused in [sink.commit(), sink.begin(&[range(0, 1)]), sink.seal(digest(0)).map(drop)] {
+    for refused in [sink.commit(), sink.begin(&[range(0, 1)], &[]), sink.seal(digest(0)).map(drop)] {
         assert_eq!(refused.expect_err("refused").code, Code::JournalLatched);
     }
     assert_eq!(recovered(&medium).trusted().expect("known").ranges, [range(0, 3), range(9, BLOCKS)]);
     let number = disk.open_session(Epoch(1), layout(BLOCKS), false, &fingerprint()).expect("a session");
-    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number);
+    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number, claim());
     write_blocks(&*sink, range(3, 9), 1);
     sink.commit().expect("another session may");
 }
@@ -201,10 +202,10 @@ fn a_file_system_that_fills_up_keeps_what_was_acknowledged() {
     let filler = mounted.path().join("filler");
     let image = DeviceImage::in_memory(layout(BLOCKS));
     let state = mounted.path().join("state");
-    let store = MachineStore::open(&state, &machine()).expect("opened");
+    let store = MachineStore::open(&state, None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &fingerprint()).expect("a session");
-    let sink = disk.sink(image.clone(), number);
+    let sink = disk.sink(image.clone(), number, claim());
     write_blocks(&*sink, range(0, 20), 1);
     sink.commit().expect("committed");
     let mut size_bytes = 1 << 20;
@@ -223,10 +224,10 @@ fn a_file_system_that_fills_up_keeps_what_was_acknowledged() {
     assert_eq!(error.code, Code::JournalFailed);
     assert!(error.to_string().contains("No space left"), "{error}");
     drop((sink, disk, store));
-    let full = MachineStore::open(&state, &machine()).expect_err("there is no space for a new segment");
+    let full = MachineStore::open(&state, None, &machine()).expect_err("there is no space for a new segment");
     assert_eq!(full.code(), Code::JournalFailed, "{full}");
     fs::remove_file(&filler).expect("removed");
-    let store = MachineStore::open(&state, &machine()).expect("recovered");
+    let store = MachineStore::open(&state, None, &machine()).expect("recovered");
     let trusted = store.disk(&disk_id()).expect("a disk").trusted().expect("known");
     assert_eq!(trusted.ranges.first(), Some(&range(0, 20)));
     assert!(trusted.digests.digests(range(0, 20)).expect("read").iter().all(|held| *held == digest(1)));
@@ -236,7 +237,7 @@ fn a_file_system_that_fills_up_keeps_what_was_acknowledged() {
 fn fill(sink: &dyn Sink) -> Option<failback_blockio::DiskError> {
     for block in 20..BLOCKS {
         let blocks = range(block, block + 1);
-        if let Err(error) = sink.begin(&[blocks]) {
+        if let Err(error) = sink.begin(&[blocks], &[]) {
             return Some(error);
         }
         write_blocks(sink, blocks, 2);

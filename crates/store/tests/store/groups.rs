@@ -2,7 +2,7 @@
 
 use crate::cut_medium::{Contents, CutMedium};
 use crate::support::{
-    BLOCK_BYTES, DeviceImage, MemoryMedium, contents, digest, disk_id, layout, machine, range,
+    BLOCK_BYTES, DeviceImage, MemoryMedium, claim, contents, digest, disk_id, layout, machine, range,
 };
 use failback_blockio::{Device, DiskError, Zeroing};
 use failback_engine::Sink;
@@ -111,11 +111,11 @@ fn slow_session(blocks: u64, ahead_bytes: u64) -> (Arc<SlowFile>, Arc<dyn Sink>)
         slow
     });
     let medium = MemoryMedium { ahead_bytes, ..medium };
-    let store = MachineStore::open_on(Box::new(medium), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(medium), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let fingerprint = Fingerprint::of_text("new");
     let number = disk.open_session(Epoch(1), layout(blocks), true, &fingerprint).expect("a session");
-    let sink = disk.sink(DeviceImage::in_memory(layout(blocks)), number);
+    let sink = disk.sink(DeviceImage::in_memory(layout(blocks)), number, claim());
     let slow = file.lock().expect("no panic").clone().expect("a segment");
     (slow, sink)
 }
@@ -130,13 +130,13 @@ fn those_who_wait_share_one_sync() {
     std::thread::scope(|scope| {
         for thread in 0..THREADS as u64 {
             let sink = &sink;
-            scope.spawn(move || sink.begin(&[range(thread * 100, thread * 100 + 50)]).expect("begun"));
+            scope.spawn(move || sink.begin(&[range(thread * 100, thread * 100 + 50)], &[]).expect("begun"));
         }
     });
     let syncs = slow.syncs() - before;
     assert!((1..=2).contains(&syncs), "{syncs} syncs for {THREADS} threads");
     for thread in 0..THREADS as u64 {
-        sink.begin(&[range(thread * 100, thread * 100 + 50)]).expect("begun");
+        sink.begin(&[range(thread * 100, thread * 100 + 50)], &[]).expect("begun");
     }
     assert_eq!(slow.syncs() - before, syncs, "what is begun already costs nothing");
 }
@@ -147,12 +147,12 @@ fn a_sync_covers_only_what_was_written_before_it_began() {
     let before = slow.syncs();
     slow.wait_for(2);
     std::thread::scope(|scope| {
-        scope.spawn(|| sink.begin(&[range(0, 1)]).expect("begun"));
+        scope.spawn(|| sink.begin(&[range(0, 1)], &[]).expect("begun"));
         while slow.syncs() == before {
             std::thread::yield_now();
         }
         // Its write ends the sync under way, which does not cover it.
-        sink.begin(&[range(10, 11)]).expect("begun");
+        sink.begin(&[range(10, 11)], &[]).expect("begun");
     });
     assert_eq!(slow.syncs() - before, 2);
 }
@@ -162,17 +162,17 @@ fn who_goes_through_the_disk_waits_for_no_sync_but_the_first() {
     // As many blocks as are announced at once where nobody has to wait.
     let window = JOURNAL_AHEAD_MIN_BYTES / BLOCK_BYTES;
     let (slow, sink) = slow_session(10 * window, JOURNAL_AHEAD_MIN_BYTES);
-    sink.begin(&[range(0, 1)]).expect("begun");
+    sink.begin(&[range(0, 1)], &[]).expect("begun");
     // The next window is announced now; that it becomes durable takes until the test says so.
     slow.wait_for(1000);
     let before = slow.syncs();
     for block in 1..window {
-        sink.begin(&[range(block, block + 1)]).expect("begun without a sync");
+        sink.begin(&[range(block, block + 1)], &[]).expect("begun without a sync");
     }
     slow.release();
-    sink.begin(&[range(window, window + 1)]).expect("begun");
+    sink.begin(&[range(window, window + 1)], &[]).expect("begun");
     for block in window + 1..10 * window {
-        sink.begin(&[range(block, block + 1)]).expect("begun");
+        sink.begin(&[range(block, block + 1)], &[]).expect("begun");
     }
     sink.commit().expect("committed");
     let syncs = slow.syncs() - before;
@@ -186,11 +186,11 @@ fn what_threads_leave_at_a_cut_is_trusted_rightly() {
     for seed in 0..6 {
         let ahead_bytes = (seed % 2) * 8 * BLOCK_BYTES;
         let medium = CutMedium::over(&Contents::new(BLOCKS * BLOCK_BYTES), 16 << 10, ahead_bytes);
-        let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+        let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
         let disk = store.disk(&disk_id()).expect("a disk");
         let fingerprint = Fingerprint::of_text("new");
         let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &fingerprint).expect("a session");
-        let sink = disk.sink(DeviceImage::new(medium.image()), number);
+        let sink = disk.sink(DeviceImage::new(medium.image()), number, claim());
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..THREADS)
@@ -201,7 +201,7 @@ fn what_threads_leave_at_a_cut_is_trusted_rightly() {
                         let mut random = Random::new(seed * 10 + thread);
                         for version in 1..=60_u8 {
                             let block = thread + THREADS * random.below(BLOCKS / THREADS);
-                            sink.begin(&[range(block, block + 1)]).expect("begun");
+                            sink.begin(&[range(block, block + 1)], &[]).expect("begun");
                             sink.write(block * BLOCK_BYTES, &contents(version)).expect("written");
                             sink.applied(&[(BlockIndex(block), digest(version))], &[]).expect("applied");
                         }
@@ -222,7 +222,7 @@ fn what_threads_leave_at_a_cut_is_trusted_rightly() {
             let events = random.below(end as u64 + 1) as usize;
             let left = medium.cut(events, &mut random);
             let after = CutMedium::over(&left, 16 << 10, 0);
-            let store = MachineStore::open_on(Box::new(after.clone()), &machine())
+            let store = MachineStore::open_on(Box::new(after.clone()), None, &machine())
                 .unwrap_or_else(|error| panic!("seed {seed}, cut after {events} of {end}: {error}"));
             let trusted = store.disk(&disk_id()).expect("a disk").trusted().expect("known");
             let image = DeviceImage::new(after.image());

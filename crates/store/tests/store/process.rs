@@ -1,6 +1,6 @@
 //! A process of its own that is killed: its lock ends with it, what it acknowledged stays.
 
-use crate::support::{DeviceImage, digest, disk_id, layout, machine, range, write_blocks};
+use crate::support::{DeviceImage, claim, digest, disk_id, layout, machine, range, write_blocks};
 use failback_model::{Code, Epoch};
 use failback_store::{Fingerprint, MachineStore};
 use std::io::{BufRead, BufReader, Write};
@@ -12,11 +12,11 @@ const BLOCKS: u64 = 500;
 
 /// What the other process does: one group after the other, each said when it is acknowledged.
 fn write_until_killed(folder: &Path) {
-    let store = MachineStore::open(folder, &machine()).expect("opened");
+    let store = MachineStore::open(folder, None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let fingerprint = Fingerprint::of_text("new");
     let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &fingerprint).expect("a session");
-    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number);
+    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number, claim());
     for block in 0..BLOCKS {
         write_blocks(&*sink, range(block, block + 1), block as u8 | 1);
         sink.commit().expect("committed");
@@ -46,11 +46,11 @@ fn a_killed_process_leaves_what_it_acknowledged() {
             .filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<u64>().ok())
             .find(|&block| block >= wanted)
             .expect("it gets there");
-        let second = MachineStore::open(folder.path(), &machine()).expect_err("it is in use");
+        let second = MachineStore::open(folder.path(), None, &machine()).expect_err("it is in use");
         assert_eq!(second.code(), Code::JournalInUse, "{second}");
         child.kill().expect("killed");
         child.wait().expect("ended");
-        let store = MachineStore::open(folder.path(), &machine()).expect("recovered");
+        let store = MachineStore::open(folder.path(), None, &machine()).expect("recovered");
         let trusted = store.disk(&disk_id()).expect("a disk").trusted().expect("known");
         let held = trusted.digests.digests(range(0, acknowledged + 1)).expect("read");
         assert_eq!(held, (0..=acknowledged).map(|block| digest(block as u8 | 1)).collect::<Vec<_>>());

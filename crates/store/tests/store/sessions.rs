@@ -1,6 +1,8 @@
 //! Sessions of one disk, one after the other, over a folder of this host.
 
-use crate::support::{DeviceImage, contents, digest, disk_id, layout, machine, range, root_of, write_blocks};
+use crate::support::{
+    DeviceImage, claim, contents, digest, disk_id, layout, machine, range, root_of, write_blocks,
+};
 use failback_model::{BlockIndex, Code, Digest, Epoch, Generation, SessionNumber};
 use failback_store::{Fingerprint, MachineStore};
 
@@ -14,18 +16,18 @@ fn a_pass_is_sealed_and_a_killed_one_goes_on_where_it_was() {
     let path = folder.path().join("machines/web-1");
     let layout = layout(100);
     let image = DeviceImage::in_memory(layout);
-    let store = MachineStore::open(&path, &machine()).expect("opened");
+    let store = MachineStore::open(&path, None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(3), layout, false, &fingerprint()).expect("a session");
     assert_eq!(number, SessionNumber(1));
-    let sink = disk.sink(image.clone(), number);
+    let sink = disk.sink(image.clone(), number, claim());
     sink.scanned(range(0, 60), None).expect("logged");
     write_blocks(&*sink, range(10, 20), 1);
     sink.commit().expect("committed");
     write_blocks(&*sink, range(15, 30), 2);
     drop((sink, disk, store));
 
-    let store = MachineStore::open(&path, &machine()).expect("opened");
+    let store = MachineStore::open(&path, None, &machine()).expect("opened");
     assert_eq!((store.recovered().torn_bytes, store.recovered().findings.len()), (0, 0));
     let disk = store.disk(&disk_id()).expect("a disk");
     let state = disk.state();
@@ -38,7 +40,7 @@ fn a_pass_is_sealed_and_a_killed_one_goes_on_where_it_was() {
     let trusted = disk.trusted().expect("known");
     assert_eq!(trusted.ranges, [range(0, 15)]);
     assert_eq!(trusted.digests.digests(range(9, 11)).expect("read"), [Digest::ZERO, digest(1)]);
-    let sink = disk.sink(image.clone(), number);
+    let sink = disk.sink(image.clone(), number, claim());
     sink.scanned(range(15, 30), Some(&[digest(2); 15])).expect("logged");
     sink.scanned(range(30, 100), None).expect("logged");
     write_blocks(&*sink, range(99, 100), 9);
@@ -58,16 +60,16 @@ fn an_older_session_is_refused_and_what_was_begun_is_not_trusted() {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = layout(10);
     let image = DeviceImage::in_memory(layout);
-    let store = MachineStore::open(folder.path(), &machine()).expect("opened");
+    let store = MachineStore::open(folder.path(), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let first = disk.open_session(Epoch(0), layout, true, &fingerprint()).expect("a session");
     assert_eq!(disk.state().trusted_blocks, 10, "a new disk is known to be zero");
-    let old = disk.sink(image.clone(), first);
+    let old = disk.sink(image.clone(), first, claim());
     write_blocks(&*old, range(0, 4), 1);
     let second = disk.open_session(Epoch(0), layout, false, &fingerprint()).expect("a session");
     for refused in [
         old.write(0, &contents(3)),
-        old.begin(&[range(0, 1)]),
+        old.begin(&[range(0, 1)], &[]),
         old.applied(&[(BlockIndex(0), digest(3))], &[]),
         old.commit(),
         old.scanned(range(0, 4), None),
@@ -76,10 +78,10 @@ fn an_older_session_is_refused_and_what_was_begun_is_not_trusted() {
         assert_eq!(refused.expect_err("refused").code, Code::StaleSession);
     }
     assert_eq!(disk.trusted().expect("known").ranges, [range(4, 10)]);
-    let new = disk.sink(image, second);
+    let new = disk.sink(image, second, claim());
     assert_eq!(new.write(0, &contents(3)).expect_err("refused").code, Code::Internal);
     disk.fence(SessionNumber(second.0 + 1));
-    assert_eq!(new.begin(&[range(0, 1)]).expect_err("refused").code, Code::StaleSession);
+    assert_eq!(new.begin(&[range(0, 1)], &[]).expect_err("refused").code, Code::StaleSession);
     let third = disk.open_session(Epoch(0), layout, false, &fingerprint()).expect("a session");
     assert!(third.0 > second.0);
 }
@@ -87,15 +89,15 @@ fn an_older_session_is_refused_and_what_was_begun_is_not_trusted() {
 #[test]
 fn two_cannot_open_one_machine_and_a_machine_is_not_another() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = MachineStore::open(folder.path(), &machine()).expect("opened");
-    let second = MachineStore::open(folder.path(), &machine()).expect_err("refused");
+    let store = MachineStore::open(folder.path(), None, &machine()).expect("opened");
+    let second = MachineStore::open(folder.path(), None, &machine()).expect_err("refused");
     assert_eq!(second.code(), Code::JournalInUse);
     let disk = store.disk(&disk_id()).expect("a disk");
     drop(store);
-    assert!(MachineStore::open(folder.path(), &machine()).is_err(), "its disk is still in use");
+    assert!(MachineStore::open(folder.path(), None, &machine()).is_err(), "its disk is still in use");
     drop(disk);
     let other = failback_model::MachineId::new("web-2").expect("an id");
-    let error = MachineStore::open(folder.path(), &other).expect_err("refused");
+    let error = MachineStore::open(folder.path(), None, &other).expect_err("refused");
     assert!(error.code() == Code::JournalDamaged && error.to_string().contains("machine web-1"), "{error}");
-    MachineStore::open(folder.path(), &machine()).expect("opened");
+    MachineStore::open(folder.path(), None, &machine()).expect("opened");
 }

@@ -5,7 +5,7 @@ use failback_format::manifest::{RootHasher, chunk_digest};
 use failback_image::{Image, ImageFormat, ImageIdentity, Provisioning};
 use failback_model::{
     BlockIndex, BlockRange, BlockSize, ByteRange, Digest, DiskGeometry, DiskId, Finding, Layout, MachineId,
-    block_digest,
+    PointClaim, PointLabel, block_digest,
 };
 use failback_store::Medium;
 use failback_testkit::MemoryDevice;
@@ -27,6 +27,11 @@ pub(crate) fn machine() -> MachineId {
 
 pub(crate) fn disk_id() -> DiskId {
     DiskId::new("scsi0.0").expect("an id")
+}
+
+/// What nobody asks for in these tests.
+pub(crate) fn claim() -> PointClaim {
+    PointClaim { source_unix_ms: 0, label: PointLabel::CrashConsistent, reason: String::new() }
 }
 
 pub(crate) fn range(start: u64, end: u64) -> BlockRange {
@@ -136,7 +141,7 @@ impl Image for DeviceImage {
 
 /// Writes one version into a run of blocks by the sink's rules, without a commit.
 pub(crate) fn write_blocks(sink: &dyn failback_engine::Sink, blocks: BlockRange, version: u8) {
-    sink.begin(&[blocks]).expect("begun");
+    sink.begin(&[blocks], &[]).expect("begun");
     for block in blocks.iter() {
         sink.write(block.0 * BLOCK_BYTES, &contents(version)).expect("written");
     }

@@ -1,7 +1,8 @@
 //! What is trusted from one session to the next, and what ends it.
 
 use crate::support::{
-    BLOCK_BYTES, DeviceImage, MemoryMedium, digest, disk_id, layout, machine, range, root_of, write_blocks,
+    BLOCK_BYTES, DeviceImage, MemoryMedium, claim, digest, disk_id, layout, machine, range, root_of,
+    write_blocks,
 };
 use failback_engine::Sink;
 use failback_model::limits::{JOURNAL_AHEAD_BYTES, JOURNAL_AHEAD_MIN_BYTES, JOURNAL_AHEAD_WINDOWS};
@@ -30,10 +31,10 @@ struct Played {
 fn played() -> Played {
     let medium = MemoryMedium { ahead_bytes: 2 << 20, ..MemoryMedium::new() };
     let image = DeviceImage::in_memory(layout(BLOCKS));
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &before()).expect("a session");
-    let sink = disk.sink(image.clone(), number);
+    let sink = disk.sink(image.clone(), number, claim());
     write_blocks(&*sink, range(1000, 1100), 1);
     sink.commit().expect("committed");
     Played { medium, image, disk, sink }
@@ -72,7 +73,8 @@ fn a_seal_knows_what_was_announced_and_not_begun() {
     let digests: Vec<Digest> = (0..BLOCKS).map(|block| played.image.digest_of(block)).collect();
     played.sink.seal(root_of(layout(BLOCKS), &digests)).expect("sealed");
     assert_eq!(played.disk.state().trusted_blocks, BLOCKS);
-    let store = MachineStore::open_on(Box::new(played.medium.repaired()), &machine()).expect("recovered");
+    let store =
+        MachineStore::open_on(Box::new(played.medium.repaired()), None, &machine()).expect("recovered");
     assert_eq!(store.disk(&disk_id()).expect("a disk").state().trusted_blocks, BLOCKS);
 }
 
@@ -80,16 +82,16 @@ fn a_seal_knows_what_was_announced_and_not_begun() {
 fn a_writer_that_nobody_hurries_costs_few_finished_blocks_when_it_is_killed() {
     const BLOCKS: u64 = 4096;
     let medium = MemoryMedium { ahead_bytes: JOURNAL_AHEAD_BYTES, ..MemoryMedium::new() };
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
     let disk = store.disk(&disk_id()).expect("a disk");
     let number = disk.open_session(Epoch(1), layout(BLOCKS), true, &before()).expect("a session");
-    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number);
+    let sink = disk.sink(DeviceImage::in_memory(layout(BLOCKS)), number, claim());
     for start in (0..BLOCKS / 4).step_by(16) {
         write_blocks(&*sink, range(start, start + 16), 1);
         // All of the journal is durable then: the next writes come late enough not to wait.
         sink.commit().expect("committed");
     }
-    let store = MachineStore::open_on(Box::new(medium.repaired()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium.repaired()), None, &machine()).expect("recovered");
     let doubted = BLOCKS - store.disk(&disk_id()).expect("a disk").state().trusted_blocks;
     let most = JOURNAL_AHEAD_WINDOWS as u64 * JOURNAL_AHEAD_MIN_BYTES / BLOCK_BYTES;
     assert!((1..=most).contains(&doubted), "{doubted} blocks are scanned again, {most} may be");
@@ -100,7 +102,7 @@ fn a_released_image_that_is_written_to_is_believed_by_the_journal_again() {
     let played = played();
     played.disk.released(&before()).expect("noted");
     let number = played.disk.open_session(Epoch(1), layout(BLOCKS), false, &before()).expect("a session");
-    let sink = played.disk.sink(played.image.clone(), number);
+    let sink = played.disk.sink(played.image.clone(), number, claim());
     played.disk.forget().expect("forgotten");
     sink.scanned(range(0, 10), None).expect("logged");
     played.disk.released(&before()).expect("noted");
@@ -129,7 +131,8 @@ fn in_mid_pass_the_journal_is_believed_unless_the_image_was_released() {
     let played = played();
     assert_eq!(played.next_session(BLOCKS, &after()), BLOCKS);
     played.disk.released(&after()).expect("noted");
-    let store = MachineStore::open_on(Box::new(played.medium.repaired()), &machine()).expect("recovered");
+    let store =
+        MachineStore::open_on(Box::new(played.medium.repaired()), None, &machine()).expect("recovered");
     let disk = store.disk(&disk_id()).expect("a disk");
     disk.open_session(Epoch(1), layout(BLOCKS), false, &before()).expect("a session");
     assert_eq!(disk.state().trusted_blocks, 0);
@@ -139,7 +142,8 @@ fn in_mid_pass_the_journal_is_believed_unless_the_image_was_released() {
 fn after_a_kill_only_the_job_that_was_cut_believes_the_journal() {
     let played = played();
     let trusted_by = |epoch| {
-        let store = MachineStore::open_on(Box::new(played.medium.repaired()), &machine()).expect("recovered");
+        let store =
+            MachineStore::open_on(Box::new(played.medium.repaired()), None, &machine()).expect("recovered");
         let disk = store.disk(&disk_id()).expect("a disk");
         disk.open_session(Epoch(epoch), layout(BLOCKS), false, &before()).expect("a session");
         disk.state().trusted_blocks
@@ -189,7 +193,7 @@ fn digests_that_do_not_give_the_root_are_not_kept() {
 fn what_is_read_anew_replaces_what_was_known() {
     let played = played();
     played.next_session(BLOCKS, &before());
-    let sink = played.disk.sink(played.image.clone(), played.disk.state().session);
+    let sink = played.disk.sink(played.image.clone(), played.disk.state().session, claim());
     sink.scanned(range(50, 52), Some(&[digest(4), digest(5)])).expect("logged");
     sink.applied(&[(BlockIndex(1000), digest(6))], &[range(1001, 1002)]).expect("applied");
     sink.commit().expect("committed");
@@ -204,7 +208,7 @@ fn what_is_read_anew_replaces_what_was_known() {
 #[test]
 fn a_machine_has_many_disks_and_not_too_many() {
     let medium = MemoryMedium { segment_max_bytes: 100 << 10, ..MemoryMedium::new() };
-    let store = MachineStore::open_on(Box::new(medium.clone()), &machine()).expect("opened");
+    let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("opened");
     let id = |number: usize| DiskId::new(format!("disk-{number}")).expect("an id");
     for number in 0..256 {
         let disk = store.disk(&id(number)).expect("a disk");
@@ -212,7 +216,7 @@ fn a_machine_has_many_disks_and_not_too_many() {
             let layout = layout(100 + number as u64);
             let session =
                 disk.open_session(Epoch(number as u64), layout, true, &before()).expect("a session");
-            let sink = disk.sink(DeviceImage::in_memory(layout), session);
+            let sink = disk.sink(DeviceImage::in_memory(layout), session, claim());
             write_blocks(&*sink, range(0, 100), number as u8);
             sink.commit().expect("committed");
         }
@@ -222,7 +226,7 @@ fn a_machine_has_many_disks_and_not_too_many() {
         matches!(error, StoreError::TooManyDisks { count: 256, .. }) && error.code() == Code::JournalFailed
     );
     assert_eq!(store.disks().len(), 256);
-    let store = MachineStore::open_on(Box::new(medium.repaired()), &machine()).expect("recovered");
+    let store = MachineStore::open_on(Box::new(medium.repaired()), None, &machine()).expect("recovered");
     for number in (0..256).step_by(50) {
         let disk = store.disk(&id(number)).expect("a disk");
         assert_eq!(

@@ -1,10 +1,12 @@
 //! Records that mostly fit each other, four bytes each: so a fuzzer gets behind what refuses a journal.
 
 use failback_format::journal_record::{
-    DiskCheckpoint, DiskSlot, Left, Place, Record, SEGMENT_HEADER_BYTES, SegmentHeader, Trust, encode_record,
+    DiskCheckpoint, DiskSlot, Left, Phase, PhaseKind, Place, Point, PointDisk, Record, SEGMENT_HEADER_BYTES,
+    SealedAs, SegmentHeader, SegmentKind, Trust, encode_record,
 };
 use failback_model::{
-    BlockIndex, BlockRange, BlockSize, Digest, DiskId, Epoch, Generation, Layout, MachineId, SessionNumber,
+    BlockIndex, BlockRange, BlockSize, Digest, DiskId, Epoch, Generation, Layout, MachineId, PointClaim,
+    PointLabel, SessionNumber,
 };
 
 /// What later records must count up from.
@@ -14,6 +16,7 @@ struct Counters {
     session: u64,
     epoch: u64,
     generation: u64,
+    point: u64,
 }
 
 /// A segment of the records that the bytes choose; `in_checkpoint` of them are its checkpoint.
@@ -31,6 +34,7 @@ pub(super) fn composed(script: &[u8], in_checkpoint: usize) -> Vec<u8> {
         }
     }
     let header = SegmentHeader {
+        kind: SegmentKind::Journal,
         machine: MachineId::new("web-1").expect("an id"),
         number: 42,
         salt: SALT,
@@ -71,7 +75,14 @@ impl Counters {
                 self.generation += u64::from(b % 3);
                 let trust = if c.is_multiple_of(2) { Trust::Nothing } else { Trust::Everything };
                 let generation = Generation(self.generation);
-                Record::Seal { generation, root: digest, fingerprint: digest, trust }
+                Record::Seal {
+                    generation,
+                    root: digest,
+                    fingerprint: digest,
+                    trust,
+                    at_unix_ms: u64::from(a),
+                    claim: claim(c),
+                }
             }
             (8, _) => Record::Released(Left {
                 fingerprint: digest,
@@ -80,9 +91,42 @@ impl Counters {
                 look: format!("disk {c} -\n"),
             }),
             (9, _) => Record::Forget,
+            (11, _) => Record::Created,
+            (12, _) => return (DiskSlot::MACHINE.0, Record::Point(self.point(a, b, c))),
+            (13, _) => return (DiskSlot::MACHINE.0, Record::PointDropped { number: u64::from(a % 4) }),
+            (14, _) => {
+                let kinds = [
+                    PhaseKind::Replicating,
+                    PhaseKind::Released,
+                    PhaseKind::Cancelled,
+                    PhaseKind::Committed,
+                    PhaseKind::HistoryEnded,
+                ];
+                let kind = kinds[usize::from(a) % kinds.len()];
+                let phase = Phase { kind, point: u64::from(b), epoch: Epoch(u64::from(c)), at_unix_ms: 1 };
+                return (DiskSlot::MACHINE.0, Record::Phase(phase));
+            }
             _ => Record::Doubted { blocks: vec![range] },
         };
         (disk, record)
+    }
+
+    fn point(&mut self, a: u8, b: u8, c: u8) -> Point {
+        self.point += u64::from(a % 3);
+        let disk = |slot| PointDisk {
+            slot: DiskSlot(slot),
+            generation: Generation(self.generation),
+            length_bytes: u64::from(b) << 16,
+            root: b.is_multiple_of(2).then_some(Digest([c; 32])),
+        };
+        Point {
+            number: self.point,
+            undo_from: self.point,
+            sealed_unix_ms: u64::from(c),
+            claim: claim(b),
+            restored: None,
+            disks: (0..self.disks + u16::from(c % 7 == 6)).map(disk).collect(),
+        }
     }
 
     /// The next disk.
@@ -104,9 +148,20 @@ impl Counters {
             in_pass: c.is_multiple_of(2),
             fingerprint: a.is_multiple_of(3).then_some(Digest([a.max(1); 32])),
             group: u64::from(c),
+            is_created: a.is_multiple_of(5),
+            sealed: b.is_multiple_of(2).then(|| SealedAs {
+                epoch: Epoch(self.epoch),
+                at_unix_ms: u64::from(c),
+                claim: claim(a),
+            }),
         };
         (slot, Record::Checkpoint(checkpoint))
     }
+}
+
+fn claim(choice: u8) -> PointClaim {
+    let label = PointLabel::of_number(choice % 4).expect("there are four");
+    PointClaim { source_unix_ms: u64::from(choice), label, reason: format!("reason {choice}") }
 }
 
 /// One of a few small disks.

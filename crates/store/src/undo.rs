@@ -1,0 +1,208 @@
+//! The undo log: what pages held before they changed, in segments of their own beside the journal or on another volume.
+//!
+//! **Invariant**: the log is only appended to, in the order in which pages were touched; a segment is closed durably before
+//! the next one begins. Segments go when no point needs them any more. After a failure other than a full file system
+//! nothing is appended until the log is opened anew.
+
+use crate::checkpoint::write_segment;
+use crate::journal::Position;
+use crate::journal::durability::{Inner, Shared};
+use crate::medium::Medium;
+use crate::segment::{is_draft, segment_name, segment_number};
+use crate::segment_reader::SegmentReader;
+use failback_blockio::{DiskError, Operation};
+use failback_format::journal_record::{DiskSlot, Record, SEGMENT_HEADER_BYTES, SegmentKind};
+use failback_model::limits::{JOURNAL_SEGMENT_MAX_BYTES, UNDO_SEGMENT_PLAIN_BYTES};
+use failback_model::{ByteRange, MachineId};
+use std::collections::BTreeMap;
+
+const HEADER_BYTES: u64 = SEGMENT_HEADER_BYTES as u64;
+
+/// The undo log of one machine.
+#[derive(Debug)]
+pub(crate) struct UndoLog {
+    medium: Box<dyn Medium>,
+    machine: MachineId,
+    shared: Shared<Written>,
+}
+
+/// What was written to the log.
+#[derive(Debug, Default)]
+struct Written {
+    /// Bytes of pages in the open segment.
+    plain_bytes: u64,
+    /// Whether space was taken for the open segment.
+    is_reserved: bool,
+    /// Closed segments and their lengths.
+    closed: BTreeMap<u64, u64>,
+}
+
+/// Space of the undo log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UndoSpace {
+    /// Bytes that it takes.
+    pub used_bytes: u64,
+    /// Bytes that can still be written to its file system; `None` where nobody knows.
+    pub free_bytes: Option<u64>,
+}
+
+impl UndoLog {
+    /// Opens the log of a machine whose oldest point begins with the segment `floor`: older ones are removed, and all where
+    /// there is no point.
+    pub(crate) fn open(
+        medium: Box<dyn Medium>,
+        machine: &MachineId,
+        floor: Option<u64>,
+    ) -> Result<Self, DiskError> {
+        let names = medium.names()?;
+        for draft in names.iter().filter(|name| is_draft(name)) {
+            medium.remove(draft)?;
+        }
+        let mut closed = BTreeMap::new();
+        let mut newest = floor.unwrap_or(1).max(1) - 1;
+        for number in names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)) {
+            newest = newest.max(number);
+            let name = segment_name(SegmentKind::Undo, number);
+            let length_bytes = medium.open(&name)?.length_bytes();
+            if floor.is_none_or(|floor| number < floor) || length_bytes <= HEADER_BYTES {
+                medium.remove(&name)?;
+            } else {
+                closed.insert(number, length_bytes);
+            }
+        }
+        let segment = write_segment(&*medium, machine, SegmentKind::Undo, newest + 1, |_| Ok(()))?;
+        let shared = Shared::new(medium.path(), segment, Written { closed, ..Written::default() });
+        Ok(Self { medium, machine: machine.clone(), shared })
+    }
+
+    /// Refuses after a failure.
+    pub(crate) fn check(&self, operation: Operation) -> Result<(), DiskError> {
+        self.shared.check(operation)
+    }
+
+    /// Appends a record with so many bytes of pages. Returns up to where the log must be synced for it to be durable.
+    pub(crate) fn append(
+        &self,
+        disk: DiskSlot,
+        record: &Record,
+        plain_bytes: u64,
+    ) -> Result<Position, DiskError> {
+        let records = std::slice::from_ref(record);
+        let mut inner = self.shared.lock();
+        self.shared.check_latch(&inner, Operation::Write)?;
+        let mut bytes = inner.segment.encode(disk, records);
+        let most_bytes = self.medium.segment_max_bytes().min(JOURNAL_SEGMENT_MAX_BYTES);
+        let is_full = u64::from(inner.segment.end_bytes) + bytes.len() as u64 > most_bytes
+            || inner.state.plain_bytes + plain_bytes > UNDO_SEGMENT_PLAIN_BYTES;
+        if is_full && u64::from(inner.segment.end_bytes) > HEADER_BYTES {
+            self.rotate(&mut inner)?;
+            bytes = inner.segment.encode(disk, records);
+        }
+        if !std::mem::replace(&mut inner.state.is_reserved, true) {
+            // Where there is no room for a whole segment, there may be for what comes.
+            let _reserved = inner.segment.device.reserve(ByteRange::new(0, most_bytes));
+        }
+        let appended = inner.segment.append(&bytes, 1);
+        appended.map_err(|error| self.shared.failed_write(&mut inner, error))?;
+        inner.state.plain_bytes += plain_bytes;
+        Ok(inner.end())
+    }
+
+    /// Returns once everything up to a position is durable.
+    pub(crate) fn wait_durable(&self, position: Position) -> Result<(), DiskError> {
+        self.shared.wait_durable(position)
+    }
+
+    /// Number of a segment such that all that was appended lies below it, and all that will be is in it or behind it.
+    pub(crate) fn start_interval(&self) -> Result<u64, DiskError> {
+        let mut inner = self.shared.lock();
+        self.shared.check_latch(&inner, Operation::Write)?;
+        if u64::from(inner.segment.end_bytes) > HEADER_BYTES {
+            self.rotate(&mut inner)?;
+        }
+        Ok(inner.segment.number)
+    }
+
+    /// Closes the open segment durably and begins the next.
+    fn rotate(&self, inner: &mut Inner<Written>) -> Result<(), DiskError> {
+        let old_bytes = u64::from(inner.segment.end_bytes);
+        let device = &inner.segment.device;
+        let closed = device.set_length(old_bytes).and_then(|()| device.sync());
+        closed.map_err(|error| self.shared.failed_write(inner, error))?;
+        let number = inner.segment.number;
+        let next = write_segment(&*self.medium, &self.machine, SegmentKind::Undo, number + 1, |_| Ok(()));
+        inner.segment = next.map_err(|error| self.shared.failed_write(inner, error))?;
+        inner.base_bytes += old_bytes;
+        inner.durable = inner.position(inner.segment.durable_bytes);
+        inner.state.closed.insert(number, old_bytes);
+        (inner.state.plain_bytes, inner.state.is_reserved) = (0, false);
+        self.shared.notify();
+        Ok(())
+    }
+
+    /// The closed segments from `from` to before `to`, the oldest first.
+    pub(crate) fn segments(&self, from: u64, to: u64) -> Vec<u64> {
+        self.shared.lock().state.closed.range(from..to).map(|(number, _)| *number).collect()
+    }
+
+    /// Bytes of closed segments, and of the open one where it lies in the range.
+    pub(crate) fn bytes_of(&self, from: u64, to: u64) -> u64 {
+        let inner = self.shared.lock();
+        let open = (inner.segment.number, u64::from(inner.segment.end_bytes));
+        let closed = inner.state.closed.iter().map(|(number, bytes)| (*number, *bytes));
+        let within = closed.chain([open]).filter(|(number, _)| (from..to).contains(number));
+        within.map(|(_, bytes)| bytes - HEADER_BYTES).sum()
+    }
+
+    /// Reads a closed segment.
+    pub(crate) fn read(&self, number: u64) -> Result<SegmentReader, DiskError> {
+        let name = segment_name(SegmentKind::Undo, number);
+        let reader = SegmentReader::open(self.medium.open(&name)?)?;
+        let header = reader.header();
+        if header.kind != SegmentKind::Undo || header.number != number || header.machine != self.machine {
+            return Err(reader.damage(0, format!("it is not segment {number} of {}'s undo", self.machine)));
+        }
+        Ok(reader)
+    }
+
+    /// Removes closed segments; what they took.
+    pub(crate) fn remove(&self, from: u64, to: u64) -> Result<u64, DiskError> {
+        let mut freed_bytes = 0;
+        for number in self.segments(from, to) {
+            self.medium.remove(&segment_name(SegmentKind::Undo, number))?;
+            freed_bytes += self.shared.lock().state.closed.remove(&number).unwrap_or(0);
+        }
+        Ok(freed_bytes)
+    }
+
+    /// Puts another content in the place of a closed segment: what `fill` appends; nothing at all removes it.
+    pub(crate) fn replace(
+        &self,
+        number: u64,
+        disks_and_records: Vec<(DiskSlot, Record)>,
+    ) -> Result<(), DiskError> {
+        let name = segment_name(SegmentKind::Undo, number);
+        if disks_and_records.is_empty() {
+            self.medium.remove(&name)?;
+            self.shared.lock().state.closed.remove(&number);
+            return Ok(());
+        }
+        let mut length_bytes = 0;
+        let mut rest = disks_and_records;
+        write_segment(&*self.medium, &self.machine, SegmentKind::Undo, number, |segment| {
+            // The header comes to claim all of it durable, so it lies in front as a checkpoint does.
+            for (disk, record) in rest.drain(..) {
+                segment.append_records(disk, std::slice::from_ref(&record))?;
+            }
+            length_bytes = u64::from(segment.end_bytes);
+            Ok(())
+        })?;
+        self.shared.lock().state.closed.insert(number, length_bytes);
+        Ok(())
+    }
+
+    /// What it takes, and what is left.
+    pub(crate) fn space(&self) -> Result<UndoSpace, DiskError> {
+        Ok(UndoSpace { used_bytes: self.bytes_of(0, u64::MAX), free_bytes: self.medium.free_bytes()? })
+    }
+}

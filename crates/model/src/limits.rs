@@ -353,6 +353,8 @@ pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
 pub const MACHINES_MAX: usize = 1024;
 /// Disks of one machine.
 pub const DISKS_PER_MACHINE_MAX: usize = 64;
+/// Runs of blocks that are listed of what something else wrote to a disk.
+pub const FOREIGN_RANGES_MAX: usize = 16;
 /// Longest name of a disk's slot.
 pub const SLOT_MAX_BYTES: usize = 64;
 /// Longest request or reply on the control socket, its newline included.

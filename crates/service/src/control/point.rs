@@ -129,9 +129,9 @@ pub struct OperationStatus {
     pub is_cut_off: bool,
     /// What it does at the moment, in words.
     pub step: String,
-    /// Bytes of undo that were restored.
+    /// Bytes of the disks that were restored so far.
     pub done_bytes: u64,
-    /// Bytes of undo to restore; 0: not known yet.
+    /// Undo to be put back, as it is stored: more than is written where pages changed often. 0: not known yet.
     pub total_bytes: u64,
 }
 

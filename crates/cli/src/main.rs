@@ -29,6 +29,7 @@ mod sync;
 mod transfer;
 mod usage;
 mod values;
+mod verb_args;
 mod without_effect;
 
 use args::{Cli, Command, ImageCommand};
@@ -36,6 +37,7 @@ use clap::Parser;
 use failback_model::{Code, ExitClass, Finding};
 use failback_pass::Cancel;
 use std::process::ExitCode;
+use verb_args::PointsCommand;
 
 fn main() -> ExitCode {
     failback_blockio::raise_open_files_limit();
@@ -72,6 +74,13 @@ fn run(command: &Command, cancel: &Cancel) -> ExitClass {
         Command::Stop(args) => control::orders::stop(args),
         Command::Resume(args) => control::orders::resume(args),
         Command::Verify(args) => control::verify::run(args),
+        Command::Points(PointsCommand::List(args)) => control::points::list_points(args),
+        Command::Points(PointsCommand::Show(args)) => control::points::show(args),
+        Command::Points(PointsCommand::Verify(args)) => control::points::verify_point(args),
+        Command::Points(PointsCommand::Drop(args)) => control::verbs::drop_points(args),
+        Command::Cutover(args) => control::verbs::cutover(args),
+        Command::Cancel(args) => control::verbs::cancel(args),
+        Command::Commit(args) => control::verbs::commit(args),
         Command::Register(args) => control::registry::register(args),
         Command::Release(args) => control::registry::release(args),
         Command::Bandwidth(args) => control::registry::bandwidth(args),

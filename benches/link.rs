@@ -4,8 +4,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_model::{
-    Digest, DiskId, Epoch, Generation, JobId, MachineId, PeerIdentity, ProductVersion, SessionNumber,
-    SessionToken,
+    Digest, DiskId, Epoch, Generation, JobId, MachineId, PeerIdentity, PointClaim, PointLabel,
+    ProductVersion, SessionNumber, SessionToken,
 };
 use failback_pki::{Authority, Request, Validity};
 use failback_transport::{
@@ -77,6 +77,7 @@ fn open(data_connections: u16) -> Open {
         accept_mismatch: false,
         accept_divergence: false,
         job: JobId::new("j").expect("an id"),
+        claim: PointClaim::new(0, PointLabel::CrashConsistent, ""),
         sample: Vec::new(),
     }
 }

@@ -57,7 +57,8 @@ Examples:
   failback reprotect web01
   failback reprotect web01 --verify --yes --json
   failback reprotect web01 --accept-mismatch
-  failback reprotect web01 --accept-divergence")]
+  failback reprotect web01 --accept-divergence
+  failback reprotect web01 --final")]
 pub(crate) struct ReprotectArgs {
     #[command(flatten)]
     pub(crate) order: OrderArgs,
@@ -73,6 +74,9 @@ pub(crate) struct ReprotectArgs {
     /// Scan and overwrite targets although something else wrote to them since their last pass
     #[arg(long)]
     pub(crate) accept_divergence: bool,
+    /// The source is off: what comes home is its last state
+    #[arg(id = "final", long)]
+    pub(crate) is_final: bool,
     /// Do not ask: the machine's target disks are overwritten
     #[arg(long)]
     pub(crate) yes: bool,

@@ -8,9 +8,11 @@ use crate::progress::show;
 use crate::report::Voice;
 use crate::summary::{Facts, PassSummary};
 use failback_image::{Access, ImageSpec};
-use failback_model::{BlockSize, Code, DiskId, Epoch, ExitClass, Finding, Generation, MachineId};
-use failback_pass::{Cancel, Measure, Outcome, PassError, PassOptions, Progress, Totals};
-use failback_process_server::{Delivery, SeenSource, Sent, accepted};
+use failback_model::{
+    BlockSize, Code, DiskId, Epoch, ExitClass, Finding, Generation, MachineId, PointClaim, PointLabel,
+};
+use failback_pass::{Cancel, Measure, Outcome, PassError, PassOptions, Progress, Totals, source_unix_ms};
+use failback_process_server::{Delivery, NOT_QUIESCED, SeenSource, Sent, accepted};
 use failback_service::clock::unix_ms;
 use failback_transport::{ConnectOptions, Schedule, SocketOptions, Throttle, Tls, TlsFiles};
 use std::ffi::OsStr;
@@ -73,6 +75,9 @@ impl Remote {
         if !findings.is_empty() {
             return Err(findings);
         }
+        // One disk is of one instant.
+        let taken = source_unix_ms(&*source, unix_ms()).map_err(|error| vec![error.to_finding()])?;
+        let claim = PointClaim::new(taken, PointLabel::CrashConsistent, NOT_QUIESCED);
         let remote = &args.remote;
         let connect = ConnectOptions {
             address: target.address,
@@ -88,6 +93,7 @@ impl Remote {
             job,
             epoch: Epoch(unix_ms() / 1000),
             generation: Generation(0),
+            claim,
             accept_older: remote.accept_older,
             accept_divergence: remote.accept_divergence,
             data_connections: remote.connections,

@@ -9,8 +9,8 @@ use crate::opening::{begin, check_epoch, said};
 use crate::target::{Target, TargetDisk};
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
-    Code, DiskId, Epoch, Finding, Generation, Layout, MachineId, PeerIdentity, ProductVersion, SessionNumber,
-    SessionToken,
+    Code, DiskId, Epoch, Finding, Generation, Layout, MachineId, PeerIdentity, PointClaim, ProductVersion,
+    SessionNumber, SessionToken,
 };
 use failback_pass::{
     Cancel, Link, PassError, PassOptions, Progress, ReceivingEnd, Sealed, guarded_end, index_seeds,
@@ -73,6 +73,8 @@ pub struct Session {
     pub window_bytes: u64,
     /// Whether the target is read anew before it is sealed.
     pub verify: bool,
+    /// What its process server says of the state that it brings.
+    pub claim: PointClaim,
     /// How far the sending end's clock is ahead of this one, milliseconds.
     pub clock_offset_ms: i64,
     /// The connections.
@@ -187,7 +189,7 @@ impl<R: Registry> Reception<R> {
         self.end_running(&name, &Finding::error(Code::StaleSession, reason)).await;
         let (disk, lease) = self.0.registry.lease(&open.machine, &open.disk).await?;
         let (cancel, verify, epoch) = (Cancel::default(), open.verify, open.epoch);
-        let content_end_bytes = open.content_end_bytes;
+        let (content_end_bytes, claim) = (open.content_end_bytes, open.claim.clone());
         let begun = begin(disk, open, request.layout.block_size(), &mut accepting).await;
         let (target, layout, number) = match begun {
             Ok(begun) => begun,
@@ -213,6 +215,7 @@ impl<R: Registry> Reception<R> {
             epoch,
             clock_offset_ms,
             verify,
+            claim,
             content_end_bytes,
             lease: Some(lease),
         };
@@ -232,6 +235,7 @@ struct Admitted<R: Registry> {
     epoch: Epoch,
     clock_offset_ms: i64,
     verify: bool,
+    claim: PointClaim,
     content_end_bytes: u64,
     lease: Option<R::Lease>,
 }
@@ -273,6 +277,7 @@ impl<R: Registry> Admitted<R> {
             accepted: target.accepted.clone(),
             window_bytes: target.window_bytes,
             verify: self.verify,
+            claim: self.claim.clone(),
             clock_offset_ms: self.clock_offset_ms,
             link: handle.clone(),
             progress: Arc::clone(&progress),

@@ -303,7 +303,8 @@ impl Sessions for Site {
         let finding = match outcome {
             Ok(sealed) => {
                 let generation = Generation(sealed.generation);
-                return status.sealed(&Sealed { generation, root: sealed.root, verified: session.verify });
+                let (verified, claim) = (session.verify, session.claim.clone());
+                return status.sealed(&Sealed { generation, root: sealed.root, verified, claim });
             }
             Err(PassError::Cancelled) => return status.stopped(),
             Err(error) => error.findings().into_iter().next(),

@@ -194,6 +194,8 @@ codes! {
     SeedUnusable = "FB405", Refused, "seed cannot be used", "check the seed's path, or leave it out";
     ManifestDamaged = "FB406", Refused, "manifest is damaged", "delete the manifest; the disk is scanned instead";
     PartRemoved = "FB407", Refused, "partly written image was removed", "run the same command again; it starts from nothing";
+    SnapshotFailed = "FB408", Interrupted, "snapshot hook failed", "run the machine's 'snapshot' by hand as the daemon does: docs/operating.md, \"What a point is worth\"; it is tried again";
+    QuiesceFailed = "FB409", Interrupted, "hook around the snapshot failed", "correct the machine's 'before_snapshot' or 'after_snapshot'; until then its points are not app-consistent";
     ProtocolViolation = "FB501", Failure, "peer broke the protocol", "both ends must be the same version; report this with both logs";
     PeerFailed = "FB502", Interrupted, "the other end stopped with an error", "see the other end's error, then run the same command again";
     VersionMismatch = "FB503", Refused, "ends speak no protocol version in common", "bring both ends to releases that share one: the master target first";

@@ -162,7 +162,11 @@ pub const GROUP_MAX_AGE: Duration = Duration::from_secs(2);
 
 const _: () = {
     assert!(
-        3 * IDENTITY_MAX_BYTES + DISK_MARK_MAX_BYTES + (5 + 16) * SAMPLE_MAX_BLOCKS + 256
+        3 * IDENTITY_MAX_BYTES
+            + DISK_MARK_MAX_BYTES
+            + POINT_REASON_MAX_BYTES
+            + (5 + 16) * SAMPLE_MAX_BLOCKS
+            + 256
             <= SETUP_FRAME_MAX_BYTES,
         "a request to open a session fits its frame"
     );
@@ -385,6 +389,20 @@ pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Time for a session to end once a newer one of the same disk wants its place.
 pub const TAKEOVER_MAX: Duration = Duration::from_secs(20);
+/// Time for a hook around a snapshot when none is chosen.
+pub const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Longest time that may be chosen for it.
+pub const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Time for applications to be let go on once a daemon stops in the middle of a snapshot.
+pub const HOOK_THAW_MAX: Duration = Duration::from_secs(30);
+/// Time for what a hook wrote to arrive once it ended: what it leaves behind may hold its output open.
+pub const HOOK_OUTPUT_MAX: Duration = Duration::from_secs(1);
+/// Time for a hook that was killed to be gone.
+pub const HOOK_KILLED_MAX: Duration = Duration::from_secs(5);
+/// What is kept for the log of each of a hook's outputs.
+pub const HOOK_OUTPUT_MAX_BYTES: usize = 8 << 10;
+/// Arguments of a hook.
+pub const HOOK_ARGUMENTS_MAX: usize = 64;
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -400,5 +418,11 @@ const _: () = {
     assert!(BUDGET_DEFAULT_BYTES >= 4 * BUDGET_UNIT_BYTES, "four disks run at once");
     assert!(BUDGET_UNIT_BYTES <= WINDOW_DEFAULT_BYTES && WINDOW_DEFAULT_BYTES <= BUDGET_DEFAULT_BYTES);
     assert!(BACKOFF_FIRST.as_secs() < BACKOFF_MAX.as_secs());
+    assert!(HOOK_TIMEOUT_DEFAULT.as_secs() <= HOOK_TIMEOUT_MAX.as_secs());
+    assert!(
+        HOOK_THAW_MAX.as_secs() + 2 * (HOOK_KILLED_MAX.as_secs() + HOOK_OUTPUT_MAX.as_secs())
+            < DRAIN_MAX.as_secs(),
+        "a daemon that stops lets applications go on first"
+    );
     assert!(TAKEOVER_MAX.as_secs() < IDLE_MAX.as_secs(), "whoever asks still waits for the answer");
 };

@@ -1,6 +1,8 @@
 //! What a recovery point is worth, and when its source was like that.
 
+use crate::limits::POINT_REASON_MAX_BYTES;
 use std::fmt;
+use std::str::FromStr;
 
 /// How the states of a machine's disks in a recovery point belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +52,14 @@ impl PointLabel {
     }
 }
 
+impl FromStr for PointLabel {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::parse(word).ok_or("a label is per-disk, crash-consistent, app-consistent or final")
+    }
+}
+
 impl fmt::Display for PointLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -67,9 +77,31 @@ pub struct PointClaim {
     pub reason: String,
 }
 
+impl PointClaim {
+    /// A claim whose reason is one line that fits: control characters become spaces, and what is too long is cut.
+    pub fn new(source_unix_ms: u64, label: PointLabel, reason: &str) -> Self {
+        let mut reason = reason.replace(char::is_control, " ");
+        reason.truncate(reason.floor_char_boundary(POINT_REASON_MAX_BYTES));
+        Self { source_unix_ms, label, reason }
+    }
+
+    /// Whether a reason may be shown and kept as it is.
+    pub fn is_reason(text: &str) -> bool {
+        text.len() <= POINT_REASON_MAX_BYTES && !text.contains(char::is_control)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_that_fits() {
+        let claim = PointClaim::new(1, PointLabel::PerDisk, &("a\n\u{1b}[2J".to_owned() + &"ä".repeat(200)));
+        assert!(PointClaim::is_reason(&claim.reason) && claim.reason.starts_with("a  [2Jä"), "{claim:?}");
+        assert_eq!(claim.reason.len(), POINT_REASON_MAX_BYTES, "six bytes, then whole characters");
+        assert!(!PointClaim::is_reason("two\nlines") && !PointClaim::is_reason(&"a".repeat(257)));
+    }
 
     #[test]
     fn words_and_numbers_name_the_same_labels() {

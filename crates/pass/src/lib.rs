@@ -22,6 +22,7 @@ mod run;
 mod sample;
 mod sending;
 mod ship;
+mod source_time;
 mod stage;
 mod wrong_disk;
 
@@ -33,7 +34,8 @@ pub use pace::{Counter, Measure, Pace, Totals, View, limiting};
 pub use plan::plan;
 pub use planned::{ASSUMED_READ_BYTES_PER_SECOND, ASSUMED_WRITE_BYTES_PER_SECOND, End, Plan, ShipEstimate};
 pub use receiving::{ReceivingEnd, Sealed};
-pub use run::{hash, index_seeds, layout_of, run, run_planned};
+pub use run::{OpenSink, hash, index_seeds, layout_of, run, run_into, run_planned};
 pub use sample::is_another_disk;
 pub use sending::SendingEnd;
+pub use source_time::source_unix_ms;
 pub use stage::{Inside, Stage, StageTimes};

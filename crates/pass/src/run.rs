@@ -12,7 +12,7 @@ use crate::stage::Stage;
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_engine::manifest::Manifest;
 use failback_engine::seed::SeedIndex;
-use failback_engine::{DigestSource, Meter, Scan, ScanEnd};
+use failback_engine::{DigestSource, Known, Meter, Scan, ScanEnd, Sink};
 use failback_image::Image;
 use failback_model::{BlockSize, Code, Finding, Layout};
 use std::ops::ControlFlow;
@@ -45,6 +45,27 @@ pub fn run_planned(
     progress: &Arc<Progress>,
     cancel: &Cancel,
 ) -> Result<Outcome, PassError> {
+    let plain = |image: &Arc<dyn Image>, _, _| {
+        Ok((Arc::new(ImageSink::new(Arc::clone(image))) as Arc<dyn Sink>, None))
+    };
+    run_into(source, target, &plain, plan, options, progress, cancel)
+}
+
+/// Where a pass writes to, and what is known of the disk; asked once the image has the pass's length, with that layout and
+/// whether the image is new.
+pub type OpenSink<'a> =
+    dyn Fn(&Arc<dyn Image>, Layout, bool) -> Result<(Arc<dyn Sink>, Option<Known>), PassError> + 'a;
+
+/// The same into a sink of the caller's, such as a journal's. The image is closed when it returns.
+pub fn run_into(
+    source: Arc<dyn Image>,
+    target: Target,
+    open_sink: &OpenSink<'_>,
+    plan: Plan,
+    options: &PassOptions,
+    progress: &Arc<Progress>,
+    cancel: &Cancel,
+) -> Result<Outcome, PassError> {
     let started = Instant::now();
     let layout = plan.layout;
     if plan.is_refused() {
@@ -71,6 +92,7 @@ pub fn run_planned(
     if image.geometry().length_bytes < layout.length_bytes() {
         image.grow(layout.length_bytes())?;
     }
+    let (sink, known) = open_sink(&image, layout, is_new)?;
     let sending = SendingEnd {
         source,
         layout,
@@ -81,7 +103,7 @@ pub fn run_planned(
         cancel: cancel.clone(),
     };
     let receiving = ReceivingEnd {
-        sink: Arc::new(ImageSink::new(Arc::clone(&image))),
+        sink,
         image: Arc::clone(&image),
         layout,
         is_new,
@@ -90,7 +112,7 @@ pub fn run_planned(
         progress: Arc::clone(progress),
         cancel: cancel.clone(),
     };
-    let outcome = run_both(&sending, &receiving);
+    let outcome = run_both(&sending, &receiving, known);
     let closed = close(&*image, outcome.is_ok());
     let root = match (outcome, closed) {
         // Stopping on request promises that what was written is durable.
@@ -133,6 +155,7 @@ fn close(image: &dyn Image, is_complete: bool) -> Result<(), DiskError> {
 fn run_both(
     sending: &SendingEnd<'_>,
     receiving: &ReceivingEnd<'_>,
+    known: Option<Known>,
 ) -> Result<failback_model::Digest, PassError> {
     let (left, right) = Link::pair();
     let (sent, received) = std::thread::scope(|scope| {
@@ -140,7 +163,7 @@ fn run_both(
             .name("sending".into())
             .spawn_scoped(scope, || guarded_end(|| sending.run(left, None)))
             .expect("a thread can be started");
-        let received = guarded_end(|| receiving.run(right, None));
+        let received = guarded_end(|| receiving.run(right, known));
         let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (sent, received)
     });

@@ -9,7 +9,7 @@ use failback_blockio::UnitSource;
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
-    Code, Digest, DiskId, Epoch, Finding, Generation, JobId, Layout, MachineId, ProductVersion,
+    Code, Digest, DiskId, Epoch, Finding, Generation, JobId, Layout, MachineId, PointClaim, ProductVersion,
 };
 use failback_pass::{Cancel, Link, PassError, PassOptions, Progress, SendingEnd, guarded_end};
 use failback_service::clock::unix_ms;
@@ -36,6 +36,8 @@ pub struct Delivery {
     pub epoch: Epoch,
     /// Generation of the target's last state that is known to have come from this source; 0: none.
     pub generation: Generation,
+    /// What the pass brings.
+    pub claim: PointClaim,
     /// Bring an older state of the source on purpose.
     pub accept_older: bool,
     /// Scan and overwrite a target that something else wrote to since its last pass.
@@ -116,6 +118,7 @@ impl Delivery {
             accept_mismatch: self.options.accept_mismatch,
             accept_divergence: self.accept_divergence,
             job: self.job.clone(),
+            claim: self.claim.clone(),
             sample: facts.sample.clone(),
         })
     }

@@ -6,8 +6,10 @@
 //! **Invariant**: a disk that shall replicate is at work, or has a time for its next try, or says which operator's
 //! action it waits for.
 
+mod claim;
 pub mod config;
 mod delivery;
+mod hook;
 mod orders;
 pub mod runner;
 mod seen;
@@ -15,6 +17,7 @@ mod server;
 pub mod supervisor;
 mod verdict;
 
+pub use claim::NOT_QUIESCED;
 pub use delivery::{Delivery, Sent};
 pub use runner::accepted;
 pub use seen::SeenSource;

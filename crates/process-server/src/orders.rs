@@ -8,6 +8,7 @@ use failback_service::control::{Orders, PassFlags, Request, at_master_target, ou
 use failback_service::event::Caller;
 use failback_service::registry::{Intent, Wanted};
 use failback_service::status::{DaemonStatus, MachineStatus};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 impl Orders for ProcessServer {
@@ -116,9 +117,25 @@ impl ProcessServer {
     }
 
     fn change_registry(&self, request: &Request) -> Result<String, Finding> {
+        if let Request::RegisterMachine { machine, .. } = request {
+            self.check_hooks(machine)?;
+        }
         let changed = self.registry.carry_out(request, &self.kit.events);
         self.settle();
         changed.unwrap_or_else(|| Err(invalid("it changes nothing and needs no job".into())))
+    }
+
+    /// Hooks run as this daemon's user, and whoever may ask it for passes may not ask it for that.
+    fn check_hooks(&self, machine: &Value) -> Result<(), Finding> {
+        // What is no definition is refused with its own words.
+        let Ok(asked) = Machine::deserialize(machine) else { return Ok(()) };
+        let known = self.registry.machine(&asked.id).ok();
+        let is_known = known.is_some_and(|known| known.hooks() == asked.hooks());
+        if is_known || asked.hooks().iter().all(|hook| hook.is_empty()) {
+            return Ok(());
+        }
+        let finding = invalid(format!("hooks of {} over the control socket", asked.id));
+        Err(finding.with_remedy("define them in the configuration file, then 'failback reload'"))
     }
 
     fn bandwidth(&self, id: &MachineId, schedule: Option<&str>) -> Result<String, Finding> {

@@ -4,7 +4,7 @@ use crate::config::{Disk, Machine};
 use crate::delivery::Delivery;
 use crate::seen::SeenSource;
 use failback_image::{Access, ImageSpec};
-use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId};
+use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId, PointClaim};
 use failback_pass::{Cancel, Measure, PassError, PassOptions, Progress, Totals};
 use failback_service::clock::offset_ms;
 use failback_service::control::PassFlags;
@@ -27,6 +27,8 @@ pub struct Attempt {
     pub epoch: Epoch,
     /// How the pass is carried out.
     pub flags: PassFlags,
+    /// What it brings: the same for all disks of the machine in the job.
+    pub claim: PointClaim,
     /// Memory that it may hold: the session's window.
     pub window_bytes: u64,
     /// Where it tells its stages, its connection and its counters. The end is told by the supervisor.
@@ -76,7 +78,8 @@ impl Runner for Network {
         attempt.status.stage(DiskStage::Connecting);
         let sent = delivery.run(&attempt.runtime, |welcome, link| opened(attempt, &delivery, welcome, link));
         let sent = sent.map_err(|error| first(&error))?;
-        Ok(Sealed { generation: sent.generation, root: sent.root, verified: attempt.flags.verify })
+        let (verified, claim) = (attempt.flags.verify, attempt.claim.clone());
+        Ok(Sealed { generation: sent.generation, root: sent.root, verified, claim })
     }
 }
 
@@ -97,6 +100,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
         job: attempt.job.clone(),
         epoch: attempt.epoch,
         generation: attempt.status.told_generation().unwrap_or(Generation(0)),
+        claim: attempt.claim.clone(),
         accept_older: attempt.flags.accept_older,
         accept_divergence: attempt.flags.accept_divergence,
         data_connections: machine.data_connections,

@@ -2,10 +2,12 @@
 //!
 //! **Invariant**: a disk has at most one task; a task that ended said why in the disk's status.
 
+mod claims;
 mod task;
 
 use crate::config::Machine;
 use crate::runner::Runner;
+use claims::Claims;
 use failback_model::{DiskId, MachineId};
 use failback_service::daemon::Kit;
 use failback_service::registry::{Registry, Wanted};
@@ -32,6 +34,7 @@ struct Shared {
     tasks: TaskTracker,
     running: Mutex<BTreeMap<Name, Running>>,
     throttles: Mutex<BTreeMap<MachineId, Limit>>,
+    claims: Claims,
 }
 
 struct Running {
@@ -59,6 +62,7 @@ impl Supervisor {
             tasks: TaskTracker::new(),
             running: Mutex::default(),
             throttles: Mutex::default(),
+            claims: Claims::default(),
         }))
     }
 
@@ -68,6 +72,7 @@ impl Supervisor {
         self.expect(&machines);
         // A machine that was released leaves no limit to the next one of its name.
         self.throttles().retain(|id, _| machines.iter().any(|machine| machine.id == *id));
+        self.0.claims.retain(|id| machines.iter().any(|machine| machine.id == *id));
         for machine in machines {
             self.follow(&machine);
             let intent = self.0.registry.intent(&machine.id);
@@ -90,6 +95,7 @@ impl Supervisor {
 
     /// Ends waits for a machine's next tries.
     pub fn hurry(&self, machine: &MachineId) {
+        self.0.claims.hurry(machine);
         let running = self.running();
         running.iter().filter(|((id, _), _)| id == machine).for_each(|(_, task)| task.hurry.notify_one());
     }

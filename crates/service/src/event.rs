@@ -105,6 +105,21 @@ pub enum Event {
         /// Why it was refused.
         findings: Vec<FindingLine>,
     },
+    /// A process server's job knows what its passes bring: the machine's hooks have run, if it has any.
+    SourceTaken {
+        /// Machine.
+        machine: String,
+        /// The job.
+        job: String,
+        /// What the state is worth: `per-disk`, `crash-consistent`, `app-consistent` or `final`.
+        point_label: String,
+        /// Why it is worth no more; none: nothing to say.
+        point_reason: Option<String>,
+        /// When the source was like that.
+        source_unix_ms: u64,
+        /// Warnings: hooks that failed.
+        findings: Vec<FindingLine>,
+    },
     /// A session's connections stand.
     Connected {
         /// Machine.
@@ -146,6 +161,15 @@ pub enum Event {
         root: String,
         /// Whether the target was read back from its medium.
         verified: bool,
+        /// What the state is worth by its process server: `per-disk`, `crash-consistent`, `app-consistent` or `final`.
+        #[serde(default)]
+        point_label: Option<String>,
+        /// Why it is worth no more; none: nothing to say.
+        #[serde(default)]
+        point_reason: Option<String>,
+        /// When its source was like that, by the process server's clock.
+        #[serde(default)]
+        source_unix_ms: Option<u64>,
         /// From the session's start.
         elapsed_seconds: f64,
         /// The pass's counters.
@@ -283,6 +307,7 @@ impl Event {
             Self::DiskRegistered { .. } => "disk_registered",
             Self::DiskReleased { .. } => "disk_released",
             Self::Job { .. } => "job",
+            Self::SourceTaken { .. } => "source_taken",
             Self::Connected { .. } => "connected",
             Self::PassStarted { .. } => "pass_started",
             Self::PassSealed { .. } => "pass_sealed",
@@ -306,6 +331,7 @@ impl Event {
             Self::ConfigReloaded { findings }
             | Self::CertificatesReloaded { findings, .. }
             | Self::Job { findings, .. }
+            | Self::SourceTaken { findings, .. }
             | Self::PassStarted { findings, .. }
             | Self::Verified { findings, .. }
             | Self::MachineVerified { findings, .. }
@@ -324,6 +350,7 @@ impl Event {
             | Self::MachineReleased { machine }
             | Self::DiskRegistered { machine, .. }
             | Self::DiskReleased { machine, .. }
+            | Self::SourceTaken { machine, .. }
             | Self::Connected { machine, .. }
             | Self::PassStarted { machine, .. }
             | Self::PassSealed { machine, .. }
@@ -377,8 +404,13 @@ impl fmt::Display for Event {
                 let how = if *resumed { "resumed, " } else { "" };
                 write!(f, ": {how}{strategy}, session {session}, epoch {epoch}")?;
             }
-            Self::PassSealed { generation, root, elapsed_seconds, .. } => {
-                write!(f, ": generation {generation}, root {root}, {elapsed_seconds:.1} s")?;
+            Self::PassSealed { generation, root, elapsed_seconds, point_label, .. } => {
+                let label = point_label.as_deref().map_or(String::new(), |label| format!(", {label}"));
+                write!(f, ": generation {generation}{label}, root {root}, {elapsed_seconds:.1} s")?;
+            }
+            Self::SourceTaken { job, point_label, point_reason, .. } => {
+                let why = point_reason.as_deref().map_or(String::new(), |why| format!(" ({why})"));
+                write!(f, " for job {job}: {point_label}{why}")?;
             }
             Self::PassInterrupted { failed_tries, .. } if *failed_tries > 0 => {
                 write!(f, " (try {failed_tries})")?

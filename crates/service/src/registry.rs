@@ -13,7 +13,7 @@ mod orders;
 mod overlay;
 
 pub use check::faults_of;
-pub use intent::{Intent, Wanted};
+pub use intent::{Intent, KeptClaim, Wanted};
 pub use lease::Lease;
 
 use crate::saved;

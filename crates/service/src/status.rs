@@ -89,6 +89,8 @@ pub enum DiskStage {
     Stopped,
     /// The last pass is sealed.
     Sealed,
+    /// Runs the machine's hooks around its snapshot.
+    Snapshot,
     /// Waits for memory.
     Queued,
     /// Opens the connection to the other end.
@@ -120,6 +122,7 @@ impl DiskStage {
             Self::Idle => "idle",
             Self::Stopped => "stopped",
             Self::Sealed => "sealed",
+            Self::Snapshot => "snapshot",
             Self::Queued => "queued",
             Self::Connecting => "connecting",
             Self::Planning => "planning",
@@ -167,6 +170,15 @@ pub struct DiskStatus {
     pub root: Option<String>,
     /// When it was sealed.
     pub sealed_unix_ms: Option<u64>,
+    /// What the sealed state is worth by its process server: `per-disk`, `crash-consistent`, `app-consistent` or `final`.
+    #[serde(default)]
+    pub point_label: Option<String>,
+    /// Why it is worth no more; none: nothing to say.
+    #[serde(default)]
+    pub point_reason: Option<String>,
+    /// When its source was like that, by the process server's clock.
+    #[serde(default)]
+    pub source_unix_ms: Option<u64>,
     /// `original-location` or `alternate-location`.
     pub strategy: Option<String>,
     /// Whether the pass goes on with an earlier one's work.

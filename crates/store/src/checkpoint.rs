@@ -82,7 +82,7 @@ fn finish(segment: &mut Segment, machine: &MachineId, kind: SegmentKind) -> Resu
 fn append(segment: &mut Segment, state: &mut JournalState) -> Result<(), DiskError> {
     let most_ranges = JOURNAL_TRUSTED_RANGES_MAX / state.disks.len().max(1);
     for (index, disk) in state.disks.iter_mut().enumerate() {
-        let mut records = vec![Record::Checkpoint(disk.checkpoint())];
+        let mut records = vec![Record::Checkpoint(Box::new(disk.checkpoint()))];
         records.extend(disk.left.clone().map(Record::Released));
         let ranges = trusted_ranges(disk, most_ranges);
         let chunks = ranges.chunks(JOURNAL_RECORD_MAX_RANGES);

@@ -50,7 +50,7 @@ impl DigestFile {
     }
 
     /// Makes an empty file an all-zero manifest; not durable yet.
-    fn blank(device: Arc<dyn Device>, layout: Layout) -> Result<Self, DiskError> {
+    pub(crate) fn blank(device: Arc<dyn Device>, layout: Layout) -> Result<Self, DiskError> {
         let file = ManifestLayout::new(layout);
         let header = ManifestHeader { layout, generation: 0, root: None };
         device.set_length(file.file_bytes())?;

@@ -78,6 +78,12 @@ impl Groups {
         pages.iter().flat_map(|run| self.logged.insert(*run)).collect()
     }
 
+    /// What was logged may not be, or not be durable: whatever is touched next is logged again. The oldest record of a page
+    /// wins, so one too many does no harm.
+    pub(crate) fn forget_logged(&mut self) {
+        self.logged.clear();
+    }
+
     /// Up to where the journal must be durable for all blocks that were begun, these included.
     pub(crate) fn begun_at(&mut self, latest: Option<Position>) -> Option<Position> {
         self.begun_at = self.begun_at.max(latest);

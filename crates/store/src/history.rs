@@ -32,10 +32,9 @@ impl History {
         self.points.last()
     }
 
-    /// A point, and the first segment of undo that came after the interval behind it, where it ended.
-    pub(crate) fn find(&self, number: u64) -> Option<(&Point, Option<u64>)> {
-        let at = self.points.iter().position(|point| point.number == number)?;
-        Some((&self.points[at], self.points.get(at + 1).map(|next| next.undo_from)))
+    /// A point by its number.
+    pub(crate) fn find(&self, number: u64) -> Option<&Point> {
+        self.points.iter().find(|point| point.number == number)
     }
 
     /// Whether a point leads back to a state of this disk: then what is written to it must be undoable.

@@ -11,13 +11,15 @@ use failback_model::limits::JOURNAL_DISKS_MAX;
 use failback_model::{DiskId, MachineId};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A machine's journal and the digests of its disks, in a folder of their own that nobody else has open.
 #[derive(Debug)]
 pub struct MachineStore {
     pub(crate) journal: Arc<Journal>,
     pub(crate) undo: Option<Arc<UndoLog>>,
+    /// Held by whoever goes back, gives up points or commits.
+    turning: Mutex<()>,
     disks: Mutex<HashMap<DiskId, Arc<DiskStore>>>,
     recovered: Recovered,
 }
@@ -41,7 +43,18 @@ impl MachineStore {
         let (journal, recovered) = open_journal(medium, machine)?;
         let floor = journal.look(|state| state.history.undo_floor());
         let undo = undo.map(|medium| UndoLog::open(medium, machine, floor)).transpose()?.map(Arc::new);
-        Ok(Arc::new(Self { journal: Arc::new(journal), undo, disks: Mutex::default(), recovered }))
+        Ok(Arc::new(Self {
+            journal: Arc::new(journal),
+            undo,
+            turning: Mutex::default(),
+            disks: Mutex::default(),
+            recovered,
+        }))
+    }
+
+    /// One way back, thinning or commit at a time.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What opening it had to do.

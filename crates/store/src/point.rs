@@ -148,6 +148,7 @@ impl MachineStore {
 
     /// Makes what is there final: points and undo are gone. What was freed. Refused where there is nothing to commit.
     pub fn commit(&self) -> Result<u64, StoreError> {
+        let _turn = self.turn();
         let standing = self.standing();
         if standing.phase == Phase::Committed || standing.at.is_none() {
             return Err(StoreError::AlreadyFinal(match standing.phase {

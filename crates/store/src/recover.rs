@@ -112,7 +112,7 @@ impl Recovery<'_> {
         match record {
             Record::Checkpoint(disk) if is_checkpoint => {
                 self.require_next(index)?;
-                let mut disk = DiskFold::of_checkpoint(disk);
+                let mut disk = DiskFold::of_checkpoint(*disk);
                 open_digests(self.medium, &mut disk)?;
                 self.state.disks.push(disk);
                 Ok(())

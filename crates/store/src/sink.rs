@@ -6,6 +6,7 @@
 use crate::ahead::Announcement;
 use crate::block_set::united;
 use crate::disk::{Disk, trusted_again};
+use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::journal::Position;
 use crate::look::unix_ms;
@@ -16,7 +17,9 @@ use failback_engine::Sink;
 use failback_format::journal_record::{Record, Trust};
 use failback_image::{Image, Provisioning};
 use failback_model::limits::{JOURNAL_RECORD_MAX_DIGESTS, JOURNAL_RECORD_MAX_RANGES};
-use failback_model::{BlockIndex, BlockRange, ByteRange, Code, Digest, Layout, PointClaim, SessionNumber};
+use failback_model::{
+    BlockIndex, BlockRange, ByteRange, Code, Digest, Generation, Layout, PointClaim, SessionNumber,
+};
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -175,6 +178,32 @@ impl JournaledSink {
 
     /// Commits, and seals what the digests at hand say; where they do not give this root, nothing is trusted.
     fn seal_state(&self, root: Digest) -> Result<u64, DiskError> {
+        let (generation, fingerprint, found) = self.prepare_seal()?;
+        let trust = if found == Some(root) { Trust::Everything } else { Trust::Nothing };
+        self.record_seal(generation, root, fingerprint, trust)?;
+        Ok(generation.0)
+    }
+
+    /// Commits, and seals what was put back. An error where the disk is not known whole, or not this root.
+    pub(crate) fn seal_restored(&self, root: Option<Digest>) -> Result<(Generation, Digest), StoreError> {
+        let (generation, fingerprint, found) = self.prepare_seal()?;
+        let name = self.image.name().display();
+        match found {
+            Some(found) if root.is_none_or(|root| root == found) => {
+                self.record_seal(generation, found, fingerprint, Trust::Everything)?;
+                Ok((generation, found))
+            }
+            Some(found) => {
+                let root = root.expect("it differs from one");
+                let reason = format!("{name}: what was put back has the root {found}, the point has {root}");
+                Err(StoreError::UndoDamaged(reason))
+            }
+            None => Err(StoreError::UndoDamaged(format!("{name}: not all of it is known"))),
+        }
+    }
+
+    /// Commits; the next generation, how the image looks, and the root of what is held where all of it is known.
+    fn prepare_seal(&self) -> Result<(Generation, Digest, Option<Digest>), DiskError> {
         self.commit_group()?;
         // What was announced ahead did not change.
         let released = trusted_again(&self.disk.groups().ahead.release_all());
@@ -185,15 +214,23 @@ impl JournaledSink {
         let (digests, is_known, generation) = self.disk.journal.read(self.disk.slot, |state| {
             (state.digests.clone(), state.trusted.is_full(), state.generation.next())
         });
-        let sealed = match digests {
+        let found = match digests {
             Some(digests) if is_known => Some(digests.seal(generation.0)?),
             _ => None,
         };
-        let trust = if sealed == Some(root) { Trust::Everything } else { Trust::Nothing };
+        Ok((generation, fingerprint, found))
+    }
+
+    fn record_seal(
+        &self,
+        generation: Generation,
+        root: Digest,
+        fingerprint: Digest,
+        trust: Trust,
+    ) -> Result<(), DiskError> {
         let (at_unix_ms, claim) = (unix_ms(), self.claim.clone());
         let seal = Record::Seal { generation, root, fingerprint, trust, at_unix_ms, claim };
-        self.disk.journal.record(self.disk.slot, seal)?;
-        Ok(generation.0)
+        self.disk.journal.record(self.disk.slot, seal)
     }
 }
 
@@ -211,7 +248,7 @@ impl Sink for JournaledSink {
         let _session = self.disk.enter(self.session, Operation::Write, self.image.name())?;
         self.check(Operation::Write)?;
         blocks.iter().try_for_each(|range| self.require_blocks(Operation::Write, *range))?;
-        let logged_at = self.log_old(changes)?;
+        let logged_at = self.log_old(changes).inspect_err(|_| self.disk.groups().forget_logged())?;
         let mut groups = self.disk.groups();
         let group = groups.number();
         // First, so that none of them is released with others.
@@ -219,7 +256,7 @@ impl Sink for JournaledSink {
         if announced_at.is_some_and(|position| !self.disk.journal.is_durable(position)) {
             groups.ahead.waited();
         }
-        let (end, log) = self.disk.journal.update(self.disk.slot, |state| {
+        let update = self.disk.journal.update(self.disk.slot, |state| {
             let known = blocks.iter().flat_map(|range| state.trusted.runs_in(*range)).collect();
             let known = united(known);
             // What is unknown already needs no record, unless it is the first to say that the disk changes.
@@ -231,7 +268,8 @@ impl Sink for JournaledSink {
                 Some(next) => (told(group, &next), Log::Ahead),
                 None => (Vec::new(), Log::Nothing),
             }
-        })?;
+        });
+        let (end, log) = update.inspect_err(|_| groups.forget_logged())?;
         blocks.iter().for_each(|range| groups.begin(*range));
         let durable_at = groups.begun_at(if log == Log::Waited { Some(end) } else { announced_at });
         if log != Log::Nothing {

@@ -9,12 +9,13 @@ use crate::journal::Position;
 use crate::journal::durability::{Inner, Shared};
 use crate::medium::Medium;
 use crate::segment::{is_draft, segment_name, segment_number};
-use crate::segment_reader::SegmentReader;
+use crate::segment_reader::{Next, SegmentReader};
 use failback_blockio::{DiskError, Operation};
 use failback_format::journal_record::{DiskSlot, Record, SEGMENT_HEADER_BYTES, SegmentKind};
 use failback_model::limits::{JOURNAL_SEGMENT_MAX_BYTES, UNDO_SEGMENT_PLAIN_BYTES};
-use failback_model::{ByteRange, MachineId};
+use failback_model::{ByteRange, Code, MachineId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const HEADER_BYTES: u64 = SEGMENT_HEADER_BYTES as u64;
 
@@ -70,6 +71,9 @@ impl UndoLog {
                 closed.insert(number, length_bytes);
             }
         }
+        if let Some((&number, length_bytes)) = closed.iter_mut().next_back() {
+            *length_bytes = close_cut(&*medium, number, *length_bytes)?;
+        }
         let segment = write_segment(&*medium, machine, SegmentKind::Undo, newest + 1, |_| Ok(()))?;
         let shared = Shared::new(medium.path(), segment, Written { closed, ..Written::default() });
         Ok(Self { medium, machine: machine.clone(), shared })
@@ -98,14 +102,20 @@ impl UndoLog {
             self.rotate(&mut inner)?;
             bytes = inner.segment.encode(disk, records);
         }
-        if !std::mem::replace(&mut inner.state.is_reserved, true) {
-            // Where there is no room for a whole segment, there may be for what comes.
+        if !std::mem::replace(&mut inner.state.is_reserved, true) && self.has_room_for(most_bytes) {
+            // Where it cannot be taken ahead, there may be room for what comes.
             let _reserved = inner.segment.device.reserve(ByteRange::new(0, most_bytes));
         }
         let appended = inner.segment.append(&bytes, 1);
         appended.map_err(|error| self.shared.failed_write(&mut inner, error))?;
         inner.state.plain_bytes += plain_bytes;
         Ok(inner.end())
+    }
+
+    /// Whether a whole segment is a small part of what is free: a file system that is asked for more than it has takes all
+    /// of it, and leaves none for the journal.
+    fn has_room_for(&self, segment_bytes: u64) -> bool {
+        self.medium.free_bytes().is_ok_and(|free| free.is_some_and(|free| free / 4 >= segment_bytes))
     }
 
     /// Returns once everything up to a position is durable.
@@ -204,5 +214,32 @@ impl UndoLog {
     /// What it takes, and what is left.
     pub(crate) fn space(&self) -> Result<UndoSpace, DiskError> {
         Ok(UndoSpace { used_bytes: self.bytes_of(0, u64::MAX), free_bytes: self.medium.free_bytes()? })
+    }
+}
+
+/// Cuts a torn tail off the segment that was open last, so that every closed one is whole; its length then. What is damaged
+/// stays as it is, for whoever needs it to say so.
+fn close_cut(medium: &dyn Medium, number: u64, length_bytes: u64) -> Result<u64, DiskError> {
+    let device = medium.open(&segment_name(SegmentKind::Undo, number))?;
+    let end_bytes = |mut reader: SegmentReader| loop {
+        match reader.next() {
+            Ok(Next::Record { .. }) => {}
+            Ok(Next::End { torn_bytes }) => return Ok(Some(length_bytes - torn_bytes)),
+            Err(error) if error.code == Code::JournalDamaged => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    };
+    let end = match SegmentReader::open(Arc::clone(&device)) {
+        Ok(reader) => end_bytes(reader)?,
+        Err(error) if error.code == Code::JournalDamaged => None,
+        Err(error) => return Err(error),
+    };
+    match end {
+        Some(end) if end < length_bytes => {
+            device.set_length(end)?;
+            device.sync()?;
+            Ok(end)
+        }
+        _ => Ok(length_bytes),
     }
 }

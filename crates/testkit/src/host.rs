@@ -68,6 +68,11 @@ impl Mounted {
     /// Makes an ext4 file system on a block device and mounts it.
     pub fn ext4(device: &Path) -> Self {
         run(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(device));
+        Self::device(device)
+    }
+
+    /// Mounts the file system that a block device holds.
+    pub fn device(device: &Path) -> Self {
         Self::mount(&[device.to_str().expect("names of devices are ASCII")])
     }
 

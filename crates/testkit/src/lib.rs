@@ -1,21 +1,31 @@
 //! Support for tests and measurements: what they run on, made from seeds. Only ever a dev-dependency.
 
+mod asked;
 mod daemon;
 mod disk;
 mod document;
 mod faulty;
 mod host;
+mod logged_file_system;
 mod memory;
+mod power_cut;
 mod random;
+mod storage_daemon;
 #[cfg(feature = "tls")]
 mod tls;
+mod write_log;
 
+pub use asked::asked;
 pub use daemon::{DaemonEnd, DaemonProcess};
 pub use disk::{Content, GeneratedDisk, Mutation};
 pub use document::{assert_part, repository};
 pub use faulty::{Call, Damage, Fault, Faulty, FaultyDevice, When};
 pub use host::{LoopDevice, Mounted, reopen, run, sparse_file};
+pub use logged_file_system::{CutFileSystem, LoggedDisk, LoggedFileSystem};
 pub use memory::{MemoryDevice, MemorySource};
+pub use power_cut::leave;
 pub use random::Random;
+pub use storage_daemon::ServedFile;
 #[cfg(feature = "tls")]
 pub use tls::trusting_client;
+pub use write_log::{WriteLog, flushed_entries};

@@ -7,11 +7,12 @@ use crate::error::{ErrorKind, WireError};
 use crate::field::{Reader, Result, Writer, bad};
 use crate::version::Version;
 use failback_model::limits::{
-    BLOCK_MAX_BYTES, DATA_CONNECTIONS_MAX, DISK_MARK_MAX_BYTES, IDENTITY_MAX_BYTES, SAMPLE_MAX_BLOCKS,
+    BLOCK_MAX_BYTES, DATA_CONNECTIONS_MAX, DISK_MARK_MAX_BYTES, IDENTITY_MAX_BYTES, POINT_REASON_MAX_BYTES,
+    SAMPLE_MAX_BLOCKS,
 };
 use failback_model::{
-    BlockIndex, Digest, DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion,
-    SessionNumber, SessionToken, TruncatedDigest,
+    BlockIndex, Digest, DiskId, Epoch, Generation, IdentityError, JobId, MachineId, PointClaim, PointLabel,
+    ProductVersion, SessionNumber, SessionToken, TruncatedDigest,
 };
 
 /// What an end can do beyond its version. Version 1 names no bit; those it does not know it ignores.
@@ -73,6 +74,8 @@ pub struct Open {
     pub accept_divergence: bool,
     /// The job.
     pub job: JobId,
+    /// What the pass brings: the same for every disk of the machine in the job.
+    pub claim: PointClaim,
     /// Blocks of the source, ascending, at most 256: what an equal disk would hold.
     pub sample: Vec<SampledBlock>,
 }
@@ -155,11 +158,16 @@ impl Writer {
             .flag(open.accept_older)
             .flag(open.accept_mismatch)
             .flag(open.accept_divergence);
-        self.text(open.job.as_str());
+        self.text(open.job.as_str()).claim(&open.claim);
         assert!(open.sample.len() <= SAMPLE_MAX_BLOCKS, "a sample of {} blocks", open.sample.len());
         self.number(open.sample.len() as u64);
         let mut next = 0;
         open.sample.iter().fold(self, |w, named| w.step(named.block.0, &mut next).bytes(&named.digest.0))
+    }
+
+    fn claim(&mut self, claim: &PointClaim) -> &mut Self {
+        assert!(PointClaim::is_reason(&claim.reason), "the other end refuses {:?}", claim.reason);
+        self.number(claim.source_unix_ms).number(claim.label.number().into()).text(&claim.reason)
     }
 
     pub(crate) fn welcome(&mut self, welcome: &Welcome) -> &mut Self {
@@ -236,8 +244,20 @@ impl Reader<'_> {
             accept_mismatch: self.flag("accept mismatch")?,
             accept_divergence: self.flag("accept divergence")?,
             job: self.id("job", |text| JobId::new(text))?,
+            claim: self.claim()?,
             sample: self.sample()?,
         })
+    }
+
+    fn claim(&mut self) -> Result<PointClaim> {
+        let source_unix_ms = self.number("source time")?;
+        let label = u8::try_from(self.number("label")?).ok().and_then(PointLabel::of_number);
+        let label = label.ok_or(bad("label"))?;
+        let reason = self.text_of(POINT_REASON_MAX_BYTES, "reason of the label")?.to_owned();
+        match PointClaim::is_reason(&reason) {
+            true => Ok(PointClaim { source_unix_ms, label, reason }),
+            false => Err(bad("reason of the label")),
+        }
     }
 
     fn sample(&mut self) -> Result<Vec<SampledBlock>> {

@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use failback_model::limits::{CLOCK_SKEW_MAX, SETUP_FRAME_MAX_BYTES};
 use failback_model::{
-    Code, Digest, DiskId, Epoch, Generation, JobId, MachineId, ProductVersion, SessionNumber, SessionToken,
+    Code, Digest, DiskId, Epoch, Generation, JobId, MachineId, PointClaim, PointLabel, ProductVersion,
+    SessionNumber, SessionToken,
 };
 use failback_session::SessionError;
 use failback_session::handshake::{Accepting, AcceptingOptions, Opening, Target};
@@ -57,6 +58,7 @@ pub fn handshake_request() -> Open {
         accept_mismatch: false,
         accept_divergence: false,
         job: JobId::new("j").expect("an id"),
+        claim: PointClaim::new(CLOCK_MS, PointLabel::PerDisk, "3 disks, and no hook"),
         sample: Vec::new(),
     }
 }

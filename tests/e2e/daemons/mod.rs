@@ -20,17 +20,13 @@ mod wan;
 
 use crate::command::qemu_img;
 use crate::sites::{Daemon, Proxy, Sites, merged, new_disk, sent_to, source_disk, target_machine};
+use failback_testkit::asked;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Fails unless qemu-img finds the same bytes in two raw disks.
 fn assert_equal(source: &Path, target: &Path) {
     qemu_img(&["compare", "-f", "raw", "-F", "raw"], &[source, target]);
-}
-
-/// What a test counts to: a small number, or what `tools/long` asks for.
-fn asked(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
 }
 
 /// Memory that a daemon may have resident, whatever its disks (DESIGN.md 10).

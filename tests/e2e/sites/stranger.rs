@@ -1,7 +1,9 @@
 //! A process server that speaks TLS with a good certificate, and then whatever a test wants.
 
 use super::{PATIENCE, Sites};
-use failback_model::{Digest, DiskId, Epoch, Generation, JobId, MachineId, PeerIdentity, ProductVersion};
+use failback_model::{
+    Digest, DiskId, Epoch, Generation, JobId, MachineId, PeerIdentity, PointClaim, PointLabel, ProductVersion,
+};
 use failback_testkit::trusting_client;
 use failback_wire::{Capabilities, Frame, HEADER_BYTES, Header, Message, Open, Version};
 use rustls::{ClientConnection, StreamOwned};
@@ -37,6 +39,7 @@ pub(crate) fn open(machine: &str, disk: &str, length_bytes: u64) -> Open {
         accept_mismatch: true,
         accept_divergence: false,
         job: JobId::new("stranger").expect("an id"),
+        claim: PointClaim::new(now.as_millis() as u64, PointLabel::CrashConsistent, ""),
     }
 }
 

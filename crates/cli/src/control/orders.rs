@@ -40,6 +40,7 @@ pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
         accept_mismatch: args.accept_mismatch,
         accept_older: args.accept_older,
         accept_divergence: args.accept_divergence,
+        is_final: args.is_final,
     };
     finish(voice, &order.job, |job| Request::Reprotect { job, machine, flags })
 }

@@ -205,6 +205,15 @@ mod tests {
             point(3, "per-disk", Some(1)),
         ];
         let points = MachinePoints { machine: "web01".into(), recovery, points };
-        insta::assert_snapshot!(list(&points, 1_795_527_400_000), @"");
+        insta::assert_snapshot!(list(&points, 1_795_527_400_000), @r"
+        web01
+          released at point 3 since 5 min; 4 recovery points, the newest state 6 min old
+          undo 900 MiB in /undo/web01, 90 GiB free; full in 3 h 20 min at 27 GiB an hour
+           point  source                sealed                     undo  what
+               0  -                     2026-11-24T13:31:00Z    300 MiB  original
+               1  2026-11-24T13:30:00Z  2026-11-24T13:31:00Z    300 MiB  per-disk (no snapshot of all disks)
+               2  2026-11-24T13:30:00Z  2026-11-24T13:31:00Z    300 MiB  app-consistent
+               3  2026-11-24T13:30:00Z  2026-11-24T13:31:00Z    300 MiB  per-disk, as point 1, newest
+        ");
     }
 }

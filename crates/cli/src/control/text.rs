@@ -1,5 +1,6 @@
 //! A daemon's status for people.
 
+use failback_model::PointLabel;
 use failback_service::control::RecoveryStatus;
 use failback_service::report::printable;
 use failback_service::size::{counted, grouped, human};
@@ -149,6 +150,12 @@ fn first_line(disk: &DiskStatus, now_ms: u64) -> String {
     if let (Some(sealed), true) = (disk.sealed_unix_ms, disk.stage != DiskStage::Sealed) {
         let _ = write!(line, " sealed {} ago", spoken(now_ms.saturating_sub(sealed) / 1000));
     }
+    if let Some(label) = &disk.point_label {
+        let _ = write!(line, ", {}", printable(label));
+    }
+    if let Some(source) = disk.source_unix_ms {
+        let _ = write!(line, ", its source of {} ago", spoken(now_ms.saturating_sub(source) / 1000));
+    }
     line
 }
 
@@ -188,6 +195,10 @@ fn more_lines(disk: &DiskStatus) -> Vec<String> {
         if let Some(limiting) = &pass.limiting {
             lines.push(format!("limited by {}: {}", limiting.cause.replace('_', " "), limiting.why));
         }
+    }
+    // The other labels are what was to be expected, and stand in the JSON with their reasons.
+    if disk.point_label.as_deref() == Some(PointLabel::PerDisk.as_str()) {
+        lines.extend(disk.point_reason.as_ref().map(|reason| format!("not even crash-consistent: {reason}")));
     }
     lines.extend(disk.link.as_ref().map(link));
     if let Some(error) = &disk.error {
@@ -267,6 +278,9 @@ mod tests {
             stage: DiskStage::Replicating,
             generation: Some(3),
             sealed_unix_ms: Some(now - 7_200_000),
+            point_label: Some("per-disk".into()),
+            point_reason: Some("2 disks, and no hook says that their snapshots are one instant".into()),
+            source_unix_ms: Some(now - 7_320_000),
             link: Some(link),
             pass: Some(pass),
             ..DiskStatus::default()
@@ -310,9 +324,10 @@ mod tests {
         process-server 1.2.3, up 3 h 12 min; memory 64 MiB of 128 MiB; failback://process-server/azure-1 expires in 364 d
         errors since the start: FB509 3
         web01 (mt.example:9443), running
-          disk0   replicating 25 % of 4 GiB, 1 min left; generation 3 sealed 2 h 0 min ago
+          disk0   replicating 25 % of 4 GiB, 1 min left; generation 3 sealed 2 h 0 min ago, per-disk, its source of 2 h 2 min ago
                   source scanned 200 MiB/s, to the target 11 MiB/s
                   limited by link: 40 % of the window wait to go out
+                  not even crash-consistent: 2 disks, and no hook says that their snapshots are one instant
                   failback://master-target/site-1 at 192.0.2.7:9443, 4 data connections, at most 20 MiB/s, its clock 1 min behind; congestion bbr
           disk10  retrying: try 3 failed, the next one in 12 s
                   FB509 connection was lost: reset by peer

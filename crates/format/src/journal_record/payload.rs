@@ -253,7 +253,7 @@ fn decode_checkpoint(fields: &mut Fields<'_>) -> Result<Record, FormatError> {
             Some(SealedAs { epoch: Epoch(fields.u64()?), at_unix_ms: fields.u64()?, claim: fields.claim()? })
         }
     };
-    Ok(Record::Checkpoint(DiskCheckpoint {
+    Ok(Record::Checkpoint(Box::new(DiskCheckpoint {
         id: disk_id(fields)?,
         generation,
         root,
@@ -265,5 +265,5 @@ fn decode_checkpoint(fields: &mut Fields<'_>) -> Result<Record, FormatError> {
         group,
         is_created: flags & FLAG_CREATED != 0,
         sealed,
-    }))
+    })))
 }

@@ -92,7 +92,7 @@ pub enum Record {
         blocks: Vec<BlockRange>,
     },
     /// All that is known of one disk; only at the start of a segment, one for each slot in turn.
-    Checkpoint(DiskCheckpoint),
+    Checkpoint(Box<DiskCheckpoint>),
     /// The digests that the disk's manifest holds of these blocks are right: in a checkpoint, or where blocks were
     /// intended to change and did not.
     Trusted {

@@ -101,7 +101,7 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
         zeros: vec![range(1, 2)],
     };
     vec![
-        (first, Record::Checkpoint(checkpoint)),
+        (first, Record::Checkpoint(Box::new(checkpoint))),
         (first, Record::Trusted { blocks: vec![range(0, 1), range(2, 3)] }),
         (second, Record::Disk { id: DiskId::new("scsi0.1").unwrap() }),
         (second, session),
@@ -435,7 +435,7 @@ fn records() -> impl Strategy<Value = Record> {
             Record::Released(Left { fingerprint, at_unix_ms, recheck_from: BlockIndex(from), look })
         }),
         Just(Record::Forget),
-        checkpoints().prop_map(Record::Checkpoint),
+        checkpoints().prop_map(|disk| Record::Checkpoint(Box::new(disk))),
         ranges().prop_map(|blocks| Record::Trusted { blocks }),
         ranges().prop_map(|blocks| Record::Doubted { blocks }),
         Just(Record::Created),

@@ -1,7 +1,7 @@
 //! Started, asked, stopped: as systemd and an operator see it.
 
 use failback_image::{Access, ImageSpec};
-use failback_model::{Code, Epoch, Generation, PeerIdentity};
+use failback_model::{Code, Epoch, Generation, PeerIdentity, PointClaim, PointLabel};
 use failback_pass::{Cancel, PassOptions};
 use failback_pki::{Authority, Request as Issue, Validity};
 use failback_process_server::{Delivery, SeenSource};
@@ -101,6 +101,7 @@ impl Lab {
             job: "job-1".parse().expect("an id"),
             epoch: Epoch(1),
             generation: Generation(0),
+            claim: PointClaim::new(1_763_000_000_000, PointLabel::PerDisk, "2 disks, no hook"),
             accept_older: false,
             accept_divergence: false,
             data_connections: 2,
@@ -127,6 +128,7 @@ impl Lab {
             machine: delivery.machine.clone(),
             disk: delivery.disk.clone(),
             job: delivery.job.clone(),
+            claim: delivery.claim.clone(),
             connect: delivery.connect.clone(),
             options: PassOptions { accept_mismatch: true, ..PassOptions::default() },
             state: None,
@@ -222,12 +224,15 @@ fn strangers_are_counted_and_keep_nobody_out() {
     assert_eq!(lab.status().errors.get("FB504"), Some(&1));
     let end = daemon.terminate();
     assert_eq!(end.code, Some(0), "{end:?}");
-    assert!(end.log.contains("web01/disk0: pass sealed: generation 1"), "{}", end.log);
+    assert!(end.log.contains("web01/disk0: pass sealed: generation 1, per-disk, root"), "{}", end.log);
     assert!(fs::read(lab.path("disk0.raw")).expect("it was made") == vec![0x5a; 1 << 20]);
 
     // What was sealed is known after a restart, and can be proven until somebody changes it.
     let daemon = lab.start();
-    assert_eq!(lab.status().machines[0].disks[0].generation, Some(1));
+    let disk = lab.status().machines.remove(0).disks.remove(0);
+    assert_eq!((disk.generation, disk.source_unix_ms), (Some(1), Some(1_763_000_000_000)));
+    assert_eq!(disk.point_label.as_deref(), Some("per-disk"));
+    assert_eq!(disk.point_reason.as_deref(), Some("2 disks, no hook"));
     let verify = |job: &str| Request::Verify {
         job: job.parse().expect("an id"),
         machine: "web01".parse().expect("an id"),

@@ -2,7 +2,9 @@
 
 use failback_image::{Access, CreateOptions, ImageSpec};
 use failback_master_target::{Reception, Registry, Session, TargetDisk};
-use failback_model::{BlockSize, Code, DiskId, Epoch, Finding, Generation, MachineId, PeerIdentity};
+use failback_model::{
+    BlockSize, Code, DiskId, Epoch, Finding, Generation, MachineId, PeerIdentity, PointClaim, PointLabel,
+};
 use failback_pass::{Cancel, PassError, PassOptions, Progress, Sealed};
 use failback_pki::{Authority, Request, Validity};
 use failback_process_server::{Delivery, SeenSource, Sent};
@@ -175,6 +177,7 @@ impl Site {
             job: "job-1".parse().expect("an id"),
             epoch: Epoch(epoch),
             generation: Generation(0),
+            claim: PointClaim::new(0, PointLabel::CrashConsistent, ""),
             accept_older: false,
             accept_divergence: false,
             data_connections: 2,

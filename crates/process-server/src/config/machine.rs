@@ -1,6 +1,9 @@
 //! A machine and its disks as the process server knows them.
 
-use failback_model::limits::{DATA_CONNECTIONS_DEFAULT, DATA_CONNECTIONS_MAX, THREADS_MAX};
+use failback_model::limits::{
+    DATA_CONNECTIONS_DEFAULT, DATA_CONNECTIONS_MAX, HOOK_ARGUMENTS_MAX, HOOK_TIMEOUT_DEFAULT,
+    HOOK_TIMEOUT_MAX, THREADS_MAX,
+};
 use failback_model::{BlockSize, DiskId, MachineId, PeerIdentity};
 use failback_pass::{Compression, PassOptions};
 use failback_service::config::{ByteSize, Fault, unstable_device};
@@ -44,6 +47,23 @@ pub struct Machine {
     /// Round trip of the link in milliseconds, to size socket buffers by, with `link_rate`.
     #[serde(default)]
     pub round_trip_ms: Option<u32>,
+    /// Command that quiesces the machine's applications: a program and its arguments, without a shell. Hooks run once in a
+    /// job, before any disk of it is opened, with FAILBACK_MACHINE and FAILBACK_JOB set; only this file defines them.
+    #[serde(default)]
+    pub before_snapshot: Vec<String>,
+    /// Command that makes the disks' sources; the state that the job brings is of the moment at which it is started.
+    #[serde(default)]
+    pub snapshot: Vec<String>,
+    /// Command that lets the applications go on; it also runs where the hooks before it failed.
+    #[serde(default)]
+    pub after_snapshot: Vec<String>,
+    /// Seconds that each hook has, 1 to 3600; then it is killed with all that it started.
+    #[serde(default = "hook_timeout")]
+    pub hook_timeout: u32,
+    /// `snapshot` takes all disks of the machine at one instant; without it, disks of several sources are not even
+    /// crash-consistent together.
+    #[serde(default)]
+    pub snapshot_is_atomic: bool,
     /// A disk of the machine.
     #[serde(default)]
     pub disk: Vec<Disk>,
@@ -75,11 +95,54 @@ fn data_connections() -> u16 {
     DATA_CONNECTIONS_DEFAULT as u16
 }
 
+fn hook_timeout() -> u32 {
+    HOOK_TIMEOUT_DEFAULT.as_secs() as u32
+}
+
 fn block_size() -> ByteSize {
     ByteSize(BlockSize::DEFAULT.bytes())
 }
 
 impl Machine {
+    /// What its hooks are, to see whether two definitions run the same commands.
+    pub fn hooks(&self) -> [&[String]; 3] {
+        [&self.before_snapshot, &self.snapshot, &self.after_snapshot]
+    }
+
+    /// Faults of its hooks.
+    fn hook_faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (key, command) in ["before_snapshot", "snapshot", "after_snapshot"].into_iter().zip(self.hooks())
+        {
+            let Some(program) = command.first() else { continue };
+            if !program.starts_with('/') {
+                let reason = format!("{program:?} is no absolute path");
+                faults.push(Fault::new(key, reason, "name the program by its whole path; there is no shell"));
+            }
+            if command.len() > HOOK_ARGUMENTS_MAX || command.iter().any(|part| part.contains('\0')) {
+                let remedy = format!("at most {HOOK_ARGUMENTS_MAX} parts; put what is longer into a script");
+                faults.push(Fault::new(key, "it is no command", remedy));
+            }
+        }
+        let needs_snapshot = [
+            ("before_snapshot", !self.before_snapshot.is_empty()),
+            ("after_snapshot", !self.after_snapshot.is_empty()),
+            ("snapshot_is_atomic", self.snapshot_is_atomic),
+        ];
+        if self.snapshot.is_empty() {
+            let without = needs_snapshot.into_iter().filter(|(_, is_given)| *is_given);
+            faults.extend(without.map(|(key, _)| {
+                let remedy = "name the command that makes the sources as 'snapshot'";
+                Fault::new(key, "there is no 'snapshot' that it could be about", remedy)
+            }));
+        }
+        if !(1..=HOOK_TIMEOUT_MAX.as_secs()).contains(&self.hook_timeout.into()) {
+            let remedy = format!("choose seconds from 1 to {}", HOOK_TIMEOUT_MAX.as_secs());
+            faults.push(Fault::new("hook_timeout", format!("{} is not possible", self.hook_timeout), remedy));
+        }
+        faults
+    }
+
     /// Options of its connections' sockets.
     pub fn socket_options(&self) -> SocketOptions {
         let options = SocketOptions { congestion: self.congestion.clone(), ..SocketOptions::default() };
@@ -130,6 +193,7 @@ impl MachineEntry for Machine {
             let key = if self.link_rate.is_some() { "link_rate" } else { "round_trip_ms" };
             faults.push(Fault::new(key, reason, "give both, or none"));
         }
+        faults.extend(self.hook_faults());
         for (at, disk) in self.disk.iter().enumerate() {
             faults.extend(disk.faults().into_iter().map(|fault| fault.within(&format!("disk.{at}"))));
         }

@@ -1,12 +1,13 @@
 //! The life of one disk's task.
 
+use super::claims::Unclaimed;
 use super::{Name, Supervisor};
 use crate::config::Machine;
 use crate::runner::Attempt;
 use crate::seen::SeenSource;
 use crate::verdict::{Verdict, verdict};
 use failback_model::limits::BACKOFF_MAX;
-use failback_model::{Code, Finding};
+use failback_model::{Code, Finding, PointClaim};
 use failback_pass::{Cancel, Progress};
 use failback_service::backoff::Backoff;
 use failback_service::budget::Grant;
@@ -23,6 +24,15 @@ pub(super) enum End {
     Sealed(Sealed),
     Stopped,
     Failed(Finding),
+}
+
+/// What one try has of its task's.
+struct Try<'a> {
+    claim: PointClaim,
+    status: &'a Arc<DiskHandle>,
+    grant: Grant,
+    seen: &'a SeenSource,
+    progress: &'a Arc<Progress>,
 }
 
 impl Supervisor {
@@ -45,13 +55,31 @@ impl Supervisor {
         let mut backoff = Backoff::new(unix_ms() ^ u64::from(std::process::id()) << 32);
         loop {
             status.stage(DiskStage::Queued);
+            let claim = match self.claim(name, stop).await {
+                Ok(claim) => claim,
+                Err(_) if stop.is_cancelled() => return End::Stopped,
+                Err(unclaimed) if verdict(unclaimed.finding.code) == Verdict::GiveUp => {
+                    return End::Failed(unclaimed.finding);
+                }
+                Err(Unclaimed { finding, shared }) => {
+                    let (tries, wait) = shared.unwrap_or_else(|| {
+                        let wait = backoff.next_wait();
+                        (backoff.attempts(), wait)
+                    });
+                    match self.wait(&status, &finding, (tries, wait), stop, hurry).await {
+                        Some(end) => return end,
+                        None => continue,
+                    }
+                }
+            };
             // Only a wait for memory is left at once; a pass is asked to stop and comes to its end itself.
             let grant = tokio::select! {
                 grant = self.0.kit.budget.acquire() => grant,
                 () = stop.cancelled() => return End::Stopped,
             };
             let (began, progress) = (Instant::now(), Arc::<Progress>::default());
-            let ended = self.attempt(name, &status, grant, &seen, stop, &progress).await;
+            let work = Try { claim, status: &status, grant, seen: &seen, progress: &progress };
+            let ended = self.attempt(name, work, stop).await;
             let finding = match ended {
                 Ok(sealed) => {
                     self.seal(name);
@@ -71,28 +99,35 @@ impl Supervisor {
                 backoff.reset();
             }
             let wait = backoff.next_wait();
-            status.retrying(&finding, backoff.attempts(), wait);
-            tokio::select! {
-                () = stop.cancelled() => return End::Stopped,
-                () = hurry.notified() => {}
-                () = tokio::time::sleep(wait) => {}
+            let told = (backoff.attempts(), wait);
+            if let Some(end) = self.wait(&status, &finding, told, stop, hurry).await {
+                return end;
             }
         }
     }
 
-    /// One try, on a thread of its own.
-    async fn attempt(
+    /// Says that a try failed, the how many-th, and waits for the next one; an end where it is not to come.
+    async fn wait(
         &self,
-        name: &Name,
-        status: &Arc<DiskHandle>,
-        grant: Grant,
-        seen: &SeenSource,
+        status: &DiskHandle,
+        finding: &Finding,
+        (tries, wait): (u32, Duration),
         stop: &CancellationToken,
-        progress: &Arc<Progress>,
-    ) -> Result<Sealed, Finding> {
+        hurry: &Notify,
+    ) -> Option<End> {
+        status.retrying(finding, tries, wait);
+        tokio::select! {
+            () = stop.cancelled() => Some(End::Stopped),
+            () = hurry.notified() => None,
+            () = tokio::time::sleep(wait) => None,
+        }
+    }
+
+    /// One try, on a thread of its own.
+    async fn attempt(&self, name: &Name, work: Try<'_>, stop: &CancellationToken) -> Result<Sealed, Finding> {
         let lease = self.0.registry.lease(&name.0, &name.1)?;
-        status.stage(DiskStage::Connecting);
-        let attempt = self.prepare(&lease, status, grant.bytes(), seen, Arc::clone(progress))?;
+        work.status.stage(DiskStage::Connecting);
+        let attempt = self.prepare(&lease, &work)?;
         let cancel = attempt.cancel.clone();
         let (done, ended) = oneshot::channel();
         let runner = Arc::clone(&self.0.runner);
@@ -107,19 +142,12 @@ impl Supervisor {
                 ended.await
             }
         };
-        drop((lease, grant));
+        drop((lease, work.grant));
         // The thread panicked: its text is in the log.
         ended.unwrap_or_else(|_| Err(Finding::error(Code::Internal, "the pass broke off; see the log")))
     }
 
-    fn prepare(
-        &self,
-        lease: &Lease<Machine>,
-        status: &Arc<DiskHandle>,
-        window_bytes: u64,
-        seen: &SeenSource,
-        progress: Arc<Progress>,
-    ) -> Result<Attempt, Finding> {
+    fn prepare(&self, lease: &Lease<Machine>, work: &Try<'_>) -> Result<Attempt, Finding> {
         let (machine, disk) = (lease.machine().clone(), lease.disk().clone());
         let intent = self.0.registry.intent(&machine.id);
         let job = intent
@@ -134,13 +162,14 @@ impl Supervisor {
             job,
             epoch: intent.epoch(),
             flags: intent.flags,
-            window_bytes,
-            status: Arc::clone(status),
-            progress,
+            claim: work.claim.clone(),
+            window_bytes: work.grant.bytes(),
+            status: Arc::clone(work.status),
+            progress: Arc::clone(work.progress),
             cancel: Cancel::default(),
             tls: self.0.tls.clone(),
             runtime: self.0.runtime.clone(),
-            seen: seen.clone(),
+            seen: work.seen.clone(),
             state,
         })
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::Config;
 use crate::runner::Attempt;
-use failback_model::{Code, Digest, Finding, Generation, JobId};
+use failback_model::{Code, Digest, Finding, Generation, JobId, PointClaim, PointLabel};
 use failback_pass::Progress;
 use failback_pki::{Authority, Request, Validity};
 use failback_service::control::{About, PassFlags};
@@ -21,12 +21,14 @@ struct Script {
     /// Whether something was acknowledged before each end.
     advances: AtomicBool,
     seen: Mutex<Vec<(u64, u64)>>,
+    claims: Mutex<Vec<PointClaim>>,
     woken: Condvar,
 }
 
 impl Runner for Script {
     fn run(&self, attempt: &Attempt) -> Result<Sealed, Finding> {
         self.seen.lock().expect("no panic").push((attempt.epoch.0, attempt.window_bytes));
+        self.claims.lock().expect("no panic").push(attempt.claim.clone());
         self.woken.notify_all();
         if self.advances.load(Ordering::Relaxed) {
             Progress::add(&attempt.progress.messages_acknowledged, 1);
@@ -34,7 +36,8 @@ impl Runner for Script {
         let end = self.ends.lock().expect("no panic").pop();
         match end {
             Some(Ok(())) => {
-                Ok(Sealed { generation: Generation(1), root: Digest::ZERO, verified: attempt.flags.verify })
+                let (verified, claim) = (attempt.flags.verify, attempt.claim.clone());
+                Ok(Sealed { generation: Generation(1), root: Digest::ZERO, verified, claim })
             }
             Some(Err(Code::Internal)) => panic!("a pass that panics"),
             Some(Err(code)) => Err(Finding::error(code, "as told")),
@@ -58,7 +61,7 @@ fn certificates(folder: &Path) -> Tls {
 }
 
 struct Lab {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     script: Arc<Script>,
     registry: Registry<Machine>,
     supervisor: Supervisor,
@@ -68,16 +71,28 @@ struct Lab {
 impl Lab {
     /// A machine of two disks, and passes that end like this, the last first.
     fn new(ends: &[Result<(), Code>]) -> Self {
+        Self::with_hooks(ends, "")
+    }
+
+    /// The same with keys of the machine, in which FOLDER is a folder of its own.
+    fn with_hooks(ends: &[Result<(), Code>], keys: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let text = "
-            tls = { certificate = 'c', key = 'k', ca = 'a' }
+        let here = folder.path().to_str().expect("plain");
+        for disk in ["s0.raw", "s1.raw"] {
+            std::fs::write(folder.path().join(disk), [7; 8192]).expect("written");
+        }
+        let text = format!(
+            "tls = {{ certificate = 'c', key = 'k', ca = 'a' }}
             [[machine]]
             id = 'web01'
             target = 'mt:9443'
             target_identity = 'failback://master-target/mt'
-            disk = [{ id = 'd0', source = '/s0' }, { id = 'd1', source = '/s1' }]";
+            disk = [{{ id = 'd0', source = '{here}/s0.raw' }}, {{ id = 'd1', source = '{here}/s1.raw' }}]
+            {}",
+            keys.replace("FOLDER", here)
+        );
         let config: Config =
-            failback_service::config::parse(text, Path::new("ps.toml")).expect("it is right");
+            failback_service::config::parse(&text, Path::new("ps.toml")).expect("it is right");
         let about = About { daemon: "process-server", version: "1", started_unix_ms: 0 };
         let kit =
             Kit::new(about, Path::new("ps.toml"), &folder.path().join("state"), 64 << 20).expect("a kit");
@@ -86,7 +101,7 @@ impl Lab {
         let script = Arc::new(Script { ends: Mutex::new(ends.to_vec()), ..Script::default() });
         let tls = certificates(folder.path());
         let supervisor = Supervisor::new(kit.clone(), registry.clone(), Arc::clone(&script) as _, tls);
-        Self { _folder: folder, script, registry, supervisor, kit }
+        Self { folder, script, registry, supervisor, kit }
     }
 
     fn begin(&self) {
@@ -96,6 +111,15 @@ impl Lab {
         };
         self.registry.intend(&machine(), begin).expect("it is kept");
         self.supervisor.settle();
+    }
+
+    fn claims(&self) -> Vec<PointClaim> {
+        self.script.claims.lock().expect("no panic").clone()
+    }
+
+    /// How often the hook ran that writes a line each time.
+    fn ran(&self) -> usize {
+        std::fs::read_to_string(self.folder.path().join("ran")).unwrap_or_default().lines().count()
     }
 
     fn stages(&self) -> Vec<DiskStage> {
@@ -234,4 +258,86 @@ async fn bandwidth_follows_the_definition_until_it_is_overridden() {
     lab.registry.register(entry.clone()).expect("it is kept");
     lab.supervisor.settle();
     assert_eq!(lab.supervisor.throttle(&entry).schedule(), schedule("20M"), "another machine of that name");
+}
+
+const SNAPSHOT: &str = "snapshot_is_atomic = true
+            snapshot = ['/bin/sh', '-c', 'cd FOLDER; echo ran >> ran; test -e allowed']";
+
+#[tokio::test]
+async fn all_disks_of_a_job_claim_the_same_and_the_hooks_run_once() {
+    let lab = Lab::with_hooks(&[Ok(()), Ok(()), Err(Code::ConnectionLost)], SNAPSHOT);
+    std::fs::write(lab.folder.path().join("allowed"), "").expect("written");
+    lab.begin();
+    lab.until(|lab| {
+        lab.supervisor.hurry(&machine());
+        lab.supervisor.count() == 0
+    })
+    .await;
+    assert_eq!((lab.stages(), lab.ran()), (vec![DiskStage::Sealed; 2], 1));
+    let claims = lab.claims();
+    assert_eq!((claims.len(), claims[0].label), (3, PointLabel::CrashConsistent));
+    assert!(claims.iter().all(|claim| *claim == claims[0]), "also the second try's: {claims:?}");
+    let status = lab.kit.board.disk(&machine(), &"d1".parse().expect("an id")).status();
+    assert_eq!(status.source_unix_ms, Some(claims[0].source_unix_ms));
+    assert_eq!(status.point_label.as_deref(), Some("crash-consistent"));
+    lab.registry.intend(&machine(), |intent| intent.wanted = Wanted::Stopped).expect("it is kept");
+    lab.script.ends.lock().expect("no panic").extend([Ok(()), Ok(())]);
+    lab.begin();
+    lab.until(|lab| lab.supervisor.count() == 0).await;
+    assert_eq!(lab.ran(), 2, "another job, another snapshot");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_fails_is_tried_again_for_all_disks_at_once() {
+    let lab = Lab::with_hooks(&[Ok(()), Ok(())], SNAPSHOT);
+    lab.begin();
+    lab.until(|lab| lab.stages() == [DiskStage::Retrying; 2]).await;
+    assert!(lab.claims().is_empty(), "no disk was opened");
+    let status = lab.kit.board.disk(&machine(), &"d0".parse().expect("an id")).status();
+    let error = status.error.expect("a reason");
+    assert_eq!((error.code.as_str(), status.failed_tries), ("FB408", 1));
+    assert!(error.evidence.starts_with("snapshot ended with exit status: 1"), "{error:?}");
+    assert_eq!(lab.ran(), 1, "one try, not one for each disk");
+    lab.until(|lab| lab.ran() >= 2).await;
+    std::fs::write(lab.folder.path().join("allowed"), "").expect("written");
+    lab.until(|lab| {
+        lab.supervisor.hurry(&machine());
+        lab.supervisor.count() == 0
+    })
+    .await;
+    assert_eq!(lab.stages(), [DiskStage::Sealed; 2]);
+}
+
+#[tokio::test]
+async fn a_claim_outlives_the_daemon_and_does_not_speak_for_disks_that_came_later() {
+    let lab = Lab::with_hooks(&[], SNAPSHOT);
+    std::fs::write(lab.folder.path().join("allowed"), "").expect("written");
+    lab.begin();
+    lab.until(|lab| lab.claims().len() == 2).await;
+    lab.supervisor.stop(&machine());
+    lab.kit.stop.cancel();
+    lab.supervisor.drained().await;
+
+    let machines = lab.registry.machines();
+    let file = lab.kit.state.join("registry.json");
+    let (registry, _) = Registry::open(machines, file).expect("it opens");
+    let mut entry = registry.machine(&machine()).expect("it is there");
+    let mut late = entry.disk[0].clone();
+    late.id = "d2".parse().expect("an id");
+    entry.disk.push(late);
+    registry.register(entry).expect("nothing holds it");
+    let about = About { daemon: "process-server", version: "1", started_unix_ms: 0 };
+    let kit =
+        Kit::new(about, Path::new("ps.toml"), &lab.folder.path().join("other"), 64 << 20).expect("a kit");
+    let script = Arc::new(Script { ends: Mutex::new(vec![Ok(()); 3]), ..Script::default() });
+    let tls = certificates(lab.folder.path().join("again").as_path());
+    let again = Supervisor::new(kit, registry, Arc::clone(&script) as _, tls);
+    again.settle();
+    lab.until(|_| again.count() == 0).await;
+    let (before, mut after) = (lab.claims(), script.claims.lock().expect("no panic").clone());
+    after.sort_by_key(|claim| claim.label);
+    assert_eq!((after.len(), lab.ran()), (3, 1), "{after:?}");
+    assert_eq!(after[1..], before[..], "word for word");
+    assert_eq!(after[0].label, PointLabel::PerDisk);
+    assert!(after[0].reason.contains("d2 was added"), "{after:?}");
 }

@@ -193,6 +193,46 @@ fn a_verify_is_the_master_targets_and_starts_nothing_here() {
 }
 
 #[test]
+fn hooks_are_the_configurations_alone_and_their_failure_is_tried_again() {
+    let lab = Lab::new();
+    let toml = fs::read_to_string(lab.path("ps.toml")).expect("it is there");
+    let hook =
+        format!("snapshot = ['/bin/sh', '-c', 'echo no space >&2; exit 3', '{}']", lab.path("x").display());
+    fs::write(lab.path("ps.toml"), toml + &hook).expect("written");
+    let daemon = lab.start();
+    let definition = || match lab.ask(&Request::Registry { machine: None }) {
+        Reply::Registry { machines } => machines.into_iter().next().expect("one"),
+        other => panic!("{other:?}"),
+    };
+    let register =
+        |job: &str, machine| lab.ask(&Request::RegisterMachine { job: job.parse().expect("an id"), machine });
+    let mut machine = definition();
+    machine["bandwidth"] = "5M".into();
+    assert!(matches!(register("r1", machine.clone()), Reply::Done { .. }), "the same hooks");
+    machine["snapshot"] = vec!["/bin/true"].into();
+    match register("r2", machine.clone()) {
+        Reply::Refused { findings, .. } => {
+            assert!(findings[0].evidence.contains("hooks of web01"), "{findings:?}")
+        }
+        other => panic!("{other:?}"),
+    }
+    machine["id"] = "new".into();
+    assert!(matches!(register("r3", machine), Reply::Refused { .. }));
+
+    lab.ask(&reprotect("job-1"));
+    lab.event("pass_interrupted");
+    let disk = lab.status().machines.remove(0).disks.remove(0);
+    let error = disk.error.expect("a reason");
+    assert_eq!(
+        (error.code.as_str(), error.evidence.as_str()),
+        ("FB408", "snapshot ended with exit status: 3: no space")
+    );
+    let end = daemon.terminate();
+    assert_eq!(end.code, Some(0));
+    assert!(end.log.contains("no space"), "{}", end.log);
+}
+
+#[test]
 fn a_second_daemon_and_bad_certificates_are_refused_at_the_start() {
     let lab = Lab::new();
     let daemon = lab.start();

@@ -20,6 +20,9 @@ pub struct PassFlags {
     pub accept_older: bool,
     /// Scan and overwrite a target that something else wrote to since its last pass.
     pub accept_divergence: bool,
+    /// The source is off: what is brought is its last state.
+    #[serde(rename = "final")]
+    pub is_final: bool,
 }
 
 /// Flags as they may be said.
@@ -30,6 +33,8 @@ struct SaidFlags {
     accept_mismatch: bool,
     accept_older: bool,
     accept_divergence: bool,
+    #[serde(rename = "final")]
+    is_final: bool,
     /// Nothing that a process server decides; whoever asks for it learns where it is decided.
     #[schemars(skip)]
     grow: bool,
@@ -39,12 +44,12 @@ impl TryFrom<SaidFlags> for PassFlags {
     type Error = &'static str;
 
     fn try_from(said: SaidFlags) -> Result<Self, Self::Error> {
-        let SaidFlags { verify, accept_mismatch, accept_older, accept_divergence, grow } = said;
+        let SaidFlags { verify, accept_mismatch, accept_older, accept_divergence, is_final, grow } = said;
         match grow {
             true => {
                 Err("a target grows where the master target's configuration says 'grow = true' for the disk")
             }
-            false => Ok(Self { verify, accept_mismatch, accept_older, accept_divergence }),
+            false => Ok(Self { verify, accept_mismatch, accept_older, accept_divergence, is_final }),
         }
     }
 }

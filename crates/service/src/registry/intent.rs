@@ -1,7 +1,7 @@
 //! What an operator asked of a machine, kept until something else is asked.
 
 use crate::control::PassFlags;
-use failback_model::{DiskId, Epoch, JobId};
+use failback_model::{DiskId, Epoch, JobId, PointClaim, PointLabel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,13 +32,46 @@ pub struct Intent {
     pub flags: PassFlags,
     /// Disks whose pass of this job is sealed: a daemon that starts anew does not repeat them.
     pub sealed: Vec<String>,
+    /// What its passes claim; none: that is not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<KeptClaim>,
+}
+
+/// What the passes of a job claim of the state that they bring: said once for all disks of the machine, also by a daemon
+/// that starts anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptClaim {
+    source_unix_ms: u64,
+    #[serde(with = "crate::text")]
+    label: PointLabel,
+    reason: String,
+    /// The disks that the machine had then.
+    disks: Vec<String>,
+}
+
+impl KeptClaim {
+    /// A claim about these disks.
+    pub fn new<'a>(claim: PointClaim, disks: impl Iterator<Item = &'a DiskId>) -> Self {
+        let PointClaim { source_unix_ms, label, reason } = claim;
+        Self { source_unix_ms, label, reason, disks: disks.map(ToString::to_string).collect() }
+    }
+
+    /// What it says of a disk. One that came later is of another instant.
+    pub fn of(&self, disk: &DiskId) -> PointClaim {
+        if self.disks.iter().any(|known| known == disk.as_str()) {
+            return PointClaim::new(self.source_unix_ms, self.label, &self.reason);
+        }
+        let reason = format!("disk {disk} was added to the machine after the job had begun");
+        PointClaim::new(self.source_unix_ms, PointLabel::PerDisk, &reason)
+    }
 }
 
 impl Intent {
     /// Begins a job. Its epoch comes from the clock, so that a daemon that lost its state is not taken for an old one.
     pub fn begin(&mut self, job: JobId, flags: PassFlags, now_unix_ms: u64) {
         let epoch = (self.epoch + 1).max(now_unix_ms / 1000);
-        *self = Self { wanted: Wanted::Running, epoch, job: Some(job), flags, sealed: Vec::new() };
+        *self =
+            Self { wanted: Wanted::Running, epoch, job: Some(job), flags, sealed: Vec::new(), claim: None };
     }
 
     /// Number of the job.

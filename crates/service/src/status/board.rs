@@ -66,7 +66,7 @@ impl Board {
 mod tests {
     use crate::event::{Event, Events};
     use crate::status::{Board, DiskStage, LinkStatus, Live, PassFacts, Probe, Sealed};
-    use failback_model::{Code, Digest, Epoch, Finding, Generation, SessionNumber};
+    use failback_model::{Code, Digest, Epoch, Finding, Generation, PointClaim, PointLabel, SessionNumber};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::{Duration, Instant};
@@ -119,7 +119,8 @@ mod tests {
 
         handle.connected(LinkStatus::default());
         handle.started(facts(), Box::new(Counting(100)));
-        let sealed = Sealed { generation: Generation(4), root: Digest::ZERO, verified: false };
+        let claim = PointClaim::new(5, PointLabel::PerDisk, "2 disks");
+        let sealed = Sealed { generation: Generation(4), root: Digest::ZERO, verified: false, claim };
         handle.sealed(&sealed);
         let status = handle.status();
         assert_eq!((status.stage, status.generation, status.error), (DiskStage::Sealed, Some(4), None));
@@ -171,7 +172,8 @@ mod tests {
         assert_eq!(handle.status().strategy.as_deref(), Some("alternate-location"));
         handle.started(PassFacts { epoch: Epoch(3), ..facts() }, Box::new(Counting(0)));
         assert_eq!(handle.status().strategy.as_deref(), Some("alternate-location"));
-        handle.sealed(&Sealed { generation: Generation(1), root: Digest::ZERO, verified: false });
+        let claim = PointClaim::new(5, PointLabel::Final, "");
+        handle.sealed(&Sealed { generation: Generation(1), root: Digest::ZERO, verified: false, claim });
         let sealed = handle.status();
         let handle = open();
         let known = handle.status();

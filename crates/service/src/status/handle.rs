@@ -8,7 +8,9 @@ use crate::clock::{ms_of, unix_ms};
 use crate::event::{Event, Events};
 use crate::report::FindingLine;
 use failback_model::limits::CLOCK_SKEW_NOTICED;
-use failback_model::{Digest, DiskId, Epoch, Finding, Generation, MachineId, SessionNumber, Severity};
+use failback_model::{
+    Digest, DiskId, Epoch, Finding, Generation, MachineId, PointClaim, SessionNumber, Severity,
+};
 use failback_transport::LinkHandle;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +48,8 @@ pub struct Sealed {
     pub root: Digest,
     /// Whether the target was read back from its medium.
     pub verified: bool,
+    /// What its process server says of it.
+    pub claim: PointClaim,
 }
 
 /// A disk's status. Shared by reference; every call is short.
@@ -77,6 +81,9 @@ impl DiskHandle {
             stage_since_unix_ms: unix_ms(),
             generation: seal.as_ref().map(|seal| seal.generation),
             sealed_unix_ms: seal.as_ref().map(|seal| seal.sealed_unix_ms),
+            point_label: seal.as_ref().and_then(|seal| seal.point_label.clone()),
+            point_reason: seal.as_ref().and_then(|seal| seal.point_reason.clone()),
+            source_unix_ms: seal.as_ref().and_then(|seal| seal.source_unix_ms),
             root: seal.map(|seal| seal.root),
             ..DiskStatus::default()
         };
@@ -94,7 +101,9 @@ impl DiskHandle {
     pub fn known(&self, generation: Generation, root: Option<Digest>) {
         let mut state = self.state();
         if state.status.generation != Some(generation.0) {
-            state.status.sealed_unix_ms = None;
+            let status = &mut state.status;
+            (status.sealed_unix_ms, status.source_unix_ms) = (None, None);
+            (status.point_label, status.point_reason) = (None, None);
         }
         state.told = Some(generation);
         state.status.generation = Some(generation.0);
@@ -177,9 +186,18 @@ impl DiskHandle {
     /// The pass ended well.
     pub fn sealed(&self, sealed: &Sealed) {
         let sealed_unix_ms = unix_ms();
+        let claim = &sealed.claim;
+        let point_label = claim.label.to_string();
+        let point_reason = Some(claim.reason.clone()).filter(|reason| !reason.is_empty());
         self.kept.change(&self.machine, &self.disk, |disk| {
-            let (generation, root) = (sealed.generation.0, sealed.root.to_string());
-            disk.seal = Some(KeptSeal { generation, root, sealed_unix_ms });
+            disk.seal = Some(KeptSeal {
+                generation: sealed.generation.0,
+                root: sealed.root.to_string(),
+                sealed_unix_ms,
+                point_label: Some(point_label.clone()),
+                point_reason: point_reason.clone(),
+                source_unix_ms: Some(claim.source_unix_ms),
+            });
             disk.made_epoch = None;
         });
         let mut state = self.state();
@@ -189,6 +207,9 @@ impl DiskHandle {
         state.status.generation = Some(sealed.generation.0);
         state.status.root = Some(sealed.root.to_string());
         state.status.sealed_unix_ms = Some(sealed_unix_ms);
+        state.status.point_label = Some(point_label.clone());
+        state.status.point_reason = point_reason.clone();
+        state.status.source_unix_ms = Some(claim.source_unix_ms);
         let elapsed_seconds = state.elapsed_seconds();
         let counters = state.status.pass.as_ref().map(|pass| pass.counters.clone()).unwrap_or_default();
         drop(state);
@@ -198,6 +219,9 @@ impl DiskHandle {
             generation: sealed.generation.0,
             root: sealed.root.to_string(),
             verified: sealed.verified,
+            point_label: Some(point_label),
+            point_reason,
+            source_unix_ms: Some(claim.source_unix_ms),
             elapsed_seconds,
             counters,
         });

@@ -28,6 +28,12 @@ pub(super) struct KeptSeal {
     pub(super) generation: u64,
     pub(super) root: String,
     pub(super) sealed_unix_ms: u64,
+    #[serde(default)]
+    pub(super) point_label: Option<String>,
+    #[serde(default)]
+    pub(super) point_reason: Option<String>,
+    #[serde(default)]
+    pub(super) source_unix_ms: Option<u64>,
 }
 
 /// All disks of a daemon.

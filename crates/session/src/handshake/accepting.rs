@@ -1,6 +1,6 @@
 //! The receiving end's side: what is asked is checked in three steps, each with what is known by then.
 
-use super::terms::{check_clocks, check_products, common_version};
+use super::terms::{check_clocks, check_products, check_source_time, common_version};
 use crate::error::SessionError;
 use failback_model::limits::{DATA_CONNECTIONS_MAX, SETUP_MAX};
 use failback_model::{
@@ -182,6 +182,7 @@ impl Accepting {
         let version = common_version(open.version_min, open.version_max)?;
         check_products(open.product, self.options.product)?;
         check_clocks(clock_unix_ms, open.clock_unix_ms)?;
+        check_source_time(open)?;
         let impossible = |reason: String| SessionError { code: Code::BlockSizeInvalid, reason };
         let size = BlockSize::new(open.block_bytes.into()).map_err(|error| impossible(error.to_string()))?;
         let layout = Layout::new(open.length_bytes, size)

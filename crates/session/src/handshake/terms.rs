@@ -3,7 +3,7 @@
 use crate::error::SessionError;
 use failback_model::limits::CLOCK_SKEW_MAX;
 use failback_model::{Code, ProductVersion};
-use failback_wire::Version;
+use failback_wire::{Open, Version};
 
 /// The newest version that this build and one that speaks `min..=max` have in common.
 pub(super) fn common_version(min: u16, max: u16) -> Result<Version, SessionError> {
@@ -26,6 +26,16 @@ pub(super) fn check_products(sending: ProductVersion, receiving: ProductVersion)
     }
     let reason = format!("the receiving end is version {receiving}, the sending end only {sending}");
     Err(SessionError { code: Code::ProductVersionOrder, reason })
+}
+
+/// A state cannot come from the future; that the sending end's clock was set back since is forgiven as its skew is.
+pub(super) fn check_source_time(open: &Open) -> Result<(), SessionError> {
+    let ahead_ms = open.claim.source_unix_ms.saturating_sub(open.clock_unix_ms);
+    if u128::from(ahead_ms) <= CLOCK_SKEW_MAX.as_millis() {
+        return Ok(());
+    }
+    let reason = format!("the source's state is from {ahead_ms} ms after the sending end's own clock");
+    Err(SessionError { code: Code::ClocksDiffer, reason })
 }
 
 /// Clocks order points and judge certificates: they must agree roughly.

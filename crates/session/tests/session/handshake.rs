@@ -2,7 +2,8 @@
 
 use failback_model::limits::{CLOCK_SKEW_MAX, SETUP_MAX, WELCOME_MAX};
 use failback_model::{
-    Code, Digest, DiskId, Epoch, Generation, JobId, MachineId, ProductVersion, SessionNumber, SessionToken,
+    Code, Digest, DiskId, Epoch, Generation, JobId, MachineId, PointClaim, PointLabel, ProductVersion,
+    SessionNumber, SessionToken,
 };
 use failback_session::SessionError;
 use failback_session::handshake::{Accepting, AcceptingOptions, Opening, Target};
@@ -40,6 +41,7 @@ pub(crate) fn open() -> Open {
         accept_mismatch: false,
         accept_divergence: false,
         job: JobId::new("cycle-12").expect("an id"),
+        claim: PointClaim::new(CLOCK_MS - 5_000, PointLabel::CrashConsistent, ""),
         sample: Vec::new(),
     }
 }
@@ -165,6 +167,18 @@ fn clocks_agree_roughly() {
         let error = opening.handle_message(answer, CLOCK_MS + SKEW_MS + 1).expect_err("seen here too");
         assert_eq!(error.code, Code::ClocksDiffer);
     }
+}
+
+#[test]
+fn no_state_comes_from_the_future() {
+    let at = |source_unix_ms| Open {
+        claim: PointClaim::new(source_unix_ms, PointLabel::AppConsistent, ""),
+        ..open()
+    };
+    assert!(answer(at(0), target()).1.is_ok() && answer(at(CLOCK_MS + SKEW_MS), target()).1.is_ok());
+    let ahead_ms = (SKEW_MS + 1).to_string();
+    refused(at(CLOCK_MS + SKEW_MS + 1), target(), Code::ClocksDiffer, &[&ahead_ms, "source's state"]);
+    refused(at(u64::MAX), target(), Code::ClocksDiffer, &["source's state"]);
 }
 
 #[test]

@@ -291,15 +291,17 @@ fn judge(history: &History, events: usize, state: &DiskState, known: &[Option<Di
     assert!(is_known, "{what}: {sealed:?} is neither {generation} nor {later:?}");
 }
 
-/// Opens what a cut left, checks it, and hands over the contents as recovery left them.
-fn recover(left: &Contents, history: &History, events: usize, what: &str) {
+/// Opens what a cut left, checks it, and returns what is known of the disk.
+fn recover(left: &Contents, history: &History, events: usize, what: &str) -> DiskState {
     let medium = CutMedium::over(left, SEGMENT_BYTES, 0);
     let store = MachineStore::open_on(Box::new(medium.clone()), None, &machine())
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(store.recovered().findings.is_empty(), "{what}: {:?}", store.recovered().findings);
     let disk = store.disk(&disk_id()).expect("a disk");
     let known = check_trust(&disk, &DeviceImage::new(medium.image()), what);
-    judge(history, events, &disk.state(), &known, what);
+    let state = disk.state();
+    judge(history, events, &state, &known, what);
+    state
 }
 
 #[test]
@@ -333,8 +335,11 @@ fn what_is_recovered_is_cut_again() {
             history.extend(player.history.clone());
             let events = random.below(medium.events() as u64 + 1) as usize;
             left = medium.cut(events, &mut random);
-            recover(&left, &history, events, &format!("seed {seed}, round {round}, cut after {events}"));
+            let what = format!("seed {seed}, round {round}, cut after {events}");
+            let state = recover(&left, &history, events, &what);
             history.retain(|(at, _)| *at <= events);
+            // A seal that was on its way may have arrived.
+            history.extend(state.root.map(|root| (0, Promise::Sealed(state.generation, root))));
             history.iter_mut().for_each(|(at, _)| *at = 0);
         }
     }

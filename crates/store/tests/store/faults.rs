@@ -107,7 +107,8 @@ fn a_full_medium_says_so_and_goes_on_when_there_is_space() {
 fn a_medium_full_at_the_change_of_segments_keeps_the_old_one() {
     let fault = Fault { call: Call::Write, when: When::Nth(1), damage: Damage::NoSpace };
     let mut medium = faulty(1, vec![fault]);
-    medium.segment_max_bytes = 4 << 10;
+    // The change comes with a begin.
+    medium.segment_max_bytes = (4 << 10) + 24;
     let (disk, sink) = session(&medium);
     let mut failures = 0;
     for round in 0..40 {

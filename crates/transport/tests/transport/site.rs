@@ -2,8 +2,8 @@
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use failback_model::{
-    BlockRange, Code, Digest, DiskId, Epoch, Generation, JobId, MachineId, PeerIdentity, ProductVersion,
-    SessionNumber, SessionToken,
+    BlockRange, Code, Digest, DiskId, Epoch, Generation, JobId, MachineId, PeerIdentity, PointClaim,
+    PointLabel, ProductVersion, SessionNumber, SessionToken,
 };
 use failback_pki::{Authority, Request, Selection, Validity};
 use failback_transport::{
@@ -203,6 +203,7 @@ pub(crate) fn open(data_connections: u16) -> Open {
         accept_mismatch: false,
         accept_divergence: false,
         job: JobId::new("j").expect("an id"),
+        claim: PointClaim::new(0, PointLabel::CrashConsistent, ""),
         sample: Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use failback_model::{
     BlockIndex, BlockRange, ChunkIndex, Digest, DiskId, Epoch, Generation, JobId, MachineId, PageSet,
-    ProductVersion, SessionNumber, SessionToken, TruncatedDigest,
+    PointClaim, PointLabel, ProductVersion, SessionNumber, SessionToken, TruncatedDigest,
 };
 use failback_wire::{
     BlockPatch, Capabilities, Data, Encoding, Frame, HEADER_BYTES, Hello, Join, Message, Offer, Open, Role,
@@ -68,6 +68,7 @@ fn open() -> Open {
         accept_mismatch: true,
         accept_divergence: false,
         job: JobId::new("0b5c").expect("an id"),
+        claim: PointClaim::new(1_763_000_000_000, PointLabel::PerDisk, "2 disks, no hook"),
         sample: vec![
             SampledBlock { block: BlockIndex(3), digest: digest(32).truncated() },
             SampledBlock { block: BlockIndex(700), digest: TruncatedDigest::ZERO },

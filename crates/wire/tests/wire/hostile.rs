@@ -216,6 +216,33 @@ fn setup_refuses_versions_it_does_not_speak_ids_that_are_none_and_counts_above_t
 }
 
 #[test]
+fn a_claim_has_a_known_label_and_one_line_of_reason() {
+    let Message::Open(golden) = messages().into_iter().find(|(name, _)| *name == "18-open").expect("one").1
+    else {
+        panic!("a request");
+    };
+    let whole = body(&Message::Open(golden.clone()).encode()).to_vec();
+    let reason = golden.claim.reason.as_bytes();
+    let reason_at = whole.windows(reason.len()).position(|window| window == reason).expect("its reason");
+    let (label_at, after) = (reason_at - 2, &whole[reason_at + reason.len()..]);
+    let with = |label: &[u8], reason: &[u8]| {
+        let length = varint(reason.len() as u64);
+        refused(18, &[&whole[..label_at], label, &length, reason, after].concat(), 0)
+    };
+    for label in [&[4][..], &[0x7f], &[0x80, 2], &[0x83, 2]] {
+        assert_eq!(with(label, b"why"), ErrorKind::BadValue, "{label:?}");
+    }
+    for reason in [&b"two\nlines"[..], b"\x1b[2J", b"nul\0", "\u{9b}2J".as_bytes(), b"\xff\xfe"] {
+        assert_eq!(with(&[0], reason), ErrorKind::BadValue, "{reason:?}");
+    }
+    assert_eq!(with(&[0], &[b'a'; 257]), ErrorKind::TooLarge);
+    let endless = [&whole[..reason_at - 1], &varint(u64::MAX)[..]].concat();
+    assert_eq!(refused(18, &endless, 0), ErrorKind::TooLarge);
+    let long = [&whole[..label_at], &[3], &varint(256)[..], &[b'a'; 256], after].concat();
+    assert!(Message::decode(&frame(18, &long, &[])).is_ok());
+}
+
+#[test]
 fn each_kind_has_the_class_that_its_message_has() {
     for (name, message) in messages() {
         let frame = message.encode();

@@ -4,8 +4,8 @@ use failback_model::limits::{
     BATCH_MAX_BLOCKS, PAGE_REPLY_MAX_PAGES, PAGES_PER_BLOCK_MAX, SAMPLE_MAX_BLOCKS,
 };
 use failback_model::{
-    BlockIndex, BlockRange, ChunkIndex, Digest, Epoch, Generation, PageSet, ProductVersion, SessionNumber,
-    SessionToken,
+    BlockIndex, BlockRange, ChunkIndex, Digest, Epoch, Generation, PageSet, PointClaim, PointLabel,
+    ProductVersion, SessionNumber, SessionToken,
 };
 use failback_wire::{
     BlockPatch, Capabilities, Data, Encoding, Frame, Hello, Join, Message, Offer, Open, Role, SampledBlock,
@@ -124,6 +124,7 @@ prop_compose! {
         root in digest(),
         data_connections in 0u16..=32,
         flags in any::<[bool; 4]>(),
+        (source_unix_ms, label, reason) in (number(), 0u8..4, "[ -~äß€]{0,300}"),
         sample in blocks(),
     ) -> Open {
         let [clock_unix_ms, length_bytes, content_end_bytes, generation, epoch, capabilities] = numbers;
@@ -149,6 +150,7 @@ prop_compose! {
             accept_mismatch: flags[2],
             accept_divergence: flags[3],
             job,
+            claim: PointClaim::new(source_unix_ms, PointLabel::of_number(label).expect("a label"), &reason),
             sample: sample
                 .into_iter()
                 .take(SAMPLE_MAX_BLOCKS)

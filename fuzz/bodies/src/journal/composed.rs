@@ -155,7 +155,7 @@ impl Counters {
                 claim: claim(a),
             }),
         };
-        (slot, Record::Checkpoint(checkpoint))
+        (slot, Record::Checkpoint(Box::new(checkpoint)))
     }
 }
 

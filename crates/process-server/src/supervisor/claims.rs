@@ -1,0 +1,168 @@
+//! One claim for all disks of a machine in a job: the first task that needs it has it made, the others wait for that.
+//!
+//! **Invariant**: what a job claims is durable before any of its disks is opened for a pass, and never changes after that. A
+//! `snapshot` that failed is run again by one task at a time, with the waits of one backoff.
+
+use super::{Name, Supervisor};
+use crate::claim::{Taken, Taking};
+use failback_model::{Code, DiskId, Epoch, Finding, JobId, MachineId, PointClaim};
+use failback_service::backoff::Backoff;
+use failback_service::clock::unix_ms;
+use failback_service::event::Event;
+use failback_service::registry::KeptClaim;
+use failback_service::report::finding_lines;
+use failback_service::status::DiskStage;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Machines whose job is to say what it brings.
+#[derive(Default)]
+pub(super) struct Claims(Mutex<BTreeMap<MachineId, Gate>>);
+
+type Gate = Arc<tokio::sync::Mutex<Tries>>;
+
+/// Tries of a job that came to nothing.
+#[derive(Default)]
+struct Tries {
+    epoch: Epoch,
+    backoff: Option<Backoff>,
+    failed: Option<Failed>,
+}
+
+#[derive(Clone)]
+struct Failed {
+    finding: Finding,
+    tries: u32,
+    next: Instant,
+}
+
+/// A job does not know yet what it brings.
+pub(super) struct Unclaimed {
+    pub(super) finding: Finding,
+    /// The machine's tries that failed, and the wait for the next one; none: it is this disk's own matter.
+    pub(super) shared: Option<(u32, Duration)>,
+}
+
+impl From<Finding> for Unclaimed {
+    fn from(finding: Finding) -> Self {
+        Self { finding, shared: None }
+    }
+}
+
+impl From<Failed> for Unclaimed {
+    fn from(failed: Failed) -> Self {
+        let wait = failed.next.saturating_duration_since(Instant::now());
+        Self { finding: failed.finding, shared: Some((failed.tries, wait)) }
+    }
+}
+
+impl Claims {
+    fn gate(&self, machine: &MachineId) -> Gate {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(gates.entry(machine.clone()).or_default())
+    }
+
+    /// The next try comes at once.
+    pub(super) fn hurry(&self, machine: &MachineId) {
+        // Where somebody is at it, there is nothing to hurry.
+        if let Ok(mut tries) = self.gate(machine).try_lock() {
+            tries.failed = None;
+        }
+    }
+
+    /// Forgets machines that are registered no more.
+    pub(super) fn retain(&self, is_registered: impl Fn(&MachineId) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|machine, _| is_registered(machine));
+    }
+}
+
+impl Tries {
+    /// Whether the last try of this job failed and the next one is not due yet.
+    fn waiting(&self, epoch: Epoch) -> Option<Failed> {
+        let failed = self.failed.as_ref().filter(|_| self.epoch == epoch)?;
+        (Instant::now() < failed.next).then(|| failed.clone())
+    }
+
+    fn fail(&mut self, epoch: Epoch, finding: Finding) -> Failed {
+        if self.epoch != epoch {
+            *self = Self { epoch, ..Self::default() };
+        }
+        let seed = unix_ms() ^ u64::from(std::process::id()) << 32;
+        let backoff = self.backoff.get_or_insert_with(|| Backoff::new(seed));
+        let next = Instant::now() + backoff.next_wait();
+        let failed = Failed { finding, tries: backoff.attempts(), next };
+        self.failed = Some(failed.clone());
+        failed
+    }
+}
+
+impl Supervisor {
+    /// What a disk's pass claims; made once in a job.
+    pub(super) async fn claim(
+        &self,
+        (machine, disk): &Name,
+        stop: &CancellationToken,
+    ) -> Result<PointClaim, Unclaimed> {
+        let gate = self.0.claims.gate(machine);
+        let mut tries = tokio::select! {
+            tries = gate.lock() => tries,
+            () = stop.cancelled() => return Err(Finding::error(Code::Cancelled, "stopped").into()),
+        };
+        let intent = self.0.registry.intent(machine);
+        if let Some(kept) = &intent.claim {
+            return Ok(kept.of(disk));
+        }
+        let (epoch, definition) = (intent.epoch(), self.0.registry.machine(machine)?);
+        if let Some(failed) = tries.waiting(epoch) {
+            return Err(failed.into());
+        }
+        let job = intent
+            .job
+            .ok_or_else(|| Finding::error(Code::Internal, format!("nobody asked for {machine}")))?;
+        if !definition.snapshot.is_empty() {
+            self.0.kit.board.disk(machine, disk).stage(DiskStage::Snapshot);
+        }
+        let taking = Taking { machine: &definition, job: &job, is_final: intent.flags.is_final, stop };
+        let taken = match taking.take(disk).await {
+            Ok(taken) => taken,
+            Err(finding) if finding.code == Code::SnapshotFailed && !stop.is_cancelled() => {
+                return Err(tries.fail(epoch, finding).into());
+            }
+            Err(finding) => return Err(finding.into()),
+        };
+        let disks = definition.disk.iter().map(|disk| &disk.id);
+        Ok(self.keep(machine, disk, &job, epoch, taken, disks)?)
+    }
+
+    /// Makes a claim durable, and tells of it.
+    fn keep<'a>(
+        &self,
+        machine: &MachineId,
+        disk: &DiskId,
+        job: &JobId,
+        epoch: Epoch,
+        taken: Taken,
+        disks: impl Iterator<Item = &'a DiskId>,
+    ) -> Result<PointClaim, Finding> {
+        let Taken { claim, warnings } = taken;
+        let kept = KeptClaim::new(claim.clone(), disks);
+        let told = kept.of(disk);
+        self.0.registry.intend(machine, |intent| {
+            if intent.epoch() == epoch {
+                intent.claim = Some(kept);
+            }
+        })?;
+        warnings.iter().for_each(|warning| self.0.kit.events.count(warning.code));
+        self.0.kit.events.publish(Event::SourceTaken {
+            machine: machine.to_string(),
+            job: job.to_string(),
+            point_label: claim.label.to_string(),
+            point_reason: Some(claim.reason).filter(|reason| !reason.is_empty()),
+            source_unix_ms: claim.source_unix_ms,
+            findings: finding_lines(&warnings),
+        });
+        Ok(told)
+    }
+}

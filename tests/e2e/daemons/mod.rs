@@ -11,6 +11,7 @@ mod links;
 mod media;
 mod peers;
 mod receipts;
+mod recovery;
 mod registry;
 mod soak;
 mod status;

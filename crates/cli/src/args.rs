@@ -2,6 +2,7 @@
 //! disks is found by the commands.
 
 use crate::control_args::{OrderArgs, ReprotectArgs, StatusArgs, VerifyArgs};
+use crate::journal_args::JournalCommand;
 use crate::pki_args::PkiCommand;
 use crate::receipt_args::ReceiptCommand;
 use crate::registry_args::{BandwidthArgs, EventsArgs, RegisterArgs, ReleaseArgs, ReloadArgs};
@@ -113,6 +114,15 @@ Examples:
   failback receipt key --socket /run/failback/master-target.sock
   failback receipt check web01-receipt.json --key FINGERPRINT disk0=web01.vmdk")]
     Receipt(ReceiptCommand),
+    /// Take back or make final what 'sync --journal' did
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  failback sync --journal /var/lib/failback/web01 azure-copy.vhd /dev/sdb
+  failback journal show /var/lib/failback/web01
+  failback journal undo /var/lib/failback/web01 /dev/sdb
+  failback journal commit /var/lib/failback/web01")]
+    Journal(JournalCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them into a folder
@@ -165,6 +175,7 @@ impl Command {
             Self::Pki(PkiCommand::Revoke(_)) => "pki revoke",
             Self::Pki(PkiCommand::Show(_)) => "pki show",
             Self::Receipt(command) => command.name(),
+            Self::Journal(command) => command.name(),
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -176,7 +187,8 @@ impl Command {
             Self::Sync(_)
             | Self::Hash(_)
             | Self::Image(ImageCommand::Create(_) | ImageCommand::Convert(_))
-            | Self::Receipt(ReceiptCommand::Check(_)) => WhenStopped::EndsItself,
+            | Self::Receipt(ReceiptCommand::Check(_))
+            | Self::Journal(JournalCommand::Undo(_)) => WhenStopped::EndsItself,
             Self::Events(_) => WhenStopped::Watches,
             Self::Status(args) if args.watch => WhenStopped::Watches,
             _ => WhenStopped::BreaksOff,
@@ -207,6 +219,7 @@ impl Command {
             Self::Events(args) => args.output.json,
             Self::Pki(command) => command.json(),
             Self::Receipt(command) => command.json(),
+            Self::Journal(command) => command.json(),
             Self::Completions(_) | Self::Man(_) => false,
         }
     }
@@ -254,6 +267,10 @@ pub(crate) struct SyncArgs {
     /// Overwrite DST although it looks like another disk
     #[arg(long)]
     pub(crate) accept_mismatch: bool,
+    /// Keep what DST held in this folder, so that 'failback journal undo' can bring it back; a pass that was cut off goes
+    /// on from what is known here
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) journal: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) create: NewImageArgs,
     #[command(flatten)]

@@ -11,12 +11,15 @@ mod draft;
 mod hash;
 mod image;
 mod job;
+mod journal;
+mod journal_args;
 mod man;
 mod pace;
 mod pki;
 mod pki_args;
 mod plan_summary;
 mod progress;
+mod protection;
 mod receipt;
 mod receipt_args;
 mod registry_args;
@@ -88,6 +91,7 @@ fn run(command: &Command, cancel: &Cancel) -> ExitClass {
         Command::Events(args) => control::events::run(args),
         Command::Pki(command) => pki::run(command),
         Command::Receipt(command) => receipt::run(command, cancel),
+        Command::Journal(command) => journal::run(command, cancel),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -7,12 +7,11 @@ use crate::control::orders::job_id;
 use crate::progress::show;
 use crate::report::Voice;
 use crate::summary::{Facts, PassSummary};
+use crate::transfer::claim_of;
 use failback_image::{Access, ImageSpec};
-use failback_model::{
-    BlockSize, Code, DiskId, Epoch, ExitClass, Finding, Generation, MachineId, PointClaim, PointLabel,
-};
-use failback_pass::{Cancel, Measure, Outcome, PassError, PassOptions, Progress, Totals, source_unix_ms};
-use failback_process_server::{Delivery, NOT_QUIESCED, SeenSource, Sent, accepted};
+use failback_model::{BlockSize, Code, DiskId, Epoch, ExitClass, Finding, Generation, MachineId};
+use failback_pass::{Cancel, Measure, Outcome, PassError, PassOptions, Progress, Totals};
+use failback_process_server::{Delivery, SeenSource, Sent, accepted};
 use failback_service::clock::unix_ms;
 use failback_transport::{ConnectOptions, Schedule, SocketOptions, Throttle, Tls, TlsFiles};
 use std::ffi::OsStr;
@@ -75,9 +74,7 @@ impl Remote {
         if !findings.is_empty() {
             return Err(findings);
         }
-        // One disk is of one instant.
-        let taken = source_unix_ms(&*source, unix_ms()).map_err(|error| vec![error.to_finding()])?;
-        let claim = PointClaim::new(taken, PointLabel::CrashConsistent, NOT_QUIESCED);
+        let claim = claim_of(&*source)?;
         let remote = &args.remote;
         let connect = ConnectOptions {
             address: target.address,
@@ -219,6 +216,7 @@ fn without_effect(args: &SyncArgs) -> Vec<Finding> {
     let given = [
         ("--dry-run", args.dry_run),
         ("--grow", args.grow),
+        ("--journal", args.journal.is_some()),
         ("--seed", !args.pass.seed.is_empty()),
         ("--provisioning", args.create.provisioning.is_some()),
         ("--vmdk-type", args.create.vmdk_type.is_some()),

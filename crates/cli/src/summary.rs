@@ -6,6 +6,7 @@ use failback_service::report::printable;
 use failback_service::size::{counted, grouped, human};
 use serde::{Serialize, Serializer};
 use std::ffi::OsStr;
+use std::path::Path;
 use std::time::Duration;
 
 /// A pass, finished or not; the counters say how far it came.
@@ -37,6 +38,11 @@ pub(crate) struct PassSummary {
     elapsed_seconds: f64,
     seconds_per_stage: StageSeconds,
     limiting_stage: Option<&'static str>,
+    /// With --journal: the state that the pass brought, and the folder that leads back from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<String>,
     #[serde(skip)]
     finished: bool,
 }
@@ -127,8 +133,15 @@ impl PassSummary {
             elapsed_seconds: elapsed.as_secs_f64(),
             seconds_per_stage: StageSeconds::of(progress),
             limiting_stage: slowest.map(Stage::as_str),
+            state: None,
+            journal: None,
             finished: outcome.is_some(),
         }
+    }
+
+    /// With the state that it became in a journal.
+    pub(crate) fn with_point(self, journal: &Path, state: u64) -> Self {
+        Self { state: Some(state), journal: Some(journal.display().to_string()), ..self }
     }
 }
 
@@ -180,6 +193,13 @@ impl PassSummary {
         }
         rows.push(("verified", verified.into()));
         rows.push(("root", self.root.clone().unwrap_or_default()));
+        if let (Some(state), Some(journal)) = (self.state, &self.journal) {
+            let back = format!(
+                "state {state}; 'failback journal undo {journal} {}' brings the original back",
+                self.target
+            );
+            rows.push(("kept", back));
+        }
         rows.push(("elapsed", format!("{:.1} s{limiting}", self.elapsed_seconds)));
         rows
     }

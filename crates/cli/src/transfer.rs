@@ -6,10 +6,13 @@
 use crate::args::{NewImageArgs, ProgressArgs};
 use crate::job::Job;
 use crate::progress::show;
+use crate::protection::Protection;
 use crate::summary::{Facts, PassSummary};
 use failback_image::{Access, CreateOptions, Image, ImageFormat, ImageSpec};
-use failback_model::{BlockSize, Code, Finding};
-use failback_pass::{Cancel, Measure, PassOptions, Plan, Progress, Target, Totals};
+use failback_model::{BlockSize, Code, Finding, PointClaim, PointLabel};
+use failback_pass::{Cancel, Measure, PassOptions, Plan, Progress, Target, Totals, source_unix_ms};
+use failback_process_server::NOT_QUIESCED;
+use failback_service::clock::unix_ms;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -69,6 +72,7 @@ pub(crate) fn carry_out(
     args: &NewImageArgs,
     shown: &ProgressArgs,
     unfinished: Unfinished,
+    protection: Option<&Protection>,
     cancel: &Cancel,
 ) -> Result<(PassSummary, Vec<Finding>), Vec<Finding>> {
     let Job { target, source: Some(source), existing, options, plan: Some(plan), mut findings } = job else {
@@ -100,15 +104,36 @@ pub(crate) fn carry_out(
         let _shown = show(shown, totals, &progress);
         let goal =
             if is_new { Target::New(Some(Arc::clone(&image))) } else { Target::Existing(Arc::clone(&image)) };
-        failback_pass::run_planned(source, goal, plan, &options, &progress, cancel)
+        match protection {
+            None => failback_pass::run_planned(source, goal, plan, &options, &progress, cancel),
+            Some(protection) => {
+                let claim = claim_of(&*source)?;
+                let open = |image: &Arc<dyn Image>, layout, is_new| {
+                    protection.begin(image, layout, is_new, claim.clone())
+                };
+                failback_pass::run_into(source, goal, &open, plan, &options, &progress, cancel)
+            }
+        }
     };
+    let kept = protection.map(|protection| protection.ended(&*image)).transpose();
     let summary = PassSummary::new(facts, ended.as_ref().ok(), &progress, start.elapsed());
+    let summary = match (&kept, protection) {
+        (Ok(Some(Some(point))), Some(protection)) => summary.with_point(&protection.folder, *point),
+        _ => summary,
+    };
+    findings.extend(kept.err());
     findings.extend(match ended {
         Ok(outcome) => outcome.findings,
         Err(error) if is_new => [error.findings(), clean_up(&*image, &progress, unfinished)].concat(),
         Err(error) => error.findings(),
     });
     Ok((summary, findings))
+}
+
+/// What a one-shot pass says of its source: one disk is of one instant.
+pub(crate) fn claim_of(source: &dyn Image) -> Result<PointClaim, Vec<Finding>> {
+    let taken = source_unix_ms(source, unix_ms()).map_err(|error| vec![error.to_finding()])?;
+    Ok(PointClaim::new(taken, PointLabel::CrashConsistent, NOT_QUIESCED))
 }
 
 fn facts(source: &dyn Image, target: &dyn Image, is_new: bool, plan: &Plan, options: &PassOptions) -> Facts {

@@ -317,7 +317,7 @@ impl<R: Registry> Admitted<R> {
         let known = target.known().map_err(PassError::Failed)?;
         let end = ReceivingEnd {
             image: Arc::clone(&target.image),
-            sink: target.sink(self.number),
+            sink: target.sink(self.number, self.claim.clone()),
             layout: self.layout,
             is_new: target.is_new,
             seeds,

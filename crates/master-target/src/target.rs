@@ -3,11 +3,8 @@
 use failback_blockio::DiskError;
 use failback_engine::{Known, Sink};
 use failback_image::{Access, CreateOptions, Image, ImageSpec};
-use failback_model::{
-    Code, Epoch, Finding, Generation, Layout, PointClaim, PointLabel, SessionNumber, Severity,
-};
+use failback_model::{Code, Epoch, Finding, Generation, Layout, PointClaim, SessionNumber, Severity};
 use failback_pass::{content_end_bytes, disk_mark, is_another_disk};
-use failback_service::clock::unix_ms;
 use failback_session::handshake::Target as Offer;
 use failback_store::{DiskState, DiskStore, Fingerprint, StoreError};
 use failback_wire::Open;
@@ -198,12 +195,7 @@ impl Target {
     }
 
     /// Where the session writes to.
-    pub(crate) fn sink(&self, session: SessionNumber) -> Arc<dyn Sink> {
-        let claim = PointClaim {
-            source_unix_ms: unix_ms(),
-            label: PointLabel::PerDisk,
-            reason: "the sending end did not say what it is worth".into(),
-        };
+    pub(crate) fn sink(&self, session: SessionNumber, claim: PointClaim) -> Arc<dyn Sink> {
         self.store.sink(Arc::clone(&self.image), session, claim)
     }
 }

@@ -41,8 +41,11 @@ impl MachineStore {
         machine: &MachineId,
     ) -> Result<Arc<Self>, StoreError> {
         let (journal, recovered) = open_journal(medium, machine)?;
-        let floor = journal.look(|state| state.history.undo_floor());
-        let undo = undo.map(|medium| UndoLog::open(medium, machine, floor)).transpose()?.map(Arc::new);
+        let bounds = journal.look(|state| {
+            let newest = state.history.newest().map(|newest| newest.undo_from);
+            state.history.undo_floor().zip(newest)
+        });
+        let undo = undo.map(|medium| UndoLog::open(medium, machine, bounds)).transpose()?.map(Arc::new);
         Ok(Arc::new(Self {
             journal: Arc::new(journal),
             undo,

@@ -75,11 +75,8 @@ impl MachineStore {
     /// Most bytes of undo that going back to a point may log; 0 for the newest.
     pub fn predicted_undo(&self, number: u64) -> u64 {
         let Some(undo) = &self.undo else { return 0 };
-        let bounds = self.journal.look(|state| {
-            let from = state.history.find(number).map(|point| point.undo_from);
-            from.zip(state.history.newest().map(|newest| newest.undo_from))
-        });
-        bounds.map_or(0, |(from, to)| undo.bytes_of(from, to))
+        let Ok((target, newest)) = self.target(number) else { return 0 };
+        undo.bytes_of(target.undo_from, self.start_of_way(&target, &newest).undo_from)
     }
 
     /// Brings the machine to a point: undoes a partial pass, which needs no source, then goes back or forward. `disks` are
@@ -99,7 +96,8 @@ impl MachineStore {
         require_disks(&target, disks)?;
         require_disks(&newest, disks)?;
         let is_there = target.number == newest.number || newest.restored == Some(number);
-        let between = if is_there { 0 } else { undo.bytes_of(target.undo_from, newest.undo_from) };
+        let start = self.start_of_way(&target, &newest).undo_from;
+        let between = if is_there { 0 } else { undo.bytes_of(target.undo_from, start) };
         if let Some(free_bytes) = undo.space()?.free_bytes
             && !is_there
             && between + JOURNAL_SEGMENT_MAX_BYTES > free_bytes
@@ -122,6 +120,16 @@ impl MachineStore {
             .journal
             .look(|state| state.history.find(number).cloned().zip(state.history.newest().cloned()));
         found.ok_or_else(|| StoreError::Point(format!("the machine has no point {number}")))
+    }
+
+    /// The point that the way to another begins at: what the newest came to be by going back, where that lies no further.
+    fn start_of_way(&self, target: &Point, newest: &Point) -> Point {
+        let mut start = newest.clone();
+        while let Some(earlier) = start.restored.filter(|earlier| *earlier >= target.number) {
+            let Ok((earlier, _)) = self.target(earlier) else { break };
+            start = earlier;
+        }
+        start
     }
 
     /// Puts back what was written since the newest point, and lets go of that undo.
@@ -157,7 +165,7 @@ impl MachineStore {
         watch: &Watch<'_>,
     ) -> Result<u64, StoreError> {
         let (target, newest) = self.target(target.number)?;
-        let bounds = (target.undo_from, newest.undo_from);
+        let bounds = (target.undo_from, self.start_of_way(&target, &newest).undo_from);
         let restored = self.restore(undo, &target, bounds, disks, Logging::ForPoints, watch)?;
         let undo_from = undo.start_interval()?;
         let point = Point {

@@ -48,19 +48,21 @@ pub struct UndoSpace {
 }
 
 impl UndoLog {
-    /// Opens the log of a machine whose oldest point begins with the segment `floor`: older ones are removed, and all where
-    /// there is no point.
+    /// Opens the log of a machine whose oldest point begins with the first of the segments `bounds`, and whose newest with the
+    /// second: older ones are removed, and all where there is no point. What is appended comes behind the newest point,
+    /// also where no segment of it is there.
     pub(crate) fn open(
         medium: Box<dyn Medium>,
         machine: &MachineId,
-        floor: Option<u64>,
+        bounds: Option<(u64, u64)>,
     ) -> Result<Self, DiskError> {
         let names = medium.names()?;
         for draft in names.iter().filter(|name| is_draft(name)) {
             medium.remove(draft)?;
         }
         let mut closed = BTreeMap::new();
-        let mut newest = floor.unwrap_or(1).max(1) - 1;
+        let (floor, newest) = bounds.unzip();
+        let mut newest = newest.unwrap_or(1).max(1) - 1;
         for number in names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)) {
             newest = newest.max(number);
             let name = segment_name(SegmentKind::Undo, number);
@@ -175,10 +177,11 @@ impl UndoLog {
         Ok(reader)
     }
 
-    /// Removes closed segments; what they took.
+    /// Removes closed segments, the newest first: what a crash leaves of them leads back to where all of them did, so it does
+    /// no harm in the interval before them. What they took.
     pub(crate) fn remove(&self, from: u64, to: u64) -> Result<u64, DiskError> {
         let mut freed_bytes = 0;
-        for number in self.segments(from, to) {
+        for number in self.segments(from, to).into_iter().rev() {
             self.medium.remove(&segment_name(SegmentKind::Undo, number))?;
             freed_bytes += self.shared.lock().state.closed.remove(&number).unwrap_or(0);
         }

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &ConvertArgs, cancel: &Cancel) -> ExitClass {
     if job.is_refused() {
         return voice.finish("done", &not_started(), &job.findings);
     }
-    match carry_out(job, &args.create, &args.progress, Unfinished::Remove, cancel) {
+    match carry_out(job, &args.create, &args.progress, Unfinished::Remove, None, cancel) {
         Ok((summary, findings)) => voice.finish("done", &summary, &findings),
         Err(findings) => voice.finish("done", &not_started(), &findings),
     }

@@ -187,7 +187,8 @@ impl Site {
 
     fn target(&self, lease: &Lease<Machine>, window_bytes: u64) -> Result<TargetDisk, Finding> {
         let (machine, disk) = (lease.machine(), lease.disk());
-        let store = self.stores().machine(&machine.id)?.disk(&disk.id).map_err(|error| error.to_finding())?;
+        let journal = self.stores().machine(&machine.id)?;
+        let store = journal.disk(&disk.id).map_err(|error| error.to_finding())?;
         let registered = self.registry().machines();
         let scopes = (!disk.seeds.is_empty()).then(|| OtherScopes::of(&registered, machine, disk));
         let is_allowed = |seed: &&String| scopes.as_ref().is_none_or(|scopes| scopes.allow(seed));
@@ -200,6 +201,7 @@ impl Site {
             create: disk.create.then(|| disk.create_options()),
             grow: disk.grow,
             seeds: seeds.into_iter().map(ImageSpec::parse).collect(),
+            machine: journal,
             store,
             window_bytes,
         })

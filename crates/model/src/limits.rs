@@ -50,6 +50,18 @@ pub const GROUP_MAX_BYTES: u64 = 64 << 20;
 pub const DISK_MARK_MAX_BYTES: usize = 64;
 /// Longest reason that a recovery point is worth no more.
 pub const POINT_REASON_MAX_BYTES: usize = 256;
+/// Machines of a group were quiesced together where their points' source times are no further apart than this.
+pub const GROUP_POINT_SPREAD_MAX: Duration = Duration::from_secs(2);
+/// Age up to which every recovery point is kept.
+pub const KEEP_ALL_DEFAULT: Duration = Duration::from_secs(2 * 3600);
+/// Age up to which one point an hour is kept.
+pub const KEEP_HOURLY_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// Age up to which one point in two hours is kept, where points are kept that long.
+pub const KEEP_TWO_HOURLY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Age up to which one point in four hours is kept, where points are kept that long.
+pub const KEEP_FOUR_HOURLY_MAX: Duration = Duration::from_secs(15 * 24 * 3600);
+/// A forecast further off than this is none.
+pub const FORECAST_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Blocks of a source that its request for a session names, 16 KiB each, for the target to judge whether it is another
 /// disk.
 pub const SAMPLE_MAX_BLOCKS: usize = 256;
@@ -182,6 +194,12 @@ const _: () = {
     assert!(
         GROUP_MAX_AGE.as_secs() * 2 < STOP_ACKNOWLEDGED_MAX.as_secs(),
         "a group closes and is told of before that"
+    );
+    assert!(
+        KEEP_ALL_DEFAULT.as_secs() <= KEEP_HOURLY_DEFAULT.as_secs()
+            && KEEP_HOURLY_DEFAULT.as_secs() <= KEEP_TWO_HOURLY_MAX.as_secs()
+            && KEEP_TWO_HOURLY_MAX.as_secs() <= KEEP_FOUR_HOURLY_MAX.as_secs(),
+        "points get scarcer with age"
     );
     assert!(CLOCK_SKEW_NOTICED.as_secs() < CLOCK_SKEW_MAX.as_secs(), "it is told of before it is refused");
     assert!(

@@ -8,6 +8,7 @@
 mod ahead;
 mod block_set;
 mod checkpoint;
+mod choice;
 mod digest_file;
 mod disk;
 mod disk_state;
@@ -25,6 +26,7 @@ mod point;
 mod recheck;
 mod recover;
 mod restore;
+mod retention;
 mod rollback;
 mod segment;
 mod segment_reader;
@@ -34,6 +36,10 @@ mod thin;
 mod trusted;
 mod undo;
 
+pub use choice::{
+    Blocked, Blocker, Choice, ChoiceError, GroupChoice, GroupRefusal, Member, Passed, Picked, Wish,
+    WishError, choose, choose_for_group,
+};
 pub use disk::{DiskState, DiskStore};
 pub use error::StoreError;
 pub use fingerprint::Fingerprint;
@@ -42,6 +48,7 @@ pub use medium::{Folder, Medium};
 pub use point::{Phase, Point, PointDisk, Standing};
 pub use recheck::{Divergence, Rechecked};
 pub use recover::Recovered;
+pub use retention::{Forecast, Policy, UsedSample, forecast, to_drop};
 pub use rollback::{OpenDisk, RollbackProgress, RolledBack};
 pub use source_state::SourceState;
 pub use trusted::{HeldDigests, TrustedState};

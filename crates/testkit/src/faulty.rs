@@ -6,9 +6,8 @@ use failback_blockio::{ChangeFeed, Device, DiskError, Operation, ReadPath, UnitS
 use failback_model::{ByteRange, Code, DiskGeometry, SectorSize};
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which calls a fault may strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +44,8 @@ pub enum Damage {
     Short,
     /// A read returns a wrong byte and no error.
     FlippedBit,
+    /// The file system was made read-only (`EROFS`).
+    ReadOnly,
 }
 
 /// A fault to come.
@@ -58,12 +59,15 @@ pub struct Fault {
     pub damage: Damage,
 }
 
+/// Calls of each kind, counted over all disks that share it.
+pub type Calls = Arc<[AtomicU64; 4]>;
+
 /// Wraps a [`Device`] or a [`UnitSource`].
 #[derive(Debug)]
 pub struct Faulty<T> {
     inner: T,
     faults: Vec<Fault>,
-    counts: [AtomicU64; 4],
+    counts: Calls,
     struck: Mutex<Vec<Fault>>,
 }
 
@@ -73,8 +77,12 @@ pub type FaultyDevice<T> = Faulty<T>;
 impl<T> Faulty<T> {
     /// A disk with these faults to come.
     pub fn new(inner: T, faults: impl IntoIterator<Item = Fault>) -> Self {
-        let faults = faults.into_iter().collect();
-        Self { inner, faults, counts: Default::default(), struck: Mutex::default() }
+        Self::counted(inner, faults, Calls::default())
+    }
+
+    /// One of several disks whose calls are counted together.
+    pub fn counted(inner: T, faults: impl IntoIterator<Item = Fault>, counts: Calls) -> Self {
+        Self { inner, faults: faults.into_iter().collect(), counts, struck: Mutex::default() }
     }
 
     /// The disk below, which does not fail.
@@ -118,8 +126,8 @@ impl<T> Faulty<T> {
         match self.strike(Call::Read, touched(offset_bytes, buffer.len())) {
             None => read(buffer),
             Some(Damage::Io) => Err(error(Operation::Read, path, offset_bytes, io_error())),
-            Some(Damage::NoSpace) => {
-                Err(error(Operation::Read, path, offset_bytes, io::ErrorKind::StorageFull.into()))
+            Some(damage @ (Damage::NoSpace | Damage::ReadOnly)) => {
+                Err(error(Operation::Read, path, offset_bytes, damage.error()))
             }
             Some(Damage::Short) => {
                 let end = offset_bytes + buffer.len() as u64 / 2;
@@ -150,6 +158,17 @@ fn io_error() -> io::Error {
     io::Error::from_raw_os_error(EIO)
 }
 
+impl Damage {
+    /// What the operating system says.
+    fn error(self) -> io::Error {
+        match self {
+            Self::NoSpace => io::ErrorKind::StorageFull.into(),
+            Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem.into(),
+            Self::Io | Self::Short | Self::FlippedBit => io_error(),
+        }
+    }
+}
+
 impl<T: Device> Device for Faulty<T> {
     fn path(&self) -> &Path {
         self.inner.path()
@@ -171,7 +190,7 @@ impl<T: Device> Device for Faulty<T> {
         let fail = |kind| Err(error(Operation::Write, self.path(), offset_bytes, kind));
         match self.strike(Call::Write, touched(offset_bytes, bytes.len())) {
             None => self.inner.write_at(offset_bytes, bytes),
-            Some(Damage::NoSpace) => fail(io::ErrorKind::StorageFull.into()),
+            Some(damage @ (Damage::NoSpace | Damage::ReadOnly)) => fail(damage.error()),
             Some(Damage::Short) => {
                 self.inner.write_at(offset_bytes, &bytes[..bytes.len() / 2])?;
                 fail(io_error())
@@ -183,10 +202,7 @@ impl<T: Device> Device for Faulty<T> {
     fn zero(&self, range: ByteRange, zeroing: Zeroing) -> Result<(), DiskError> {
         match self.strike(Call::Zero, range) {
             None => self.inner.zero(range, zeroing),
-            Some(Damage::NoSpace) => {
-                Err(error(Operation::Zero, self.path(), range.start(), io::ErrorKind::StorageFull.into()))
-            }
-            Some(_) => Err(error(Operation::Zero, self.path(), range.start(), io_error())),
+            Some(damage) => Err(error(Operation::Zero, self.path(), range.start(), damage.error())),
         }
     }
 
@@ -217,10 +233,7 @@ impl<T: Device> Device for Faulty<T> {
     fn sync(&self) -> Result<(), DiskError> {
         match self.strike(Call::Sync, ByteRange::new(0, self.length_bytes())) {
             None => self.inner.sync(),
-            Some(Damage::NoSpace) => {
-                Err(DiskError::io(Operation::Flush, self.path(), None, io::ErrorKind::StorageFull.into()))
-            }
-            Some(_) => Err(DiskError::io(Operation::Flush, self.path(), None, io_error())),
+            Some(damage) => Err(DiskError::io(Operation::Flush, self.path(), None, damage.error())),
         }
     }
 }

@@ -19,7 +19,7 @@ pub use asked::asked;
 pub use daemon::{DaemonEnd, DaemonProcess};
 pub use disk::{Content, GeneratedDisk, Mutation};
 pub use document::{assert_part, repository};
-pub use faulty::{Call, Damage, Fault, Faulty, FaultyDevice, When};
+pub use faulty::{Call, Calls, Damage, Fault, Faulty, FaultyDevice, When};
 pub use host::{LoopDevice, Mounted, reopen, run, sparse_file};
 pub use logged_file_system::{CutFileSystem, LoggedDisk, LoggedFileSystem};
 pub use memory::{MemoryDevice, MemorySource};

@@ -3,6 +3,7 @@
 //! What a test says of an end state, qemu-img judges.
 
 mod clocks;
+mod consistency;
 mod divergence;
 mod home;
 mod hostile;

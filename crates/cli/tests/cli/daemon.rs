@@ -115,6 +115,14 @@ fn a_disk_comes_home_without_a_daemon_on_this_side() {
     let status = site.lab.run(&["status", "web01", "--json", "--socket", "mt.sock"]).json(0);
     let disk = &status["daemon_status"]["machines"][0]["disks"][0];
     assert_eq!((&disk["generation"], &disk["root"]), (&2.into(), &second["root"]));
+    // One disk is of one instant: that of its last change.
+    let written =
+        std::fs::metadata(site.lab.path("source.raw")).expect("it is there").modified().expect("a time");
+    let written = written.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    assert_eq!(
+        (&disk["point_label"], &disk["source_unix_ms"]),
+        (&"crash-consistent".into(), &written.into())
+    );
     let check = site.lab.run(&["status", "--check", "--lag-critical", "1d", "--socket", "mt.sock"]).text(0);
     assert_eq!(check.stdout, "FAILBACK OK - 1 disks: all is well | disks=1\n");
 }

@@ -10,7 +10,7 @@ const ROUNDS: u64 = 4;
 
 #[test]
 fn any_history_is_as_the_model_says() {
-    let (cases, first) = (asked("FAILBACK_HISTORIES", 60), asked("FAILBACK_SEED", 1000));
+    let (cases, first) = (asked("FAILBACK_HISTORIES", 200), asked("FAILBACK_SEED", 1000));
     let mut done = BTreeMap::new();
     let mut cuts = 0;
     for seed in first..first + cases {

@@ -4,6 +4,8 @@ mod crash;
 mod cut_medium;
 mod damage;
 mod divergence;
+mod durability_page;
+mod fault_matrix;
 mod faults;
 mod groups;
 mod histories;

@@ -176,7 +176,7 @@ impl<'a> Player<'a> {
         let now = points.last()?.1.to_vec();
         let mut player = Self::with_points(site, opened, now, points, seed);
         let epochs = player.opened().disks.iter().map(|(disk, _)| disk.state().epoch);
-        player.epoch = epochs.max()?.max(Epoch(due.over.0 + 1));
+        player.epoch = epochs.max()?.max(Epoch(player.opened().store.standing().epoch.0 + 1));
         // Versions of before stay what they are.
         player.version = (seed as u32 % 1000 + 2) * 1_000_000;
         player.notes = notes.clone();

@@ -15,6 +15,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 const FOLDER: &str = "FAILBACK_STORE_KILL_FOLDER";
 const IMAGES: &str = "FAILBACK_STORE_KILL_IMAGES";
@@ -109,12 +110,17 @@ fn noted_bytes(host: &Host) -> u64 {
     std::fs::metadata(host.notes_path()).map_or(0, |notes| notes.len())
 }
 
-/// One life: a process plays until it has noted so much, and is killed there; what it leaves is judged.
+/// One life: a process plays until it has noted so much, and is killed within the next milliseconds; what it leaves is
+/// judged.
 fn life(host: &Host, random: &mut Random, seed: u64, what: &str) {
     let mut child = start(host, seed);
     let blow_at = noted_bytes(host) + random.below(40_000);
     while noted_bytes(host) < blow_at {
         assert!(child.try_wait().expect("it is asked").is_none(), "{what}: it failed by itself");
+        std::thread::yield_now();
+    }
+    let blow_at = Instant::now() + Duration::from_micros(random.below(30_000));
+    while Instant::now() < blow_at {
         std::thread::yield_now();
     }
     child.kill().expect("killed");
@@ -170,6 +176,8 @@ fn killed_processes_leave_ways_back() {
             let seed = first * 1000 + life_number;
             life(&host, &mut random, seed, &format!("{images:?}, seed {first}, life {life_number}"));
         }
-        println!("| {images:?} | {half} | {} points |", host.open().store.points().len());
+        let kinds =
+            if images[1].starts_with("/dev") { "monolithicSparse and a loop device" } else { "raw and vmfs" };
+        println!("| {kinds} | {half} | {} |", host.open().store.points().len());
     }
 }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const BLOCKS: u64 = 96;
-const FILE_SYSTEM_BYTES: u64 = 48 << 20;
+/// A way back wants room for a segment of undo.
+const FILE_SYSTEM_BYTES: u64 = 160 << 20;
 
 fn open(folder: &Path) -> (Arc<MachineStore>, Arc<dyn Image>) {
     let store = MachineStore::open(&folder.join("store"), None, &machine()).expect("recovered");

@@ -343,6 +343,8 @@ pub const PKI_NAMES_MAX: usize = 32;
 pub const PKI_FILE_MAX_BYTES: u64 = 256 << 20;
 /// Largest receipt: each disk's image name may be as long as a path, and all of it escaped twice.
 pub const RECEIPT_MAX_BYTES: u64 = 4 << 20;
+/// Largest sidecar.
+pub const SIDECAR_MAX_BYTES: u64 = 4 << 20;
 /// Longest name of an image in a receipt.
 pub const RECEIPT_IMAGE_MAX_BYTES: usize = 4096;
 /// Validity of a certificate authority when none is chosen.
@@ -375,6 +377,10 @@ pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
 pub const MACHINES_MAX: usize = 1024;
 /// Disks of one machine.
 pub const DISKS_PER_MACHINE_MAX: usize = 64;
+/// Runs of blocks that are listed of what something else wrote to a disk.
+pub const FOREIGN_RANGES_MAX: usize = 16;
+/// Longest name of a disk's slot.
+pub const SLOT_MAX_BYTES: usize = 64;
 /// Longest request or reply on the control socket, its newline included.
 pub const CONTROL_LINE_MAX_BYTES: usize = 256 << 10;
 /// Control connections at once.

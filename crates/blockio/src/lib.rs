@@ -24,7 +24,7 @@ pub use device::{ChangeFeed, Device, ReadPath, UnitSource, Zeroing};
 pub use draft::{DRAFT_SUFFIX, draft_of, is_left_over, publish};
 pub use error::{DiskError, Operation};
 pub use file::{Access, FileDevice, FileId};
-pub use limit::raise_open_files_limit;
+pub use limit::{forbid_core_dumps, raise_open_files_limit};
 pub use map::{MappedFile, temp_folder};
 pub use new_files::{NewFiles, create_folder, folder_of, free_bytes, sync_folder};
 pub use read::ReadMode;

@@ -9,6 +9,7 @@ use crate::registry_args::{BandwidthArgs, EventsArgs, RegisterArgs, ReleaseArgs,
 use crate::remote_args::RemoteArgs;
 use crate::report::Voice;
 use crate::values;
+use crate::verb_args::{CancelArgs, CommitArgs, CutoverArgs, PointsCommand};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use failback_image::{AdapterType, DiskUuid, Provisioning, VmdkType};
@@ -70,6 +71,21 @@ Examples:
     Resume(OrderArgs),
     /// Prove that a machine's target disks are what was sealed
     Verify(VerifyArgs),
+    /// Recovery points of a machine at the master target
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  failback points list web01
+  failback points show web01 17
+  failback points verify web01
+  failback points drop web01 3 4")]
+    Points(PointsCommand),
+    /// Bring a machine's disks to a recovery point and release them
+    Cutover(CutoverArgs),
+    /// Bring a machine's disks back to the original
+    Cancel(CancelArgs),
+    /// Make final what a machine was cut over to
+    Commit(CommitArgs),
     /// Register a machine or a disk with a daemon, or replace its definition
     Register(RegisterArgs),
     /// Have a daemon forget a machine or a disk; no disk is touched
@@ -144,6 +160,10 @@ impl Command {
             Self::Stop(_) => "stop",
             Self::Resume(_) => "resume",
             Self::Verify(_) => "verify",
+            Self::Points(command) => command.name(),
+            Self::Cutover(_) => "cutover",
+            Self::Cancel(_) => "cancel",
+            Self::Commit(_) => "commit",
             Self::Register(_) => "register",
             Self::Release(_) => "release",
             Self::Bandwidth(_) => "bandwidth",
@@ -188,6 +208,10 @@ impl Command {
             Self::Status(args) => args.output.json,
             Self::Stop(args) | Self::Resume(args) => args.job.output.json,
             Self::Verify(args) => args.order.job.output.json,
+            Self::Points(command) => command.json(),
+            Self::Cutover(args) => args.verb.output.json,
+            Self::Cancel(args) => args.verb.output.json,
+            Self::Commit(args) => args.verb.output.json,
             Self::Register(args) => args.job.output.json,
             Self::Release(args) => args.order.job.output.json,
             Self::Bandwidth(args) => args.order.job.output.json,

@@ -3,8 +3,8 @@
 use crate::args::OutputArgs;
 use clap::{Args, ValueHint};
 use failback_model::{DiskId, JobId, MachineId};
+use failback_service::period::Period;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Which daemon.
 #[derive(Args)]
@@ -131,44 +131,13 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     pub(crate) check: bool,
     /// With --check: warn when a sealed state is older than this: 90s, 30m, 2h or 1d
-    #[arg(long, value_name = "TIME", requires = "check", value_parser = duration)]
-    pub(crate) lag_warning: Option<Duration>,
+    #[arg(long, value_name = "TIME", requires = "check")]
+    pub(crate) lag_warning: Option<Period>,
     /// With --check: critical when a sealed state is older than this
-    #[arg(long, value_name = "TIME", requires = "check", value_parser = duration)]
-    pub(crate) lag_critical: Option<Duration>,
+    #[arg(long, value_name = "TIME", requires = "check")]
+    pub(crate) lag_critical: Option<Period>,
     #[command(flatten)]
     pub(crate) socket: SocketArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-}
-
-/// `90s`, `30m`, `2h`, `1d`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time is a whole number with s, m, h or d behind it, such as 30m".to_string();
-    let (number, unit) = text.split_at(text.len() - usize::from(text.is_ascii() && !text.is_empty()));
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_a_unit() {
-        let seconds = [("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400), ("0s", 0)];
-        for (text, expected) in seconds {
-            assert_eq!(duration(text), Ok(Duration::from_secs(expected)), "{text}");
-        }
-        for text in ["", "5", "m", "-1m", "1.5h", "1w", "1ä", "99999999999999999999d"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 }

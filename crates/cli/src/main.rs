@@ -32,6 +32,7 @@ mod sync;
 mod transfer;
 mod usage;
 mod values;
+mod verb_args;
 mod without_effect;
 
 use args::{Cli, Command, ImageCommand};
@@ -39,9 +40,11 @@ use clap::Parser;
 use failback_model::{Code, ExitClass, Finding};
 use failback_pass::Cancel;
 use std::process::ExitCode;
+use verb_args::PointsCommand;
 
 fn main() -> ExitCode {
     failback_blockio::raise_open_files_limit();
+    failback_blockio::forbid_core_dumps();
     let exit = match Cli::try_parse() {
         // A panic is our bug: its text is on standard error already, the exit code must still be one of ours.
         Ok(cli) => std::panic::catch_unwind(|| start(&cli.command)).unwrap_or_else(|_| {
@@ -74,6 +77,13 @@ fn run(command: &Command, cancel: &Cancel) -> ExitClass {
         Command::Stop(args) => control::orders::stop(args),
         Command::Resume(args) => control::orders::resume(args),
         Command::Verify(args) => control::verify::run(args),
+        Command::Points(PointsCommand::List(args)) => control::points::list_points(args),
+        Command::Points(PointsCommand::Show(args)) => control::points::show(args),
+        Command::Points(PointsCommand::Verify(args)) => control::points::verify_point(args),
+        Command::Points(PointsCommand::Drop(args)) => control::verbs::drop_points(args),
+        Command::Cutover(args) => control::verbs::cutover(args),
+        Command::Cancel(args) => control::verbs::cancel(args),
+        Command::Commit(args) => control::verbs::commit(args),
         Command::Register(args) => control::registry::register(args),
         Command::Release(args) => control::registry::release(args),
         Command::Bandwidth(args) => control::registry::bandwidth(args),

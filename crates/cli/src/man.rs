@@ -21,7 +21,7 @@ const EXITS: [(ExitClass, &str); 7] = [
 ];
 
 /// What `--json` says beyond what all commands say.
-const FIELDS: [(&str, &str); 7] = [
+const FIELDS: [(&str, &str); 10] = [
     (
         "sync, image convert",
         "source, target, strategy (original-location, alternate-location), virtual_size_bytes (what is compared: the \
@@ -51,6 +51,13 @@ const FIELDS: [(&str, &str); 7] = [
         "reprotect, stop, resume, verify, register, release, bandwidth, reload",
         "job, repeated (whether the same job was carried out before), said (what was done, in words).",
     ),
+    (
+        "cutover, cancel, commit, points drop",
+        "job, repeated, said, plan (what was shown before), ended (with --wait, of each machine: machine, point, outcome, \
+         said). With --dry-run only plan, as docs/control.md describes it under plan.",
+    ),
+    ("points list", "machine, recovery, points, as docs/control.md describes them under points."),
+    ("points show", "machine, point."),
     (
         "status",
         "daemon_status, as docs/control.md describes it under Status. With --watch one such line each time; where the \

@@ -8,6 +8,8 @@ mod field;
 pub mod journal_record;
 pub mod manifest;
 pub mod receipt;
+pub mod sidecar;
+mod text;
 pub mod vhd;
 pub mod vmdk;
 

@@ -6,23 +6,21 @@
 //! **Invariant**: what decodes is byte for byte what its own fields encode to, so no byte of a receipt can be changed
 //! without being refused here or by the signature.
 
-mod text;
-
 #[cfg(test)]
 mod tests;
 
-use crate::FormatError;
+use crate::{FormatError, text};
 use failback_model::limits::{DISKS_PER_MACHINE_MAX, RECEIPT_IMAGE_MAX_BYTES, RECEIPT_MAX_BYTES};
 use failback_model::{BlockSize, Digest, DiskId, Layout, MachineId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Version of the file, of the payload and of what the signature covers.
-pub const RECEIPT_VERSION: u32 = 1;
+pub const RECEIPT_VERSION: u32 = 2;
 /// How it is signed.
 pub const RECEIPT_ALGORITHM: &str = "ed25519";
 /// What stands before the payload in the signed bytes: a signature of anything else is none of a receipt.
-const CONTEXT: &[u8] = b"failback receipt 1\0";
+const CONTEXT: &[u8] = b"failback receipt 2\0";
 /// Longest version of a product, and longest name of a format.
 const WORD_MAX_BYTES: usize = 64;
 
@@ -97,6 +95,8 @@ pub struct Receipt {
     /// Digest of the file of the receipt before it; none of the first.
     #[serde(with = "text::optional_digest")]
     pub previous: Option<Digest>,
+    /// The recovery point that the disks are at; none where the journal has no point of exactly these states.
+    pub point: Option<u64>,
     /// When it was made, milliseconds since 1970.
     pub issued_unix_ms: u64,
     /// Version of the master target.

@@ -1,8 +1,10 @@
 //! The master target's configuration.
 
 mod machine;
+mod retention;
 
 pub use machine::{Disk, Machine, ProvisioningWord, VmdkWord};
+pub use retention::Retention;
 
 use failback_model::limits::{BUDGET_DEFAULT_BYTES, THREADS_MAX};
 use failback_service::config::{self, AdminAddress, ByteSize, Fault, Limits, LogLevel, TlsConfig};
@@ -55,6 +57,14 @@ pub struct Config {
     /// `receipt-key.pem`. A path may begin with `$CREDENTIALS_DIRECTORY/` as those of `tls`. Another key takes effect when the daemon is started anew.
     #[serde(default)]
     pub receipt_key: Option<PathBuf>,
+    /// Folder for what is overwritten, so that it can be had back: best a volume of its own, as fast as the targets and
+    /// with space for what changes between a recovery point and now. Made if need be; each machine has a folder of its id in it.
+    /// None: a folder `undo` beside each machine's journal in the state folder. Not encrypted by us: docs/security.md.
+    #[serde(default)]
+    pub journal_dir: Option<PathBuf>,
+    /// How long older recovery points stay in reach.
+    #[serde(default)]
+    pub retention: Retention,
     /// Bounds against peers that ask for too much.
     #[serde(default)]
     pub limits: Limits,
@@ -95,7 +105,13 @@ impl config::Config for Config {
             Fault::new("threads", format!("{threads} is not possible"), remedy)
         });
         let machines = faults_of(&self.machine);
-        limits.chain(threads).chain(machines).chain(machine::faults_between(&self.machine)).collect()
+        let retention = self.retention.faults().into_iter().map(|fault| fault.within("retention"));
+        limits
+            .chain(threads)
+            .chain(retention)
+            .chain(machines)
+            .chain(machine::faults_between(&self.machine))
+            .collect()
     }
 }
 

@@ -26,5 +26,6 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    failback_blockio::forbid_core_dumps();
     daemon::main::<MasterTarget>(&Cli::parse().options)
 }

@@ -22,7 +22,7 @@ pub(crate) async fn begin(
         Ok((target, found))
     });
     let (target, mut found) = looked.await?;
-    let agreed = accepting.handle_target(target.offer()).map_err(said);
+    let agreed = accepting.handle_target(target.offer(epoch)).map_err(said);
     let pass_bytes = match agreed {
         Ok(pass_bytes) => pass_bytes,
         Err(first) => {

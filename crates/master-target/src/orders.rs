@@ -3,7 +3,8 @@
 use crate::MasterTarget;
 use crate::config::Machine;
 use failback_model::{Code, Finding, MachineId};
-use failback_service::control::{Orders, ReceiptFile, Request, outcome_of_reload};
+use failback_service::control::{MachinePoints, Orders, Plan, ReceiptFile, Request, outcome_of_reload};
+use failback_service::event::Caller;
 use failback_service::registry::Wanted;
 use failback_service::status::{DaemonStatus, MachineStatus};
 use serde_json::Value;
@@ -32,13 +33,33 @@ impl Orders for MasterTarget {
         self.site.receipts().find(machine, number)
     }
 
+    fn points(&self, machine: &MachineId) -> Result<MachinePoints, Finding> {
+        self.site.points(machine)
+    }
+
+    fn plan(&self, request: &Request) -> Result<Plan, Vec<Finding>> {
+        match request {
+            Request::DropPoints { machine, numbers, give_up_cancel, .. } => {
+                self.plan_drop(machine, numbers, *give_up_cancel).map_err(|finding| vec![finding])
+            }
+            request => self.plan_verb(request),
+        }
+    }
+
     fn is_draining(&self) -> bool {
         self.site.kit().stop.is_cancelled()
     }
 
-    fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>> {
+    fn carry_out(&self, caller: Caller, request: &Request) -> Result<String, Vec<Finding>> {
         match request {
             Request::Reload { .. } => outcome_of_reload(self.read_again()),
+            Request::DropPoints { job: Some(job), machine, numbers, give_up_cancel } => {
+                let dropped = self.drop_points(caller, job, machine, numbers, *give_up_cancel);
+                dropped.map_err(|finding| vec![finding])
+            }
+            Request::Cutover { job: Some(job), .. }
+            | Request::Cancel { job: Some(job), .. }
+            | Request::Commit { job: Some(job), .. } => self.begin_verb(caller, job, request),
             request => self.do_one(request).map_err(|finding| vec![finding]),
         }
     }
@@ -55,7 +76,12 @@ impl MasterTarget {
             }
             Request::Resume { machine, .. } => {
                 self.site.registry().intend(machine, |intent| intent.wanted = Wanted::Running)?;
-                Ok(format!("{machine}: its disks may be written; the process server's next try gets through"))
+                let given_up = match self.site.pending().abandon(machine)? {
+                    true => "; what was cut off is given up, and the next pass writes over it",
+                    false => "",
+                };
+                let may = "its disks may be written; the process server's next try gets through";
+                Ok(format!("{machine}: {may}{given_up}"))
             }
             Request::Verify { job, machine, disk } => self.site.verify(job, machine, disk.as_ref()),
             Request::Bandwidth { machine, schedule, .. } => self.bandwidth(machine, schedule.as_deref()),
@@ -79,6 +105,7 @@ impl MasterTarget {
             machine.disk.iter().map(|disk| self.site.kit().board.disk(&machine.id, &disk.id).status());
         let peers: Vec<_> = machine.allow.iter().map(ToString::to_string).collect();
         MachineStatus {
+            recovery: self.site.recovery_of(machine).map(Box::new),
             id: machine.id.to_string(),
             wanted: self.site.registry().intent(&machine.id).wanted,
             peer: peers.join(", "),

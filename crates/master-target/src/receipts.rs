@@ -53,8 +53,13 @@ impl Receipts {
         self.key.fingerprint()
     }
 
-    /// Signs what was read of all disks of a machine.
-    pub fn issue(&self, machine: &MachineId, disks: Vec<ReceiptDisk>) -> Result<Issued, Finding> {
+    /// Signs what was read of all disks of a machine, and at which recovery point they are.
+    pub fn issue(
+        &self,
+        machine: &MachineId,
+        point: Option<u64>,
+        disks: Vec<ReceiptDisk>,
+    ) -> Result<Issued, Finding> {
         let _one_at_a_time = self.issuing.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.folder.join(machine.as_str());
         create_folder(&folder).map_err(|error| failed("create", &folder, error))?;
@@ -65,6 +70,7 @@ impl Receipts {
             machine: machine.clone(),
             number,
             previous: last.map(|(_, digest)| digest),
+            point,
             issued_unix_ms: unix_ms(),
             product_version: self.product_version.into(),
             disks,
@@ -206,7 +212,7 @@ mod tests {
     }
 
     fn issue(receipts: &Receipts) -> (Receipt, Issued) {
-        let issued = receipts.issue(&machine(), vec![disk()]).expect("it is signed");
+        let issued = receipts.issue(&machine(), Some(3), vec![disk()]).expect("it is signed");
         let file = fs::read(&issued.path).expect("it is there");
         let (signed, receipt) = SignedReceipt::decode(&file).expect("it is sound");
         assert!(is_signed(&signed));

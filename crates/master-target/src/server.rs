@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::limit::Limit;
 use crate::reception::Reception;
-use crate::site::Site;
+use crate::site::{Site, SiteOptions};
 use failback_model::{Finding, MachineId, PeerIdentity};
 use failback_pass::PassOptions;
 use failback_pki::ReceiptKey;
@@ -38,6 +38,16 @@ impl MasterTarget {
     /// Where it listens.
     pub fn address(&self) -> Result<SocketAddr, Finding> {
         self.listener.local_address().map_err(|error| error.to_finding())
+    }
+
+    /// Its sessions.
+    pub(crate) fn reception(&self) -> Reception<Site> {
+        self.reception.clone()
+    }
+
+    /// Where its sessions run.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.runtime.clone()
     }
 
     /// What its listener has seen.
@@ -111,7 +121,8 @@ impl Daemon for MasterTarget {
             None => ReceiptKey::open_or_make(&kit.state.join("receipt-key.pem")),
         };
         let receipt_key = receipt_key.map_err(|error| vec![error.to_finding()])?;
-        let site = Site::new(kit.clone(), registry, receipt_key, threads);
+        let options = SiteOptions { threads, journal_dir: config.journal_dir, retention: config.retention };
+        let site = Site::new(kit.clone(), registry, receipt_key, options).map_err(|finding| vec![finding])?;
         site.settle();
         site.recover();
         let reception = Reception::new(site.clone(), config.limits.data_connections, threads);

@@ -1,6 +1,8 @@
 //! The site's disks: who may write which, what a session holds while it does, and what the status says of it.
 
-use crate::config::Machine;
+use crate::audit::Audit;
+use crate::config::{Machine, Retention};
+use crate::pending::Pending;
 use crate::reception::{Registry as Sessions, Session};
 use crate::seed_scope::OtherScopes;
 use crate::target::TargetDisk;
@@ -15,8 +17,11 @@ use failback_service::event::Event;
 use failback_service::registry::{Lease, Registry, Wanted};
 use failback_service::report::FindingLine;
 use failback_service::status::{DiskHandle, DiskStage, LinkBytes, PassEnd, PassFacts, PassProbe, Sealed};
+use failback_store::Phase;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What all sessions share; clones share it.
 #[derive(Clone)]
@@ -27,7 +32,23 @@ struct Shared {
     registry: Registry<Machine>,
     stores: Stores,
     receipts: Receipts,
+    pending: Pending,
+    audit: Audit,
+    retention: Retention,
+    /// What could not be done for a machine at its last seal.
+    notes: Mutex<BTreeMap<MachineId, Vec<Finding>>>,
     threads: usize,
+}
+
+/// How a site works, as it is configured.
+#[derive(Debug, Clone)]
+pub struct SiteOptions {
+    /// Reader threads of each pass.
+    pub threads: usize,
+    /// Folder of the undo logs; `None`: each beside its machine's journal.
+    pub journal_dir: Option<PathBuf>,
+    /// How long recovery points stay.
+    pub retention: Retention,
 }
 
 /// What a session holds of its disk: free again when it is dropped.
@@ -38,11 +59,21 @@ pub struct DiskLease {
 }
 
 impl Site {
-    /// A site without sessions, whose passes read with so many threads each.
-    pub fn new(kit: Kit, registry: Registry<Machine>, receipt_key: ReceiptKey, threads: usize) -> Self {
-        let stores = Stores::new(kit.state.join("machines"));
+    /// A site without sessions.
+    pub fn new(
+        kit: Kit,
+        registry: Registry<Machine>,
+        receipt_key: ReceiptKey,
+        options: SiteOptions,
+    ) -> Result<Self, Finding> {
+        let SiteOptions { threads, journal_dir, retention } = options;
+        let stores = Stores::new(kit.state.join("machines"), journal_dir)?;
         let receipts = Receipts::new(kit.state.join("receipts"), receipt_key, kit.about.version);
-        Self(Arc::new(Shared { kit, registry, stores, receipts, threads }))
+        let pending = Pending::open(kit.state.join("operations.json"))?;
+        let audit = Audit::new(kit.state.join("audit.log"));
+        let notes = Mutex::default();
+        let shared = Shared { kit, registry, stores, receipts, pending, audit, retention, notes, threads };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Events, status, memory, stop.
@@ -63,6 +94,36 @@ impl Site {
     /// What was proved of them.
     pub fn receipts(&self) -> &Receipts {
         &self.0.receipts
+    }
+
+    /// Verbs that are under way.
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.0.pending
+    }
+
+    /// Who did what.
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// How long points stay.
+    pub(crate) fn retention(&self) -> &Retention {
+        &self.0.retention
+    }
+
+    /// Keeps for the status what could not be done for a machine.
+    pub(crate) fn note(&self, machine: &MachineId, findings: Vec<Finding>) {
+        for finding in &findings {
+            self.kit().events.count(finding.code);
+            tracing::warn!("{machine}: {}", finding.evidence);
+        }
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(machine.clone(), findings);
+    }
+
+    /// What could not be done for it.
+    pub(crate) fn noted(&self, machine: &MachineId) -> Vec<Finding> {
+        let notes = self.0.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.get(machine).cloned().unwrap_or_default()
     }
 
     /// Reader threads of a pass.
@@ -102,6 +163,17 @@ impl Site {
                     Err(finding) => status.failed(&finding),
                 }
             }
+            if let Ok(store) = store {
+                // A daemon that ended between the last seal and its point.
+                self.sealed(&machine.id);
+                let is_released = matches!(
+                    store.standing().phase,
+                    Phase::Released { .. } | Phase::Cancelled | Phase::Committed
+                );
+                for disk in machine.disk.iter().filter(|_| is_released) {
+                    self.kit().board.disk(&machine.id, &disk.id).stage(DiskStage::Released);
+                }
+            }
         }
     }
 
@@ -115,7 +187,8 @@ impl Site {
 
     fn target(&self, lease: &Lease<Machine>, window_bytes: u64) -> Result<TargetDisk, Finding> {
         let (machine, disk) = (lease.machine(), lease.disk());
-        let store = self.stores().machine(&machine.id)?.disk(&disk.id).map_err(|error| error.to_finding())?;
+        let journal = self.stores().machine(&machine.id)?;
+        let store = journal.disk(&disk.id).map_err(|error| error.to_finding())?;
         let registered = self.registry().machines();
         let scopes = (!disk.seeds.is_empty()).then(|| OtherScopes::of(&registered, machine, disk));
         let is_allowed = |seed: &&String| scopes.as_ref().is_none_or(|scopes| scopes.allow(seed));
@@ -128,6 +201,7 @@ impl Site {
             create: disk.create.then(|| disk.create_options()),
             grow: disk.grow,
             seeds: seeds.into_iter().map(ImageSpec::parse).collect(),
+            machine: journal,
             store,
             window_bytes,
         })
@@ -161,7 +235,8 @@ impl Sessions for Site {
             let evidence = format!("{machine} is stopped at the master target");
             return Err(Finding::error(Code::MachineStopped, evidence));
         }
-        Ok(())
+        self.pending().bars(machine).map_or(Ok(()), Err)?;
+        self.has_room(machine)
     }
 
     async fn lease(&self, machine: &MachineId, disk: &DiskId) -> Result<(TargetDisk, DiskLease), Finding> {
@@ -223,6 +298,9 @@ impl Sessions for Site {
     fn ended(&self, lease: DiskLease, session: &Session, outcome: &Result<SealedPass, PassError>) {
         // Whoever hears of the end may release the disk.
         let (status, machine) = (Arc::clone(&lease.status), lease.lease.machine().id.clone());
+        if outcome.is_ok() {
+            self.sealed(&machine);
+        }
         drop(lease);
         let finding = match outcome {
             Ok(sealed) => {

@@ -3,21 +3,37 @@
 //! **Invariant**: a machine's journal is open at most once in this process.
 
 use failback_model::{Code, Finding, MachineId};
+use failback_service::saved::failed;
 use failback_store::MachineStore;
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Every machine's store.
 pub struct Stores {
     folder: PathBuf,
+    journal_dir: Option<PathBuf>,
     open: Mutex<BTreeMap<MachineId, Arc<MachineStore>>>,
 }
 
 impl Stores {
-    /// Stores below this folder.
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder, open: Mutex::default() }
+    /// Stores below this folder, their undo logs below `journal_dir`; `None`: each beside its journal.
+    pub fn new(folder: PathBuf, journal_dir: Option<PathBuf>) -> Result<Self, Finding> {
+        if let Some(folder) = &journal_dir {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(|error| failed("create", folder, error).about(folder))?;
+        }
+        Ok(Self { folder, journal_dir, open: Mutex::default() })
+    }
+
+    /// Where a machine's undo log lies.
+    pub fn undo_folder(&self, machine: &MachineId) -> PathBuf {
+        match &self.journal_dir {
+            Some(folder) => folder.join(machine.as_str()),
+            None => self.folder.join(machine.as_str()).join("undo"),
+        }
     }
 
     /// A machine's store: opened and recovered where it is not yet.
@@ -27,7 +43,7 @@ impl Stores {
             return Ok(Arc::clone(store));
         }
         let folder = self.folder.join(machine.as_str());
-        let store = MachineStore::open(&folder, Some(&folder.join("undo")), machine);
+        let store = MachineStore::open(&folder, Some(&self.undo_folder(machine)), machine);
         let store = store.map_err(|error| error.to_finding())?;
         tracing::info!("{machine}: journal open, {:?}", store.recovered());
         open.insert(machine.clone(), Arc::clone(&store));

@@ -6,7 +6,7 @@ use failback_image::{Access, CreateOptions, Image, ImageSpec};
 use failback_model::{Code, Epoch, Finding, Generation, Layout, PointClaim, SessionNumber, Severity};
 use failback_pass::{content_end_bytes, disk_mark, is_another_disk};
 use failback_session::handshake::Target as Offer;
-use failback_store::{DiskState, DiskStore, Fingerprint, StoreError};
+use failback_store::{DiskState, DiskStore, Fingerprint, MachineStore, StoreError};
 use failback_wire::Open;
 use std::sync::Arc;
 
@@ -20,7 +20,9 @@ pub struct TargetDisk {
     pub grow: bool,
     /// Images whose blocks may be copied instead of received.
     pub seeds: Vec<ImageSpec>,
-    /// What its machine's journal knows of it.
+    /// Its machine's journal.
+    pub machine: Arc<MachineStore>,
+    /// What that journal knows of it.
     pub store: Arc<DiskStore>,
     /// Bytes that may be under way for it.
     pub window_bytes: u64,
@@ -29,6 +31,7 @@ pub struct TargetDisk {
 /// A disk that is open.
 pub(crate) struct Target {
     pub(crate) image: Arc<dyn Image>,
+    machine: Arc<MachineStore>,
     pub(crate) store: Arc<DiskStore>,
     pub(crate) seeds: Vec<Arc<dyn failback_blockio::UnitSource>>,
     pub(crate) is_new: bool,
@@ -76,9 +79,10 @@ impl TargetDisk {
             own_bytes = length_bytes;
         }
         let before = self.store.state();
-        let (store, window_bytes) = (self.store, self.window_bytes);
+        let (machine, store, window_bytes) = (self.machine, self.store, self.window_bytes);
         Ok(Target {
             image,
+            machine,
             store,
             seeds,
             is_new,
@@ -93,8 +97,9 @@ impl TargetDisk {
 }
 
 impl Target {
-    /// What the other end is told of it.
-    pub(crate) fn offer(&self) -> Offer {
+    /// What the other end is told of it; its job has this epoch.
+    pub(crate) fn offer(&self, epoch: Epoch) -> Offer {
+        let over = self.machine.standing().epoch;
         let geometry = self.image.geometry();
         Offer {
             length_bytes: self.length_bytes,
@@ -107,6 +112,7 @@ impl Target {
             has_seeds: !self.seeds.is_empty(),
             is_resumed: self.is_resumed(),
             is_divergence_accepted: self.accepted.is_some(),
+            is_taken_back: over > Epoch(0) && self.before.epoch <= over && epoch > over,
             window_bytes: self.window_bytes,
         }
     }
@@ -170,6 +176,10 @@ impl Target {
         if grows || self.accepted.is_some() {
             // Whoever is killed behind it finds a disk of which nothing is known, not one that somebody else changed.
             self.store.forget().map_err(refused)?;
+        }
+        if self.accepted.is_some() {
+            // What was overwritten by something else is in no undo: no way back leads to anything that ever was.
+            self.machine.end_history().map_err(refused)?;
         }
         if grows {
             self.image.grow(layout.length_bytes()).map_err(|error| error.to_finding())?;

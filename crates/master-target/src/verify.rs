@@ -17,7 +17,7 @@ use failback_service::event::Event;
 use failback_service::registry::Lease;
 use failback_service::report::finding_lines;
 use failback_service::status::DiskStage;
-use failback_store::DiskState;
+use failback_store::{DiskState, Point, PointDisk};
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
@@ -57,7 +57,7 @@ impl Site {
             stage
         });
         let before: Vec<DiskStage> = before.collect();
-        let proven = self.prove_each(&leases);
+        let proven = self.prove_each(&leases.iter().collect::<Vec<_>>());
         let issued = self.issue(machine, &proven, is_whole);
         // Whoever hears of the end may do something with the disks.
         drop(leases);
@@ -79,9 +79,9 @@ impl Site {
     }
 
     /// All disks at once, each by a thread that waits for those that read it.
-    fn prove_each(&self, leases: &[Lease<Machine>]) -> Vec<Result<ReceiptDisk, Finding>> {
+    pub(crate) fn prove_each(&self, leases: &[&Lease<Machine>]) -> Vec<Result<ReceiptDisk, Finding>> {
         std::thread::scope(|scope| {
-            let begin = |lease: &'_ Lease<Machine>| {
+            let begin = |lease: &&Lease<Machine>| {
                 let thread = std::thread::Builder::new().name(format!("verify {}", lease.disk().id));
                 let (machine, disk) = (lease.machine().clone(), lease.disk().clone());
                 thread.spawn_scoped(scope, move || self.prove(&machine, &disk))
@@ -109,9 +109,26 @@ impl Site {
         }
         let mut findings: Vec<Finding> =
             disks.iter().filter(|disk| disk.read == ReceiptRead::Cached).map(weak).collect();
-        let issued = self.receipts().issue(machine, disks)?;
+        let issued = self.receipts().issue(machine, self.point_of(machine, &disks)?, disks)?;
         findings.extend(issued.findings);
         Ok(Some(Issued { findings, ..issued }))
+    }
+
+    /// The point that the disks are at, where the newest one is exactly what was read.
+    fn point_of(&self, machine: &MachineId, disks: &[ReceiptDisk]) -> Result<Option<u64>, Finding> {
+        let points = self.stores().machine(machine)?.points();
+        let is_it = |point: &&Point| {
+            point.disks.len() == disks.len()
+                && disks.iter().all(|disk| {
+                    let is_held = |held: &PointDisk| {
+                        held.disk == disk.id
+                            && held.generation.0 == disk.generation
+                            && held.root == Some(disk.root)
+                    };
+                    point.disks.iter().any(is_held)
+                })
+        };
+        Ok(points.last().filter(is_it).map(|point| point.number))
     }
 
     fn tell(

@@ -228,6 +228,14 @@ codes! {
     Busy = "FB708", Interrupted, "daemon has too many control connections", "close some, then try again";
     NotConfirmed = "FB709", Refused, "command was not confirmed", "run it on a terminal and confirm, or add --yes";
     MachineStopped = "FB710", Interrupted, "machine is stopped", "resume it with 'failback resume'";
+    OperationPending = "FB711", Interrupted, "a cut-over, cancel or commit of the machine is under way or was cut off", "see 'failback status' at the master target: the same command again finishes what was cut off";
+    NoPoint = "FB712", Refused, "machine has no such recovery point", "see 'failback points list MACHINE'; a point is there once a pass of all disks of the machine is sealed";
+    NotReleased = "FB713", Refused, "machine was not cut over", "cut over first: 'failback cutover MACHINE --point latest'";
+    ReceiptNeeded = "FB714", Refused, "no receipt of what was cut over to", "take one before power-on: 'failback verify MACHINE --wait'; --without-receipt commits without that proof";
+    AuditFailed = "FB715", Failure, "audit log cannot be written", "check the state folder's medium, its rights and its free space: no such verb begins without its line";
+    UndoLow = "FB716", Refused, "space for undo runs low", "extend the file system of journal_dir, drop points ('failback points drop'), keep fewer ([retention]), or commit";
+    NotPunched = "FB717", Refused, "thin images keep what is zero", "give it back by the hypervisor's own means once nothing uses the images";
+    OldPoint = "FB718", Refused, "recovery point is not what the disks hold", "only the newest point can be read back in place; cut over to an older one first";
     PkiExists = "FB801", Refused, "certificate authority exists already", "name a new folder, or use the authority that is there";
     PkiMissing = "FB802", Refused, "no certificate authority here", "name the authority's folder, or make one with 'failback pki init'";
     PkiDamaged = "FB803", Refused, "certificate authority is damaged", "restore its folder from a backup; its files belong together";

@@ -86,6 +86,8 @@ ids! {
     MachineId;
     /// A disk of a machine. A path never crosses the wire: the target's own registry maps the id to an image.
     DiskId;
+    /// Machines that are failed back together: a replication group.
+    GroupId;
     /// A job, such as one cycle of one machine: the same id twice is the same request.
     JobId;
 }

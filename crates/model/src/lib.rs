@@ -25,7 +25,8 @@ pub use geometry::{
     BlockIndex, BlockRange, BlockSize, ByteRange, ChunkIndex, DiskGeometry, GeometryError, Layout, SectorSize,
 };
 pub use identity::{
-    DiskId, Epoch, Generation, IdentityError, JobId, MachineId, ProductVersion, SessionNumber, SessionToken,
+    DiskId, Epoch, Generation, GroupId, IdentityError, JobId, MachineId, ProductVersion, SessionNumber,
+    SessionToken,
 };
 pub use pages::PageSet;
 pub use peer::{PeerIdentity, PeerIdentityError, PeerRole};

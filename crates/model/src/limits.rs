@@ -251,6 +251,8 @@ pub const UNDO_PIECE_MAX_BYTES: usize = 256 << 10;
 pub const UNDO_BATCH_BYTES: u64 = 1 << 20;
 /// A segment of undo is closed before its pages are more than this, whatever they take: what a rollback holds at once.
 pub const UNDO_SEGMENT_PLAIN_BYTES: u64 = 64 << 20;
+/// Old bytes are compressed where their log takes less than this.
+pub const UNDO_SLOW_BYTES_PER_SECOND: u64 = 100 << 20;
 /// Pages of a disk that thinning remembers at once.
 pub const UNDO_SEEN_PAGES: u64 = 1 << 29;
 
@@ -341,6 +343,8 @@ pub const PKI_NAMES_MAX: usize = 32;
 pub const PKI_FILE_MAX_BYTES: u64 = 256 << 20;
 /// Largest receipt: each disk's image name may be as long as a path, and all of it escaped twice.
 pub const RECEIPT_MAX_BYTES: u64 = 4 << 20;
+/// Largest sidecar.
+pub const SIDECAR_MAX_BYTES: u64 = 4 << 20;
 /// Longest name of an image in a receipt.
 pub const RECEIPT_IMAGE_MAX_BYTES: usize = 4096;
 /// Validity of a certificate authority when none is chosen.
@@ -373,6 +377,10 @@ pub const STATE_FILE_MAX_BYTES: u64 = 64 << 20;
 pub const MACHINES_MAX: usize = 1024;
 /// Disks of one machine.
 pub const DISKS_PER_MACHINE_MAX: usize = 64;
+/// Runs of blocks that are listed of what something else wrote to a disk.
+pub const FOREIGN_RANGES_MAX: usize = 16;
+/// Longest name of a disk's slot.
+pub const SLOT_MAX_BYTES: usize = 64;
 /// Longest request or reply on the control socket, its newline included.
 pub const CONTROL_LINE_MAX_BYTES: usize = 256 << 10;
 /// Control connections at once.

@@ -4,7 +4,8 @@ use crate::ProcessServer;
 use crate::config::{Disk, Machine};
 use failback_model::{Code, Finding, JobId, MachineId};
 use failback_service::clock::unix_ms;
-use failback_service::control::{Orders, PassFlags, Request, outcome_of_reload};
+use failback_service::control::{Orders, PassFlags, Request, at_master_target, outcome_of_reload};
+use failback_service::event::Caller;
 use failback_service::registry::{Intent, Wanted};
 use failback_service::status::{DaemonStatus, MachineStatus};
 use serde::Deserialize as _;
@@ -27,11 +28,19 @@ impl Orders for ProcessServer {
         self.kit.stop.is_cancelled()
     }
 
-    fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>> {
+    fn carry_out(&self, _: Caller, request: &Request) -> Result<String, Vec<Finding>> {
         let alone = |finding| vec![finding];
         match request {
             Request::Reprotect { job, machine, flags } => self.begin(job, machine, *flags).map_err(alone),
             Request::Verify { machine, .. } => Err(alone(not_here(machine))),
+            Request::Cutover { .. }
+            | Request::Cancel { .. }
+            | Request::Commit { .. }
+            | Request::DropPoints { .. } => {
+                let evidence =
+                    format!("'{}' runs at the master target, which holds the disks", request.name());
+                Err(alone(at_master_target(evidence)))
+            }
             Request::Stop { machine, .. } => self.stop(machine).map_err(alone),
             Request::Resume { machine, .. } => self.resume(machine).map_err(alone),
             Request::Release { machine, .. } => self.release(request, machine).map_err(alone),
@@ -51,6 +60,7 @@ impl ProcessServer {
             id: machine.id.to_string(),
             wanted: self.registry.intent(&machine.id).wanted,
             peer: machine.target.clone(),
+            recovery: None,
             disks: machine.disk.iter().map(status).collect(),
         }
     }

@@ -18,3 +18,15 @@ pub fn ms_of(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A time of ours for people: `2026-11-24T13:30:00Z`.
+pub fn time_text(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| format!("{unix_ms} ms after 1970"), |time| format!("{time:.0}"))
+}
+
+/// Milliseconds since 1970 of a time with its offset: `2026-11-24T13:30:00Z`, `2026-11-24T14:30+01:00`.
+pub fn parse_time(text: &str) -> Option<u64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_millisecond()).ok()
+}

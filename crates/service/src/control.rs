@@ -13,11 +13,16 @@ mod client;
 mod desk;
 mod jobs;
 mod line;
+mod point;
 mod protocol;
 mod server;
 
 pub use client::{Client, EventLines};
-pub use desk::{About, Desk, Orders, outcome_of_reload};
+pub use desk::{About, Desk, Orders, at_master_target, outcome_of_reload};
+pub use point::{
+    MachinePlan, MachinePoints, OperationStatus, Plan, PointChoice, PointDiskStatus, PointStatus,
+    RecoveryStatus, StandingStatus, UndoStatus,
+};
 pub use protocol::{PassFlags, ReceiptFile, Reply, Request};
 pub use server::ControlServer;
 

@@ -228,6 +228,56 @@ pub enum Event {
         /// Errors: why there is no receipt. Warnings: what is wrong with those before it.
         findings: Vec<FindingLine>,
     },
+    /// A recovery point is durable: all disks of the machine can be had back as they are in it.
+    PointRecorded {
+        /// Machine.
+        machine: String,
+        /// Number of the point.
+        point: u64,
+        /// What it is worth.
+        label: String,
+        /// When the source was in that state.
+        source_unix_ms: u64,
+    },
+    /// Recovery points are gone: by retention, or because an operator asked for that.
+    PointsDropped {
+        /// Machine.
+        machine: String,
+        /// Their numbers.
+        points: Vec<u64>,
+        /// Space that it gave back.
+        freed_bytes: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A cut-over, cancel or commit begins.
+    OperationStarted {
+        /// Machine.
+        machine: String,
+        /// The request's job.
+        job: String,
+        /// `cutover`, `cancel` or `commit`.
+        verb: String,
+        /// The point that the disks go to.
+        point: Option<u64>,
+    },
+    /// A cut-over, cancel or commit is over.
+    OperationEnded {
+        /// Machine.
+        machine: String,
+        /// The request's job.
+        job: String,
+        /// `cutover`, `cancel` or `commit`.
+        verb: String,
+        /// The point that the disks are at; none where it failed.
+        point: Option<u64>,
+        /// `done` or `failed`.
+        outcome: String,
+        /// What was done, in words.
+        said: String,
+        /// Errors: why it failed. Warnings: what is worth knowing.
+        findings: Vec<FindingLine>,
+    },
     /// A peer was sent away.
     PeerRefused {
         /// Its address, where it is known.
@@ -266,6 +316,10 @@ impl Event {
             Self::PassStopped { .. } => "pass_stopped",
             Self::Verified { .. } => "verified",
             Self::MachineVerified { .. } => "machine_verified",
+            Self::PointRecorded { .. } => "point_recorded",
+            Self::PointsDropped { .. } => "points_dropped",
+            Self::OperationStarted { .. } => "operation_started",
+            Self::OperationEnded { .. } => "operation_ended",
             Self::PeerRefused { .. } => "peer_refused",
             Self::Missed { .. } => "missed",
         }
@@ -280,7 +334,8 @@ impl Event {
             | Self::SourceTaken { findings, .. }
             | Self::PassStarted { findings, .. }
             | Self::Verified { findings, .. }
-            | Self::MachineVerified { findings, .. } => findings,
+            | Self::MachineVerified { findings, .. }
+            | Self::OperationEnded { findings, .. } => findings,
             Self::PassInterrupted { finding, .. }
             | Self::PassFailed { finding, .. }
             | Self::PeerRefused { finding, .. } => std::slice::from_ref(finding),
@@ -303,7 +358,11 @@ impl Event {
             | Self::PassFailed { machine, .. }
             | Self::PassStopped { machine, .. }
             | Self::Verified { machine, .. }
-            | Self::MachineVerified { machine, .. } => Some(machine),
+            | Self::MachineVerified { machine, .. }
+            | Self::PointRecorded { machine, .. }
+            | Self::PointsDropped { machine, .. }
+            | Self::OperationStarted { machine, .. }
+            | Self::OperationEnded { machine, .. } => Some(machine),
             Self::Job { machine, .. } => machine.as_deref(),
             _ => None,
         }
@@ -361,6 +420,20 @@ impl fmt::Display for Event {
                 write!(f, ": {} at {}", peer.unwrap_or("unknown"), address.unwrap_or("unknown"))?;
             }
             Self::MachineVerified { receipt: Some(receipt), .. } => write!(f, ": {receipt}")?,
+            Self::PointRecorded { point, label, .. } => write!(f, ": {point}, {label}")?,
+            Self::PointsDropped { points, freed_bytes, reason, .. } => {
+                write!(f, ": {points:?}, {freed_bytes} bytes freed: {reason}")?;
+            }
+            Self::OperationStarted { job, verb, point, .. } => {
+                write!(f, ": {verb} {job}")?;
+                point.map_or(Ok(()), |point| write!(f, " to point {point}"))?;
+            }
+            Self::OperationEnded { job, verb, outcome, said, .. } => {
+                write!(f, ": {verb} {job} {outcome}")?;
+                if !said.is_empty() {
+                    write!(f, ": {said}")?;
+                }
+            }
             Self::Missed { count } => write!(f, ": {count}")?,
             _ => {}
         }

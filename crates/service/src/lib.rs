@@ -17,6 +17,7 @@ pub mod event;
 pub mod logging;
 pub mod metrics;
 pub mod notify;
+pub mod period;
 pub mod registry;
 pub mod report;
 pub mod saved;

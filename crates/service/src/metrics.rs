@@ -170,6 +170,7 @@ mod tests {
             sessions: 1,
             errors: BTreeMap::from([("FB509".into(), 2)]),
             machines: vec![MachineStatus {
+                recovery: None,
                 id: "web\"01".into(),
                 wanted: crate::registry::Wanted::Running,
                 peer: "mt:9443".into(),

@@ -15,6 +15,7 @@ pub use handle::{DiskHandle, PassFacts, Probe, Sealed};
 pub use probe::{LinkBytes, LinkLook, PassEnd, PassProbe};
 
 use crate::budget::BudgetStatus;
+use crate::control::RecoveryStatus;
 use crate::registry::Wanted;
 use crate::report::FindingLine;
 use schemars::JsonSchema;
@@ -70,6 +71,9 @@ pub struct MachineStatus {
     pub wanted: Wanted,
     /// The other end: where a process server connects to; who may write at a master target.
     pub peer: String,
+    /// Its recovery; none at a process server.
+    #[serde(default)]
+    pub recovery: Option<Box<RecoveryStatus>>,
     /// Its disks.
     pub disks: Vec<DiskStatus>,
 }
@@ -99,6 +103,10 @@ pub enum DiskStage {
     Sealing,
     /// Reads the target from its medium.
     Verifying,
+    /// Goes back to a recovery point.
+    RollingBack,
+    /// Handed over to the hypervisor, or brought back to its original.
+    Released,
     /// A try failed; the next one has a time.
     Retrying,
     /// The session broke off; the other end makes the next try.
@@ -121,6 +129,8 @@ impl DiskStage {
             Self::Replicating => "replicating",
             Self::Sealing => "sealing",
             Self::Verifying => "verifying",
+            Self::RollingBack => "rolling_back",
+            Self::Released => "released",
             Self::Retrying => "retrying",
             Self::Waiting => "waiting",
             Self::Failed => "failed",
@@ -129,7 +139,7 @@ impl DiskStage {
 
     /// Whether a pass is at work or about to be.
     pub const fn is_active(self) -> bool {
-        !matches!(self, Self::Idle | Self::Stopped | Self::Sealed | Self::Failed)
+        !matches!(self, Self::Idle | Self::Stopped | Self::Sealed | Self::Released | Self::Failed)
     }
 }
 

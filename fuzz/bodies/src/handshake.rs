@@ -75,6 +75,7 @@ fn target(kind: u8) -> Target {
         has_seeds: false,
         is_resumed: false,
         is_divergence_accepted: false,
+        is_taken_back: false,
         window_bytes: 64 << 20,
     }
 }

@@ -12,6 +12,7 @@ mod links;
 mod media;
 mod peers;
 mod receipts;
+mod recovery;
 mod registry;
 mod soak;
 mod status;

@@ -58,7 +58,7 @@ struct Checked {
 /// Says how a look turned out.
 pub(super) fn run(args: &StatusArgs, looked: Result<DaemonStatus, Vec<Finding>>) -> ExitClass {
     let checked = match looked {
-        Ok(status) => judge(&status, args.lag_warning, args.lag_critical),
+        Ok(status) => judge(&status, args.lag_warning.map(|p| p.0), args.lag_critical.map(|p| p.0)),
         Err(findings) => {
             let reasons = findings.into_iter().map(|finding| finding.evidence).collect();
             Checked::new(Level::Unknown, 0, reasons)
@@ -167,6 +167,7 @@ mod tests {
 
     fn status(disks: Vec<DiskStatus>) -> DaemonStatus {
         let machine = MachineStatus {
+            recovery: None,
             id: "web01".into(),
             wanted: failback_service::registry::Wanted::Running,
             peer: String::new(),

@@ -3,9 +3,12 @@
 mod check;
 pub(crate) mod events;
 pub(crate) mod orders;
+mod plan;
+pub(crate) mod points;
 pub(crate) mod registry;
 pub(crate) mod status;
 mod text;
+pub(crate) mod verbs;
 pub(crate) mod verify;
 
 use crate::control_args::SocketArgs;

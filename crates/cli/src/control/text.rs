@@ -1,8 +1,9 @@
 //! A daemon's status for people.
 
 use failback_model::PointLabel;
+use failback_service::control::RecoveryStatus;
 use failback_service::report::printable;
-use failback_service::size::{grouped, human};
+use failback_service::size::{counted, grouped, human};
 use failback_service::status::{DaemonStatus, DiskStage, DiskStatus, LinkStatus, Live, MachineStatus};
 use std::fmt::Write as _;
 
@@ -71,6 +72,9 @@ fn write_machine(text: &mut String, machine: &MachineStatus, now_ms: u64) {
         failback_service::registry::Wanted::Stopped => ", stopped until it is resumed",
     };
     let _ = writeln!(text, "{} ({}){wanted}", printable(&machine.id), printable(&machine.peer));
+    for line in machine.recovery.iter().flat_map(|recovery| recovery_lines(recovery, now_ms)) {
+        let _ = writeln!(text, "  {line}");
+    }
     let width = machine.disks.iter().map(|disk| disk.id.len()).max().unwrap_or(0);
     for disk in &machine.disks {
         let _ = writeln!(text, "  {:width$}  {}", printable(&disk.id), first_line(disk, now_ms));
@@ -78,6 +82,52 @@ fn write_machine(text: &mut String, machine: &MachineStatus, now_ms: u64) {
             let _ = writeln!(text, "  {:width$}  {}", "", printable(&line));
         }
     }
+}
+
+/// Where a machine's recovery stands: phase and points, undo and how long it has space, what is under way, what is wrong.
+pub(super) fn recovery_lines(recovery: &RecoveryStatus, now_ms: u64) -> Vec<String> {
+    let ago = |unix_ms: u64| spoken(now_ms.saturating_sub(unix_ms) / 1000);
+    let standing = &recovery.standing;
+    let mut first = standing.phase.clone();
+    if let Some(point) = standing.released_point {
+        let _ = write!(first, " at point {point}");
+    }
+    if standing.since_unix_ms > 0 {
+        let _ = write!(first, " since {}", ago(standing.since_unix_ms));
+    }
+    let points = counted(recovery.points, "recovery point");
+    let newest =
+        recovery.newest_source_unix_ms.map(|newest| format!(", the newest state {} old", ago(newest)));
+    let _ = write!(first, "; {points}{}", newest.unwrap_or_default());
+    if standing.is_partial {
+        first += ", a pass since then is not sealed";
+    }
+    if let Some(group) = &recovery.group {
+        let _ = write!(first, "; group {group}");
+    }
+    let undo = &recovery.undo;
+    let (used, free) = (human(undo.used_bytes), human(undo.free_bytes));
+    let mut space = format!("undo {used} in {}, {free} free", undo.folder);
+    if let (Some(seconds), Some(rate)) = (undo.full_in_seconds, undo.bytes_per_hour) {
+        let _ = write!(space, "; full in {} at {} an hour", spoken(seconds), human(rate));
+    }
+    let mut lines = vec![first, space];
+    if let Some(operation) = &recovery.operation {
+        let far = match operation.total_bytes {
+            0 => String::new(),
+            total => {
+                format!(", {} written, {} of undo to put back", human(operation.done_bytes), human(total))
+            }
+        };
+        let to = operation.point.map_or_else(String::new, |point| format!(" to point {point}"));
+        let since = ago(operation.since_unix_ms);
+        lines.push(format!("{}{to} since {since}: {}{far}", operation.verb, operation.step));
+    }
+    for finding in &recovery.findings {
+        lines.push(format!("{} {}: {}", finding.code, finding.title, finding.evidence.replace('\n', ", ")));
+        lines.push(format!("remedy: {}", finding.remedy));
+    }
+    lines.iter().map(|line| printable(line)).collect()
 }
 
 /// Where it stands, with what a reader looks for first.
@@ -262,6 +312,7 @@ mod tests {
                 id: "web01".into(),
                 wanted: Wanted::Running,
                 peer: "mt.example:9443".into(),
+                recovery: None,
                 disks: vec![at_work, retrying],
             }],
         }

@@ -2,10 +2,10 @@
 
 use super::orders::{Outcome, finish, job_id, voice};
 use super::{ask, understood, unexpected};
-use crate::control_args::VerifyArgs;
+use crate::control_args::{SocketArgs, VerifyArgs};
 use crate::receipt::Shown;
 use crate::report::Summary;
-use failback_model::{Code, ExitClass, Finding, Severity};
+use failback_model::{Code, DiskId, ExitClass, Finding, MachineId, Severity};
 use failback_service::control::{Client, EventLines, Reply, Request};
 use failback_service::event::Event;
 use failback_service::report::printable;
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 /// What a verification that was waited for came to.
 #[derive(Serialize)]
-struct Verified {
+pub(super) struct Verified {
     #[serde(flatten)]
     outcome: Outcome,
     receipt_number: Option<u64>,
@@ -42,14 +42,18 @@ pub(crate) fn run(args: &VerifyArgs) -> ExitClass {
     if !args.wait {
         return finish(voice, &order.job, |job| Request::Verify { job, machine, disk });
     }
-    match verify(args) {
+    match prove(&args.order.job.socket, &machine, disk.as_ref()) {
         Ok((verified, findings)) => voice.finish("done", &verified, &findings),
         Err(findings) => voice.fail(&findings),
     }
 }
 
-fn verify(args: &VerifyArgs) -> Result<(Verified, Vec<Finding>), Vec<Finding>> {
-    let (socket, machine) = (&args.order.job.socket, &args.order.machine);
+/// Has a machine proven, and waits for the end.
+pub(super) fn prove(
+    socket: &SocketArgs,
+    machine: &MachineId,
+    disk: Option<&DiskId>,
+) -> Result<(Verified, Vec<Finding>), Vec<Finding>> {
     let alone = |finding| vec![finding];
     match ask(socket, &Request::Version {})? {
         Reply::Version { daemon, .. } if daemon == "master-target" => {}
@@ -65,7 +69,7 @@ fn verify(args: &VerifyArgs) -> Result<(Verified, Vec<Finding>), Vec<Finding>> {
     let follow = Request::Events { since: None, machine: Some(machine.clone()) };
     let events = Client::connect(&socket.socket).and_then(|client| client.events(&follow)).map_err(alone)?;
     let job = job_id(None).map_err(alone)?;
-    let request = Request::Verify { job: job.clone(), machine: machine.clone(), disk: args.disk.clone() };
+    let request = Request::Verify { job: job.clone(), machine: machine.clone(), disk: disk.cloned() };
     let outcome = match ask(socket, &request)? {
         Reply::Done { job, repeated, said } => Outcome { job: job.to_string(), repeated, said },
         reply => return Err(unexpected(&reply)),

@@ -109,7 +109,9 @@ fn a_disk_comes_home_without_a_daemon_on_this_side() {
     assert_eq!(code(site.sync("source.raw", "disk7", "me"), 3), "FB505");
     assert_eq!(code(site.sync("source.raw", "disk0", "absent"), 3), "FB201");
     let text = site.lab.run(&["status", "--socket", "mt.sock"]).text(0).stdout;
-    assert!(text.contains("web01 (failback://operator/me)\n  disk0  sealed since "), "{text}");
+    assert!(text.contains("web01 (failback://operator/me)\n  replicating"), "{text}");
+    assert!(text.contains("; 2 recovery points, the newest state 0 s old\n"), "{text}");
+    assert!(text.contains("\n  disk0  sealed since "), "{text}");
     let status = site.lab.run(&["status", "web01", "--json", "--socket", "mt.sock"]).json(0);
     let disk = &status["daemon_status"]["machines"][0]["disks"][0];
     assert_eq!((&disk["generation"], &disk["root"]), (&2.into(), &second["root"]));

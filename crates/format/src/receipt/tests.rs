@@ -7,10 +7,11 @@ const GOLDEN: &str = include_str!("golden.json");
 
 fn receipt() -> Receipt {
     Receipt {
-        version: 1,
+        version: RECEIPT_VERSION,
         machine: "web01".parse().expect("an id"),
         number: 2,
         previous: Some(Digest([0x5a; 32])),
+        point: Some(17),
         issued_unix_ms: 1_795_507_200_250,
         product_version: "0.1.0".into(),
         disks: vec![ReceiptDisk {
@@ -41,7 +42,7 @@ fn the_file_is_as_it_was_defined() {
     assert_eq!(file, GOLDEN);
     assert_eq!(SignedReceipt::decode(GOLDEN.as_bytes()), Ok((signed(receipt().payload()), receipt())));
     let bytes = signed_bytes("{}");
-    assert_eq!(bytes, b"failback receipt 1\0{}");
+    assert_eq!(bytes, b"failback receipt 2\0{}");
     assert_eq!(parse_digest(&fingerprint(&[7; 32]).to_string()), Some(fingerprint(&[7; 32])));
 }
 
@@ -78,9 +79,9 @@ fn what_is_cut_longer_or_laid_out_anew_is_refused() {
     ] {
         SignedReceipt::decode(other.as_bytes()).expect_err("it is not as it was written");
     }
-    let newer = GOLDEN.replace("\"failback_receipt\": 1", "\"failback_receipt\": 2");
+    let newer = GOLDEN.replace("\"failback_receipt\": 2", "\"failback_receipt\": 3");
     let error = SignedReceipt::decode(newer.as_bytes()).expect_err("a version of later");
-    assert!(error.reason.contains("version 2 signed with ed25519"), "{error}");
+    assert!(error.reason.contains("version 3 signed with ed25519"), "{error}");
     SignedReceipt::decode(&vec![b' '; RECEIPT_MAX_BYTES as usize + 1]).expect_err("too long");
     SignedReceipt::decode("[".repeat(100_000).as_bytes()).expect_err("too deep");
 }
@@ -89,7 +90,7 @@ fn what_is_cut_longer_or_laid_out_anew_is_refused() {
 fn payloads_that_no_master_target_writes_are_refused() {
     type Change = fn(&mut Receipt);
     let changes: [(&str, Change); 12] = [
-        ("version", |receipt| receipt.version = 2),
+        ("version", |receipt| receipt.version = 3),
         ("number 0", |receipt| receipt.number = 0),
         ("the first has none before it", |receipt| receipt.number = 1),
         ("the second has one", |receipt| receipt.previous = None),

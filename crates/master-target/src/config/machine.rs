@@ -1,7 +1,8 @@
 //! A machine and its disks as the master target knows them.
 
 use failback_image::{CreateOptions, ImageSpec, Provisioning, VmdkType};
-use failback_model::{DiskId, MachineId, PeerIdentity};
+use failback_model::limits::SLOT_MAX_BYTES;
+use failback_model::{DiskId, GroupId, MachineId, PeerIdentity};
 use failback_service::config::{ByteSize, Fault, unstable_device};
 use failback_service::registry::{DiskEntry, MachineEntry};
 use failback_service::text;
@@ -24,6 +25,10 @@ pub struct Machine {
     #[serde(with = "text::list")]
     #[schemars(with = "Vec<String>")]
     pub allow: Vec<PeerIdentity>,
+    /// Replication group: machines of one group are failed back together, `failback cutover GROUP`.
+    #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<String>")]
+    pub group: Option<GroupId>,
     /// A disk of the machine.
     #[serde(default)]
     pub disk: Vec<Disk>,
@@ -56,6 +61,9 @@ pub struct Disk {
     /// Extend an image file that is shorter than its source.
     #[serde(default)]
     pub grow: bool,
+    /// Where the disk hangs on its machine, such as `scsi0:1`: noted in its sidecar for whoever rebuilds the machine.
+    #[serde(default)]
+    pub slot: Option<String>,
     /// Images whose blocks may be copied instead of travelling: old copies, templates, siblings.
     #[serde(default)]
     pub seeds: Vec<String>,
@@ -127,7 +135,14 @@ impl Disk {
             Fault::new("length", "it is for an image that is made", "add create = true, or leave it out")
         });
         let device = unstable_device("path", &self.path);
-        let mut faults: Vec<_> = empty("path", &self.path).into_iter().chain(length).chain(device).collect();
+        let is_word = |slot: &&String| {
+            (1..=SLOT_MAX_BYTES).contains(&slot.len()) && slot.chars().all(|c| c.is_ascii_graphic())
+        };
+        let slot = self.slot.as_ref().filter(|slot| !is_word(slot)).map(|slot| {
+            Fault::new("slot", format!("{slot:?} is no slot"), "give controller and unit, such as scsi0:1")
+        });
+        let mut faults: Vec<_> =
+            empty("path", &self.path).into_iter().chain(length).chain(device).chain(slot).collect();
         for (at, seed) in self.seeds.iter().enumerate() {
             let key = format!("seeds.{at}");
             faults.extend(empty(&key, seed));
@@ -180,10 +195,18 @@ impl Machine {
     }
 }
 
-/// Faults that lie between machines: one path written twice, and seeds of another scope.
+/// Faults that lie between machines: one path written twice, seeds of another scope, a group named as a machine is.
 pub(super) fn faults_between(machines: &[Machine]) -> Vec<Fault> {
     let mut paths: HashMap<PathBuf, (&Machine, &Disk)> = HashMap::new();
     let mut faults = Vec::new();
+    for (at, machine) in machines.iter().enumerate() {
+        let is_named = |group: &GroupId| machines.iter().any(|other| other.id.as_str() == group.as_str());
+        if let Some(group) = machine.group.as_ref().filter(|group| is_named(group)) {
+            let reason = format!("{group} is a machine's id");
+            let remedy = "give the group a name that no machine has: 'failback cutover' takes either";
+            faults.push(Fault::new(format!("machine.{at}.group"), reason, remedy));
+        }
+    }
     let all = || {
         machines.iter().enumerate().flat_map(|(at, machine)| {
             machine

@@ -279,3 +279,13 @@ fn a_journal_that_failed_is_opened_anew_by_the_next_session() {
     assert!(errors.contains_key("FB602"), "the journal was what failed: {errors:?}");
     assert_eq!(daemon.terminate().code, Some(0));
 }
+
+#[test]
+fn what_it_holds_in_memory_lands_in_no_core_file() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("it runs");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the kernel counts");
+    assert_eq!(core.split_whitespace().rev().take(3).collect::<Vec<_>>(), ["bytes", "0", "0"]);
+    assert_eq!(daemon.terminate().code, Some(0));
+}

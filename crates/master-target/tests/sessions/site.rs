@@ -66,6 +66,7 @@ impl Registry for OneDisk {
             create: Some(CreateOptions::new(0)),
             grow: self.may_grow.load(Ordering::Relaxed),
             seeds: Vec::new(),
+            machine: Arc::clone(&self.store),
             store,
             window_bytes: 8 << 20,
         };

@@ -1,6 +1,7 @@
 //! Takes requests, whoever brings them: gives each job to the daemon once, and writes the audit event.
 
 use super::jobs::{Job, Jobs};
+use super::point::{MachinePoints, Plan};
 use super::protocol::{ReceiptFile, Reply, Request};
 use crate::event::{Caller, Event, Events};
 use crate::report::finding_lines;
@@ -20,15 +21,25 @@ pub trait Orders: Send + Sync + 'static {
 
     /// A receipt of a machine; the last one where no number is given.
     fn receipt(&self, _machine: &MachineId, _number: Option<u64>) -> Result<ReceiptFile, Finding> {
-        let finding = Finding::error(Code::RequestInvalid, "this daemon signs no receipts");
-        Err(finding.with_remedy("ask the master target: --socket /run/failback/master-target.sock"))
+        Err(at_master_target("this daemon signs no receipts"))
+    }
+
+    /// A machine's recovery points.
+    fn points(&self, _machine: &MachineId) -> Result<MachinePoints, Finding> {
+        Err(at_master_target("recovery points are kept by the master target"))
+    }
+
+    /// What a verb would do: a request whose job was left out. Nothing is done.
+    fn plan(&self, request: &Request) -> Result<Plan, Vec<Finding>> {
+        let evidence = format!("'{}' is for a master target, which holds the disks", request.name());
+        Err(vec![at_master_target(evidence)])
     }
 
     /// Whether no more jobs are taken.
     fn is_draining(&self) -> bool;
 
-    /// Carries out a request that has a job; says what was done. Jobs come one at a time.
-    fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>>;
+    /// Carries out a request that has a job, for whoever asks; says what was done. Jobs come one at a time.
+    fn carry_out(&self, caller: Caller, request: &Request) -> Result<String, Vec<Finding>>;
 }
 
 /// What every daemon says of itself.
@@ -80,10 +91,15 @@ impl Desk {
             Request::Receipt { machine, number } => {
                 self.orders.receipt(machine, *number).map(|receipt| Reply::Receipt { receipt })
             }
+            Request::Points { machine } => self.orders.points(machine).map(|points| Reply::Points { points }),
             Request::Events { .. } => Ok(Reply::Events { started_unix_ms }),
             request => match request.job() {
                 Some(job) => return self.do_job(caller, request, job),
-                None => Err(Finding::error(Code::Internal, "a request without a job")),
+                None => {
+                    let planned = self.orders.plan(request);
+                    return planned
+                        .map_or_else(|findings| refused(None, &findings), |plan| Reply::Plan { plan });
+                }
             },
         };
         asked.unwrap_or_else(|finding| refused(None, &[finding]))
@@ -104,7 +120,7 @@ impl Desk {
         if self.orders.is_draining() {
             return refused(Some(id), &[Finding::error(Code::Draining, "no more jobs are taken")]);
         }
-        let reply = match self.orders.carry_out(request) {
+        let reply = match self.orders.carry_out(caller, request) {
             Ok(said) => Reply::Done { job: id.clone(), repeated: false, said },
             Err(findings) => refused(Some(id), &findings),
         };
@@ -125,6 +141,12 @@ impl Desk {
         // What was done is done, but a second request would do it again: whoever asks shall know.
         kept.map_or_else(|finding| refused(Some(id), &[finding]), |()| reply)
     }
+}
+
+/// What only a master target does is asked of one.
+pub fn at_master_target(evidence: impl Into<String>) -> Finding {
+    let finding = Finding::error(Code::RequestInvalid, evidence);
+    finding.with_remedy("ask the master target: --socket /run/failback/master-target.sock")
 }
 
 pub(super) fn refused(job: Option<&JobId>, findings: &[Finding]) -> Reply {

@@ -1,5 +1,6 @@
 //! What may be asked and what is answered.
 
+use super::point::{MachinePoints, Plan, PointChoice};
 use crate::report::FindingLine;
 use crate::status::DaemonStatus;
 use failback_model::{DiskId, JobId, MachineId};
@@ -144,6 +145,71 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         number: Option<u64>,
     },
+    /// Master target: where a machine stands and the recovery points that it can go back to.
+    Points {
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+    },
+    /// Master target: bring all disks of a machine, or of all machines of a group, to a recovery point, prove that, and
+    /// release them to the hypervisor. Needs no source. What becomes of it is an event.
+    Cutover {
+        /// Job; none: only say what it would do (reply `plan`).
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        job: Option<JobId>,
+        /// Machine or replication group.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        of: MachineId,
+        /// `latest`, `app-consistent`, a number, or a time such as `2026-11-24T13:30:00Z`: the newest point whose source is
+        /// no younger.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        point: PointChoice,
+    },
+    /// Master target: bring all disks of a machine back to the original, point 0, and remove the images that its jobs made.
+    Cancel {
+        /// Job; none: only say what it would do (reply `plan`).
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        job: Option<JobId>,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+    },
+    /// Master target: make it final. Undo and recovery points are gone then; thin images give back what is zero.
+    Commit {
+        /// Job; none: only say what it would do (reply `plan`).
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        job: Option<JobId>,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// Also without a receipt that was taken after the cut-over.
+        #[serde(default)]
+        without_receipt: bool,
+    },
+    /// Master target: forget recovery points. Never the newest; the original only where that is said.
+    DropPoints {
+        /// Job; none: only say what it would do (reply `plan`).
+        #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        job: Option<JobId>,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// Their numbers.
+        numbers: Vec<u64>,
+        /// Point 0 may be among them: nothing can be cancelled then.
+        #[serde(default)]
+        give_up_cancel: bool,
+    },
     /// Add a machine, or replace its definition.
     RegisterMachine {
         /// Job.
@@ -218,6 +284,11 @@ impl Request {
             Self::Resume { .. } => "resume",
             Self::Verify { .. } => "verify",
             Self::Receipt { .. } => "receipt",
+            Self::Points { .. } => "points",
+            Self::Cutover { .. } => "cutover",
+            Self::Cancel { .. } => "cancel",
+            Self::Commit { .. } => "commit",
+            Self::DropPoints { .. } => "drop_points",
             Self::RegisterMachine { .. } => "register_machine",
             Self::RegisterDisk { .. } => "register_disk",
             Self::Release { .. } => "release",
@@ -238,6 +309,10 @@ impl Request {
             | Self::Release { job, .. }
             | Self::Bandwidth { job, .. }
             | Self::Reload { job } => Some(job),
+            Self::Cutover { job, .. }
+            | Self::Cancel { job, .. }
+            | Self::Commit { job, .. }
+            | Self::DropPoints { job, .. } => job.as_ref(),
             _ => None,
         }
     }
@@ -253,6 +328,11 @@ impl Request {
             | Self::Resume { machine, .. }
             | Self::Verify { machine, .. }
             | Self::Receipt { machine, .. }
+            | Self::Points { machine }
+            | Self::Cancel { machine, .. }
+            | Self::Commit { machine, .. }
+            | Self::DropPoints { machine, .. }
+            | Self::Cutover { of: machine, .. }
             | Self::RegisterDisk { machine, .. }
             | Self::Release { machine, .. }
             | Self::Bandwidth { machine, .. } => Some(machine.as_str()),
@@ -297,6 +377,16 @@ pub enum Reply {
         /// The file.
         #[serde(flatten)]
         receipt: ReceiptFile,
+    },
+    /// A machine's recovery points.
+    Points {
+        /// All of them.
+        points: MachinePoints,
+    },
+    /// What a verb would do: nothing was done.
+    Plan {
+        /// It.
+        plan: Plan,
     },
     /// Events follow, one a line.
     Events {

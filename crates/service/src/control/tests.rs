@@ -35,7 +35,7 @@ impl Orders for Counting {
         self.draining.load(Ordering::Relaxed)
     }
 
-    fn carry_out(&self, request: &Request) -> Result<String, Vec<Finding>> {
+    fn carry_out(&self, _: crate::event::Caller, request: &Request) -> Result<String, Vec<Finding>> {
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         match request {
             Request::Stop { .. } => {

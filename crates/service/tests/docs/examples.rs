@@ -2,7 +2,10 @@
 
 use failback_model::{Code, DiskId, Finding, JobId, MachineId};
 use failback_service::budget::BudgetStatus;
-use failback_service::control::{PassFlags, ReceiptFile, Reply, Request};
+use failback_service::control::{
+    MachinePlan, MachinePoints, PassFlags, Plan, PointChoice, PointDiskStatus, PointStatus, ReceiptFile,
+    RecoveryStatus, Reply, Request, StandingStatus, UndoStatus,
+};
 use failback_service::event::{Caller, Envelope, Event};
 use failback_service::registry::Wanted;
 use failback_service::report::FindingLine;
@@ -46,6 +49,17 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Resume { job: job("job-19"), machine: web01() },
         Request::Verify { job: job("job-20"), machine: web01(), disk: Some(disk0()) },
         Request::Receipt { machine: web01(), number: Some(3) },
+        Request::Points { machine: web01() },
+        Request::Cutover { job: None, of: web01(), point: PointChoice::Latest },
+        Request::Cutover { job: Some(job("job-31")), of: web01(), point: PointChoice::Number(17) },
+        Request::Cancel { job: Some(job("job-32")), machine: web01() },
+        Request::Commit { job: Some(job("job-33")), machine: web01(), without_receipt: false },
+        Request::DropPoints {
+            job: Some(job("job-34")),
+            machine: web01(),
+            numbers: vec![3, 4],
+            give_up_cancel: false,
+        },
         Request::RegisterMachine { job: job("job-21"), machine },
         Request::RegisterDisk {
             job: job("job-22"),
@@ -74,9 +88,11 @@ pub(crate) fn replies() -> Vec<Reply> {
         Reply::Receipt {
             receipt: ReceiptFile {
                 path: "/var/lib/failback/master-target/receipts/web01/receipt-3.json".into(),
-                text: "{\n  \"failback_receipt\": 1,\n  …\n}\n".into(),
+                text: "{\n  \"failback_receipt\": 2,\n  …\n}\n".into(),
             },
         },
+        Reply::Points { points: points() },
+        Reply::Plan { plan: plan() },
         Reply::Events { started_unix_ms: NOW - 3_600_000 },
         Reply::Done {
             job: job("job-17"),
@@ -91,6 +107,66 @@ pub(crate) fn replies() -> Vec<Reply> {
             ],
         },
     ]
+}
+
+fn recovery() -> RecoveryStatus {
+    RecoveryStatus {
+        group: Some("shop".into()),
+        standing: StandingStatus {
+            phase: "released".into(),
+            since_unix_ms: NOW - 600_000,
+            released_point: Some(17),
+            at_point: Some(18),
+            is_partial: false,
+        },
+        points: 12,
+        newest_source_unix_ms: Some(NOW - 900_000),
+        undo: UndoStatus {
+            folder: "/undo/web01".into(),
+            used_bytes: 7 << 30,
+            free_bytes: 90 << 30,
+            bytes_per_hour: Some(3 << 30),
+            full_in_seconds: Some(106_800),
+        },
+        operation: None,
+        findings: Vec::new(),
+    }
+}
+
+fn points() -> MachinePoints {
+    let disk = PointDiskStatus {
+        id: "disk0".into(),
+        generation: 17,
+        root: Some(ROOT.into()),
+        length_bytes: 20 << 30,
+    };
+    let point = PointStatus {
+        number: 17,
+        label: "crash-consistent".into(),
+        reason: String::new(),
+        source_unix_ms: NOW - 900_000,
+        sealed_unix_ms: NOW - 840_000,
+        restored: None,
+        undo_bytes: 312_475_648,
+        disks: vec![disk],
+    };
+    MachinePoints { machine: "web01".into(), recovery: recovery(), points: vec![point] }
+}
+
+fn plan() -> Plan {
+    let machine = MachinePlan {
+        machine: "web01".into(),
+        point: Some(17),
+        direction: "site disks of web01: point 18 -> point 17; nothing in the cloud is touched".into(),
+        choice: vec!["point 17 loses 300 s against the newest, 18".into()],
+        destroyed: Vec::new(),
+        way_back: "'failback cutover web01 --point 18' goes forward again".into(),
+        images: vec!["/mnt/nfs/web01/web01.vmdk".into()],
+        restore_bytes: 312_475_648,
+        needed_bytes: 312_475_648,
+        free_bytes: 90 << 30,
+    };
+    Plan { verb: "cutover".into(), machines: vec![machine], findings: Vec::new() }
 }
 
 fn lost() -> FindingLine {
@@ -167,6 +243,7 @@ fn status() -> DaemonStatus {
             id: "web01".into(),
             wanted: Wanted::Running,
             peer: "mt.site-1.example:9443".into(),
+            recovery: None,
             disks: vec![disk],
         }],
     }
@@ -247,6 +324,33 @@ pub(crate) fn events() -> Vec<Envelope> {
             job: "job-20".into(),
             receipt: Some("/var/lib/failback/master-target/receipts/web01/receipt-3.json".into()),
             number: Some(3),
+            findings: Vec::new(),
+        },
+        Event::PointRecorded {
+            machine: m(),
+            point: 17,
+            label: "crash-consistent".into(),
+            source_unix_ms: NOW - 60_000,
+        },
+        Event::PointsDropped {
+            machine: m(),
+            points: vec![3, 4],
+            freed_bytes: 1 << 30,
+            reason: "retention".into(),
+        },
+        Event::OperationStarted {
+            machine: m(),
+            job: "job-31".into(),
+            verb: "cutover".into(),
+            point: Some(17),
+        },
+        Event::OperationEnded {
+            machine: m(),
+            job: "job-31".into(),
+            verb: "cutover".into(),
+            point: Some(18),
+            outcome: "done".into(),
+            said: "web01: 2 disks are as in point 17 and released".into(),
             findings: Vec::new(),
         },
         Event::PeerRefused {

@@ -52,6 +52,9 @@ pub struct Target {
     pub is_resumed: bool,
     /// Something else wrote to it, and that is accepted.
     pub is_divergence_accepted: bool,
+    /// It was handed over since its last pass, after going to one of its older or newer states, and this newer job takes it
+    /// back: how its states were counted meanwhile says nothing of the source's age.
+    pub is_taken_back: bool,
     /// Bytes of pages that may be under way.
     pub window_bytes: u64,
 }
@@ -222,7 +225,7 @@ fn check_target(open: &Open, target: &Target) -> Result<u64, SessionError> {
     }
     // The answer to one seal may have been lost on the way; the next welcome made it known.
     let is_current = target.generation.0.saturating_sub(open.generation.0) <= 1;
-    let is_compared = open.generation > Generation(0) && !open.accept_older;
+    let is_compared = open.generation > Generation(0) && !open.accept_older && !target.is_taken_back;
     if is_compared && !is_current {
         let reason = format!(
             "the source follows generation {}, disk {} was sealed as {} since",

@@ -58,6 +58,7 @@ pub(crate) fn target() -> Target {
         has_seeds: true,
         is_resumed: true,
         is_divergence_accepted: false,
+        is_taken_back: false,
         window_bytes: 8 << 20,
     }
 }
@@ -205,6 +206,7 @@ fn older_jobs_are_refused_for_ever_and_older_sources_unless_they_are_meant() {
     }
     refused(open(), sealed(9), Code::SourceOlder, &["generation 7", "sealed as 9"]);
     assert!(answer(Open { accept_older: true, ..open() }, sealed(9)).1.is_ok());
+    assert!(answer(open(), Target { is_taken_back: true, ..sealed(9) }).1.is_ok());
     // A source that knows of no state, as after it was built anew: the epoch alone decides.
     assert!(answer(Open { generation: Generation(0), ..open() }, sealed(9)).1.is_ok());
 }

@@ -1,7 +1,7 @@
 //! Receipts: a file of two disks, its payload alone, and one that is cut.
 
 use crate::Seed;
-use failback_format::receipt::{Receipt, ReceiptDisk, ReceiptRead, SignedReceipt};
+use failback_format::receipt::{RECEIPT_VERSION, Receipt, ReceiptDisk, ReceiptRead, SignedReceipt};
 use failback_model::{Digest, DiskId};
 
 pub(crate) fn seeds() -> Vec<Seed> {
@@ -32,10 +32,11 @@ fn receipt() -> Receipt {
         finished_unix_ms: 1_795_507_200_000,
     };
     Receipt {
-        version: 1,
+        version: RECEIPT_VERSION,
         machine: "web01".parse().expect("an id"),
         number: 2,
         previous: Some(Digest([0x5a; 32])),
+        point: None,
         issued_unix_ms: 1_795_507_200_250,
         product_version: "0.1.0".into(),
         disks: vec![disk("disk0", ReceiptRead::Direct), disk("disk1", ReceiptRead::Cached)],

@@ -1,7 +1,7 @@
-//! How ids and bytes stand in a receipt: ids as they are, bytes as hexadecimal digits in small letters.
+//! How ids and bytes stand in our JSON files: ids as they are, bytes as hexadecimal digits in small letters.
 
 /// Exactly `N` bytes.
-pub(super) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {
         return None;
@@ -26,7 +26,7 @@ fn to_hex(bytes: &[u8]) -> String {
     })
 }
 
-pub(super) mod bytes {
+pub(crate) mod bytes {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
@@ -42,7 +42,7 @@ pub(super) mod bytes {
     }
 }
 
-pub(super) mod digest {
+pub(crate) mod digest {
     use failback_model::Digest;
     use serde::{Deserializer, Serializer};
 
@@ -55,7 +55,7 @@ pub(super) mod digest {
     }
 }
 
-pub(super) mod optional_digest {
+pub(crate) mod optional_digest {
     use failback_model::Digest;
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
@@ -75,7 +75,7 @@ pub(super) mod optional_digest {
 }
 
 /// Ids of the model: texts with a rule.
-pub(super) mod word {
+pub(crate) mod word {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
     use std::fmt::Display;

@@ -3,25 +3,34 @@
 
 use crate::command::{failback, figure, project, qemu_img, run};
 use crate::disks::folder;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The lab's disk that boots; `tools/test` makes it.
-fn lab_disk() -> PathBuf {
+pub(crate) fn lab_disk() -> PathBuf {
     let disk = project().join("target/lab/disk.raw");
     assert!(disk.is_file(), "{} is missing: run tools/lab/fetch, then tools/lab/make-disk", disk.display());
     disk
 }
 
 /// Starts the disk; what the guest said: `boots=N payload=ok driver=NAME`.
-fn boot(controller: &str, format: &str, disk: &Path) -> String {
+pub(crate) fn boot(controller: &str, format: &str, disk: &Path) -> String {
+    started(&[controller.as_ref(), format.as_ref(), disk.as_os_str()])
+}
+
+/// The same on an overlay: the disk stays as it is.
+pub(crate) fn boot_on_overlay(controller: &str, format: &str, disk: &Path) -> String {
+    started(&["--overlay".as_ref(), controller.as_ref(), format.as_ref(), disk.as_os_str()])
+}
+
+fn started(arguments: &[&OsStr]) -> String {
     let script = project().join("tools/lab/boot");
-    let script = script.to_str().expect("the project's path is text");
-    run(script, [controller.as_ref(), format.as_ref(), disk.as_os_str()])
+    run(script.to_str().expect("the project's path is text"), arguments)
 }
 
 fn sync(source: &Path, target: &Path, more: &[&str]) -> serde_json::Value {
     let ends = ["sync".as_ref(), source.as_os_str(), target.as_os_str()];
-    failback(ends.into_iter().chain(more.iter().map(std::ffi::OsStr::new))).success()
+    failback(ends.into_iter().chain(more.iter().map(OsStr::new))).success()
 }
 
 /// `elsewhere` is the name of the disk as it runs away from home, `format` what QEMU calls its format.

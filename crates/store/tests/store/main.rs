@@ -11,6 +11,7 @@ mod groups;
 mod histories;
 mod judge;
 mod machine_model;
+mod misfits;
 mod note_text;
 mod player;
 mod point_rules;

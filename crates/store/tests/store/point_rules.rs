@@ -52,6 +52,11 @@ fn a_commit_begins_another_history_and_an_ended_one_has_no_original() {
     assert_eq!(cycle(&opened, 1, &changed(2)), Some(1));
     opened.store.commit().expect("committed");
     assert_eq!(opened.store.standing().phase, Phase::Committed);
+    let again = opened.store.commit().expect_err("once");
+    assert!(
+        again.code() == Code::AlreadyCommitted && again.to_string().contains("committed before"),
+        "{again}"
+    );
     assert_eq!(cycle(&opened, 2, &changed(4)), Some(1), "points count from the commit on");
     assert_eq!(numbers(&opened), [0, 1]);
     roll_back(&opened, 0).expect("back");

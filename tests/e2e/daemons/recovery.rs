@@ -117,7 +117,7 @@ fn an_operator_goes_back_forward_and_commits() {
     assert_eq!((&planned["status"], &plan["point"]), (&json!("planned"), &json!(1)));
     assert!(plan["way_back"].as_str().is_some_and(|way| way.contains("--point 3")), "{plan}");
     lab.verb(&["cutover", "app01", "--point", "1"]).failure(3, "FB709");
-    lab.verb(&["commit", "app01", "--yes"]).failure(3, "FB713");
+    lab.verb(&["commit", "app01", "--yes"]).failure(3, "FB712");
     assert_eq!(lab.points(), [0, 1, 2, 3]);
 
     let back = steer(&lab.mt.socket(), &["cutover", "app01", "--point", "1", "--yes", "--wait"]);
@@ -141,8 +141,8 @@ fn an_operator_goes_back_forward_and_commits() {
     let standing = &status["daemon_status"]["machines"][0]["recovery"]["standing"];
     assert_eq!((&standing["phase"], &standing["released_point"]), (&json!("released"), &json!(5)));
 
-    lab.verb(&["points", "verify", "app01", "2"]).failure(3, "FB718");
-    lab.verb(&["commit", "app01", "--yes"]).failure(3, "FB714");
+    lab.verb(&["points", "verify", "app01", "2"]).failure(3, "FB717");
+    lab.verb(&["commit", "app01", "--yes"]).failure(3, "FB713");
     let proved = steer(&lab.mt.socket(), &["points", "verify", "app01"]);
     assert_eq!(proved["receipt"]["point"], 5);
     steer(&lab.mt.socket(), &["points", "drop", "app01", "2", "--yes"]);
@@ -309,7 +309,7 @@ fn a_group_waits_for_the_machine_that_has_no_point() {
         let socket = mt.socket();
         failback(words.iter().map(OsStr::new).chain([OsStr::new("--socket"), socket.as_os_str()]))
     };
-    let refused = verb(&["cutover", "shop", "--point", "latest", "--yes", "--wait"]).failure(3, "FB712");
+    let refused = verb(&["cutover", "shop", "--point", "latest", "--yes", "--wait"]).failure(3, "FB607");
     assert!(
         refused["findings"][0]["evidence"].as_str().is_some_and(|why| why.starts_with("db01 ")),
         "{refused}"

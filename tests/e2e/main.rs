@@ -17,5 +17,6 @@ mod full_target;
 mod host;
 mod image_parts;
 mod interruptions;
+mod journal_kills;
 mod sites;
 mod watch;

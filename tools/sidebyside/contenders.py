@@ -79,6 +79,37 @@ def ours(bench, source, target, cost):
     yield job
 
 
+def sync_with_journal(bench, source, target):
+    """Command line of a pass whose undo is kept."""
+    journal = bench.work / "journal"
+    return [bench.failback, "sync", "--journal", journal, f"raw:{source}", f"raw:{target}", "--json", "--no-progress"]
+
+
+@contextlib.contextmanager
+def journaled(bench, source, target, cost):
+    """The same, with what it overwrites kept for a way back, durable before it is overwritten."""
+
+    def job():
+        figures = json.loads(process.run(sync_with_journal(bench, source, target), cost))
+        return figures["bytes_to_target"] + figures["bytes_to_source"], figures["bytes_to_target"]
+
+    yield job
+
+
+@contextlib.contextmanager
+def undone(bench, source, target, cost):
+    """The way back from such a pass; the target is what it was before."""
+    process.run(sync_with_journal(bench, source, target), process.Cost())
+    command = [bench.failback, "journal", "undo", "--yes", bench.work / "journal", f"raw:{target}", "--json"]
+
+    def job():
+        process.run([*command, "--no-progress"], cost)
+        return None, None
+
+    yield job
+    bench.call("cmp", bench.base, target)
+
+
 def over_rsync(*how):
     """rsync to a daemon; `how` says what it does with blocks."""
 
@@ -299,7 +330,9 @@ VARIANTS = (
 
 ALL = (
     Contender("ours", "failback sync, both ends in one process", "abcd", (), ours, makes_target=True),
-    Contender("daemons", "both daemons, mutual TLS, journal", "abcdet", (), two_daemons(), makes_target=True),
+    Contender("journal", "the same with --journal: undo is kept", "bc", (), journaled),
+    Contender("undo", "failback journal undo of that", "bc", (), undone, writes=False),
+    Contender("daemons", "both daemons, mutual TLS, journal, undo", "abcdet", (), two_daemons(), makes_target=True),
     *(
         Contender(
             f"daemons-{name}",

@@ -253,6 +253,8 @@ pub const UNDO_PIECE_MAX_BYTES: usize = 256 << 10;
 pub const UNDO_BATCH_BYTES: u64 = 1 << 20;
 /// A segment of undo is closed before its pages are more than this, whatever they take: what a rollback holds at once.
 pub const UNDO_SEGMENT_PLAIN_BYTES: u64 = 64 << 20;
+/// Old bytes are compressed where their log takes less than this.
+pub const UNDO_SLOW_BYTES_PER_SECOND: u64 = 100 << 20;
 /// Pages of a disk that thinning remembers at once.
 pub const UNDO_SEEN_PAGES: u64 = 1 << 29;
 

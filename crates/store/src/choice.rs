@@ -93,6 +93,8 @@ pub struct Choice {
     pub lost_ms: u64,
     /// Newer points, the newest first, and why each was not taken.
     pub passed: Vec<Passed>,
+    /// It is what the disks were before the first pass.
+    pub is_original: bool,
 }
 
 /// No point is what was asked for.
@@ -145,7 +147,7 @@ impl ChoiceError {
 /// Chooses a machine's point.
 pub fn choose(points: &[Point], wish: Wish) -> Result<Choice, ChoiceError> {
     let brought = || brought(points);
-    let newest = brought().max_by_key(|point| recency(point));
+    let newest = brought().max_by_key(|point| recency(points, point));
     let chosen = match wish {
         Wish::Number(number) => {
             let found = points.iter().find(|point| point.number == number);
@@ -153,9 +155,9 @@ pub fn choose(points: &[Point], wish: Wish) -> Result<Choice, ChoiceError> {
             return Ok(choice(points, newest, found.ok_or_else(unknown)?, wish));
         }
         Wish::Latest => newest,
-        Wish::AppConsistent => {
-            brought().filter(|point| point.claim.label.is_app_consistent()).max_by_key(|point| recency(point))
-        }
+        Wish::AppConsistent => brought()
+            .filter(|point| point.claim.label.is_app_consistent())
+            .max_by_key(|point| recency(points, point)),
         Wish::Time(unix_ms) => brought()
             .filter(|point| point.claim.source_unix_ms <= unix_ms)
             .max_by_key(|point| (point.claim.source_unix_ms, point.number)),
@@ -178,24 +180,44 @@ pub fn choose(points: &[Point], wish: Wish) -> Result<Choice, ChoiceError> {
 
 /// Points that passes brought, or that were gone back to: all but the original, also where it was gone back to.
 fn brought(points: &[Point]) -> impl Iterator<Item = &Point> {
-    points.iter().filter(|point| origin(point) > 0)
+    points.iter().filter(|point| origin(points, point) > 0)
 }
 
-/// Number of the point whose state it is.
-fn origin(point: &Point) -> u64 {
-    point.restored.unwrap_or(point.number)
+/// Number of the point whose state it is (0: the original's), followed back through points that were themselves gone back to.
+pub(crate) fn origin(points: &[Point], point: &Point) -> u64 {
+    let mut number = point.number;
+    let mut back = point.restored;
+    while let Some(earlier) = back.filter(|earlier| *earlier < number) {
+        number = earlier;
+        back = match points.iter().find(|point| point.number == number) {
+            Some(found) => found.restored,
+            // The original may have been given up.
+            None if number == 0 => None,
+            None => return dropped_origin(points, point, number),
+        };
+    }
+    number
+}
+
+/// The same where a point on the way was dropped: the claim went along, and tells between which passes the state belongs.
+fn dropped_origin(points: &[Point], point: &Point, dropped: u64) -> u64 {
+    let passes = points.iter().filter(|other| other.restored.is_none() && other.number < dropped);
+    let same = passes.clone().find(|other| other.claim == point.claim).map(|other| other.number);
+    let is_before = |other: &&Point| other.claim.source_unix_ms <= point.claim.source_unix_ms;
+    let before = passes.filter(|other| other.number > 0).filter(is_before).map(|other| other.number).max();
+    same.or(before).unwrap_or(1)
 }
 
 /// What makes a point newer than another: the later pass brought it. Clocks may be set back, and a point that was gone back
 /// to is no newer for that; of two of the same state, the later one is nearer.
-fn recency(point: &Point) -> (u64, u64) {
-    (origin(point), point.number)
+fn recency(points: &[Point], point: &Point) -> (u64, u64) {
+    (origin(points, point), point.number)
 }
 
 fn choice(points: &[Point], newest: Option<&Point>, chosen: &Point, wish: Wish) -> Choice {
-    let is_newer = |point: &&Point| origin(point) > origin(chosen);
+    let is_newer = |point: &&Point| origin(points, point) > origin(points, chosen);
     let mut newer: Vec<_> = brought(points).filter(is_newer).collect();
-    newer.sort_by_key(|point| std::cmp::Reverse(recency(point)));
+    newer.sort_by_key(|point| std::cmp::Reverse(recency(points, point)));
     let passed = |point: &Point| Passed {
         number: point.number,
         source_unix_ms: point.claim.source_unix_ms,
@@ -211,6 +233,7 @@ fn choice(points: &[Point], newest: Option<&Point>, chosen: &Point, wish: Wish) 
         point: chosen.clone(),
         lost_ms: newest_unix_ms.saturating_sub(chosen.claim.source_unix_ms),
         passed: newer.into_iter().map(passed).collect(),
+        is_original: origin(points, chosen) == 0,
     }
 }
 
@@ -229,7 +252,7 @@ impl fmt::Display for Choice {
     /// The point, what is lost by it, and why no newer one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (point, claim) = (&self.point, &self.point.claim);
-        if origin(point) == 0 {
+        if self.is_original {
             write!(f, "point {}: what the disks were before the first pass", point.number)?;
         } else {
             let time = time_text(claim.source_unix_ms);

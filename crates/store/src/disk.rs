@@ -23,7 +23,7 @@ use failback_model::{
     PointClaim, SessionNumber,
 };
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What is known of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +183,11 @@ impl DiskStore {
     pub fn fence(&self, number: SessionNumber) {
         let mut oldest = self.0.gate.write().unwrap_or_else(PoisonError::into_inner);
         *oldest = number.max(*oldest);
+    }
+
+    /// Returns once no call of a session is under way, and lets none in while the guard is held.
+    pub(crate) fn pause(&self) -> RwLockWriteGuard<'_, SessionNumber> {
+        self.0.gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What need not be scanned. Where the disk is as it was sealed, the digests are proven against its root first.

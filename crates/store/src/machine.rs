@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::journal::Journal;
 use crate::medium::{Folder, Medium};
 use crate::recover::{Recovered, open_journal};
-use crate::undo::UndoLog;
+use crate::undo::{self, UndoLog};
 use failback_model::limits::JOURNAL_DISKS_MAX;
 use failback_model::{DiskId, MachineId};
 use std::collections::HashMap;
@@ -40,6 +40,9 @@ impl MachineStore {
         undo: Option<Box<dyn Medium>>,
         machine: &MachineId,
     ) -> Result<Arc<Self>, StoreError> {
+        if let Some(undo) = &undo {
+            undo::require_journal(&**undo, &*medium)?;
+        }
         let (journal, recovered) = open_journal(medium, machine)?;
         let bounds = journal.look(|state| {
             let newest = state.history.newest().map(|newest| newest.undo_from);
@@ -86,6 +89,14 @@ impl MachineStore {
             Arc::new(DiskStore::new(Arc::clone(&self.journal), self.undo.clone(), slot, disk.clone()));
         disks.insert(disk.clone(), Arc::clone(&store));
         Ok(store)
+    }
+
+    /// The disks that were asked for, in the order of their slots: all that may have a session.
+    pub(crate) fn open_disks(&self) -> Vec<Arc<DiskStore>> {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disks: Vec<_> = disks.values().cloned().collect();
+        disks.sort_unstable_by_key(|disk| disk.disk().slot);
+        disks
     }
 
     /// The disks that the journal knows, in the order in which it met them.

@@ -1,7 +1,9 @@
 //! What pages hold, put into the undo log before they change.
 //!
-//! **Invariant**: pages of one record are read after whoever changes them was asked to wait, and whatever they hold is in the
-//! record: holes and zeros as runs without bytes.
+//! Holes and zeros become runs without bytes. Bytes are compressed only while the log's medium is slower than that: elsewhere
+//! it would take processors from the pass.
+//!
+//! **Invariant**: pages of one record are read after whoever changes them was asked to wait, and whatever they hold is in it.
 
 use crate::journal::Position;
 use crate::page_runs::bytes_of;
@@ -12,6 +14,8 @@ use failback_image::Image;
 use failback_model::limits::{PAGE_BYTES, UNDO_BATCH_BYTES, UNDO_PIECE_MAX_BYTES};
 use failback_model::{BlockIndex, BlockRange, Digest, Layout, is_zero};
 
+/// Old bytes are compressed at this zstd level: the fastest that finds anything.
+const UNDO_LEVEL: i32 = 1;
 /// Pieces of one record.
 const PIECES_MAX: usize = (UNDO_BATCH_BYTES / PAGE_BYTES) as usize;
 
@@ -28,7 +32,17 @@ pub(crate) fn log_old_pages(
     pages: &[PageRun],
     known: KnownDigests<'_>,
 ) -> Result<Option<Position>, DiskError> {
-    let mut batch = Batch { undo, disk, group, layout, known, pieces: Vec::new(), plain_bytes: 0, end: None };
+    let mut batch = Batch {
+        undo,
+        disk,
+        group,
+        layout,
+        known,
+        compressor: undo.is_slow().then(Compressor::new).transpose().unwrap_or_default(),
+        pieces: Vec::new(),
+        plain_bytes: 0,
+        end: None,
+    };
     let mut buffer = vec![0; UNDO_PIECE_MAX_BYTES];
     let step = UNDO_PIECE_MAX_BYTES as u64 / PAGE_BYTES;
     for run in pages {
@@ -60,6 +74,21 @@ fn next_data_pages(image: &dyn Image, from: u64, until: u64) -> Result<(u64, u64
     }))
 }
 
+/// Makes old bytes shorter, where that saves something.
+struct Compressor(zstd::bulk::Compressor<'static>);
+
+impl Compressor {
+    fn new() -> std::io::Result<Self> {
+        zstd::bulk::Compressor::new(UNDO_LEVEL).map(Self)
+    }
+
+    /// `None` where it would be about as long.
+    fn shorten(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let packed = self.0.compress(plain).ok()?;
+        (packed.len() < plain.len() / 8 * 7).then_some(packed)
+    }
+}
+
 /// A record that grows.
 struct Batch<'a> {
     undo: &'a UndoLog,
@@ -67,6 +96,8 @@ struct Batch<'a> {
     group: u64,
     layout: Layout,
     known: KnownDigests<'a>,
+    /// There while compressing is worth it.
+    compressor: Option<Compressor>,
     pieces: Vec<UndoPiece>,
     plain_bytes: u64,
     end: Option<Position>,
@@ -90,9 +121,10 @@ impl Batch<'_> {
             if is_zero(run[0]) {
                 self.zeros(pages)?;
             } else {
-                let bytes = run.concat();
-                let plain_bytes = bytes.len() as u32;
-                let old = OldPages::Stored { bytes, plain_bytes };
+                let plain = run.concat();
+                let plain_bytes = plain.len() as u32;
+                let shorter = self.compressor.as_mut().and_then(|compressor| compressor.shorten(&plain));
+                let old = OldPages::Stored { bytes: shorter.unwrap_or(plain), plain_bytes };
                 self.push(UndoPiece { pages, old }, u64::from(plain_bytes))?;
             }
         }
@@ -129,5 +161,30 @@ impl Batch<'_> {
         let record = Record::Undo(Undo { group: self.group, digests, pieces });
         self.end = Some(self.undo.append(self.disk, &record, plain_bytes)?);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::plain;
+    use failback_testkit::Random;
+
+    #[test]
+    fn what_was_made_shorter_comes_back() {
+        let mut compressor = Compressor::new().expect("it is made");
+        let text = b"what a page held ".repeat(1000);
+        let bytes = compressor.shorten(&text).expect("it is shorter");
+        let plain_bytes = text.len() as u32;
+        let piece = |bytes, plain_bytes| UndoPiece {
+            pages: PageRun { start: 0, end: 5 },
+            old: OldPages::Stored { bytes, plain_bytes },
+        };
+        assert_eq!(plain(&piece(bytes.clone(), plain_bytes)).expect("sound").as_deref(), Some(&text[..]));
+        assert!(plain(&piece(bytes[1..].to_vec(), plain_bytes)).is_err());
+        assert!(plain(&piece(bytes, plain_bytes + 1)).is_err());
+        let mut noise = vec![0; 16 << 10];
+        Random::new(1).fill(&mut noise);
+        assert_eq!(compressor.shorten(&noise), None);
     }
 }

@@ -116,6 +116,9 @@ impl MachineStore {
         if self.journal.look(|state| sealed_together(state, disks)).is_none() {
             return Ok(None);
         }
+        // A call that logged what it will change, and has not said so, would change it behind the point.
+        let held = self.open_disks();
+        let _paused: Vec<_> = held.iter().map(|disk| disk.pause()).collect();
         // First, so that whatever is written behind the record lies behind it.
         let undo_from = undo.start_interval()?;
         let number = self.journal.update_machine(|state| {
@@ -143,7 +146,11 @@ impl MachineStore {
                 return Err(StoreError::Point("a machine is released to a point or cancelled".into()));
             }
         };
-        Ok(self.journal.update_machine(|state| (vec![phase_record(state, kind, point)], ()))?)
+        self.journal.update_machine(|state| (vec![phase_record(state, kind, point)], ()))?;
+        for disk in self.open_disks() {
+            disk.fence(disk.state().session.next());
+        }
+        Ok(())
     }
 
     /// Makes what is there final: points and undo are gone. What was freed. Refused where there is nothing to commit.

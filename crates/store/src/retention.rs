@@ -8,6 +8,7 @@ mod forecast;
 
 pub use forecast::{Forecast, UsedSample, forecast};
 
+use crate::choice::origin;
 use crate::point::Point;
 use failback_model::PointLabel;
 use failback_model::limits::{
@@ -71,7 +72,7 @@ pub fn to_drop(points: &[Point], now_unix_ms: u64, policy: &Policy, used_bytes: 
         points.iter().filter(|point| point.number != 0 && point.number != newest).collect();
     droppable.sort_unstable_by_key(|point| point.number);
     let spared = last_quiesced(points);
-    let by_age = too_many(&droppable, spared, now_unix_ms, policy);
+    let by_age = too_many(points, &droppable, spared, now_unix_ms, policy);
     let mut dropped: BTreeSet<u64> = by_age.iter().map(|point| point.number).collect();
     if let Some(max_bytes) = policy.max_bytes {
         let freed = |freed: u64, point: &&Point| freed.saturating_add(point.undo_bytes);
@@ -90,14 +91,16 @@ pub fn to_drop(points: &[Point], now_unix_ms: u64, policy: &Policy, used_bytes: 
     dropped.into_iter().collect()
 }
 
-/// The newest point that an application-consistent start is possible from.
+/// The newest point that an application-consistent start is possible from; the original is none of the source's states.
 fn last_quiesced(points: &[Point]) -> Option<u64> {
-    let quiesced = points.iter().filter(|point| point.number != 0 && point.claim.label.is_app_consistent());
+    let is_quiesced = |point: &&Point| point.claim.label.is_app_consistent() && origin(points, point) > 0;
+    let quiesced = points.iter().filter(is_quiesced);
     quiesced.map(|point| point.number).max()
 }
 
 /// Points beyond their time, and all but the best of each slot; the newest of equally good ones is the best.
 fn too_many<'a>(
+    points: &[Point],
     droppable: &[&'a Point],
     spared: Option<u64>,
     now_unix_ms: u64,
@@ -114,7 +117,7 @@ fn too_many<'a>(
             Stage::OneIn(step_ms) => {
                 let slot = (step_ms, point.sealed_unix_ms / step_ms);
                 let worse = match best.insert(slot, point) {
-                    Some(before) if rank(before) > rank(point) => {
+                    Some(before) if rank(points, before) > rank(points, point) => {
                         best.insert(slot, before);
                         point
                     }
@@ -129,8 +132,10 @@ fn too_many<'a>(
 }
 
 /// What is kept of several in one slot; two that an application-consistent start is possible from are equally good.
-fn rank(point: &Point) -> (PointLabel, u64) {
-    (point.claim.label.min(PointLabel::AppConsistent), point.number)
+fn rank(points: &[Point], point: &Point) -> (PointLabel, u64) {
+    let is_original = origin(points, point) == 0;
+    let label = if is_original { PointLabel::PerDisk } else { point.claim.label };
+    (label.min(PointLabel::AppConsistent), point.number)
 }
 
 #[cfg(test)]

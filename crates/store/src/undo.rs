@@ -12,11 +12,17 @@ use crate::segment::{is_draft, segment_name, segment_number};
 use crate::segment_reader::{Next, SegmentReader};
 use failback_blockio::{DiskError, Operation};
 use failback_format::journal_record::{DiskSlot, Record, SEGMENT_HEADER_BYTES, SegmentKind};
-use failback_model::limits::{JOURNAL_SEGMENT_MAX_BYTES, UNDO_SEGMENT_PLAIN_BYTES};
+use failback_model::limits::{
+    JOURNAL_SEGMENT_MAX_BYTES, UNDO_SEGMENT_PLAIN_BYTES, UNDO_SLOW_BYTES_PER_SECOND,
+};
 use failback_model::{ByteRange, Code, MachineId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+/// The pace is judged each time so much was written.
+const PACE_STEP_BYTES: u64 = 16 << 20;
 const HEADER_BYTES: u64 = SEGMENT_HEADER_BYTES as u64;
 
 /// The undo log of one machine.
@@ -25,6 +31,34 @@ pub(crate) struct UndoLog {
     medium: Box<dyn Medium>,
     machine: MachineId,
     shared: Shared<Written>,
+    pace: Pace,
+}
+
+/// How fast the log becomes durable, as those who wait for it see it.
+#[derive(Debug, Default)]
+struct Pace {
+    appended_bytes: AtomicU64,
+    waited_us: AtomicU64,
+    is_slow: AtomicBool,
+}
+
+impl Pace {
+    fn appended(&self, bytes: u64) {
+        self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Judges anew whenever enough was written.
+    fn waited(&self, time: Duration) {
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let waited_us = self.waited_us.fetch_add(time, Ordering::Relaxed).saturating_add(time);
+        let appended_bytes = self.appended_bytes.load(Ordering::Relaxed);
+        if appended_bytes >= PACE_STEP_BYTES {
+            self.appended_bytes.store(0, Ordering::Relaxed);
+            self.waited_us.store(0, Ordering::Relaxed);
+            let per_second = u128::from(appended_bytes) * 1_000_000 / u128::from(waited_us.max(1));
+            self.is_slow.store(per_second < u128::from(UNDO_SLOW_BYTES_PER_SECOND), Ordering::Relaxed);
+        }
+    }
 }
 
 /// What was written to the log.
@@ -45,6 +79,23 @@ pub struct UndoSpace {
     pub used_bytes: u64,
     /// Bytes that can still be written to its file system; `None` where nobody knows.
     pub free_bytes: Option<u64>,
+}
+
+/// Refuses undo whose journal is gone: without the points in it nothing of it would be needed, and all be removed.
+pub(crate) fn require_journal(undo: &dyn Medium, journal: &dyn Medium) -> Result<(), DiskError> {
+    if journal.names()?.iter().any(|name| segment_number(SegmentKind::Journal, name).is_some()) {
+        return Ok(());
+    }
+    for name in undo.names()?.iter().filter(|name| segment_number(SegmentKind::Undo, name).is_some()) {
+        if undo.open(name)?.length_bytes() > HEADER_BYTES {
+            let reason = format!("it holds undo, and its journal in {} is gone", journal.path().display());
+            return Err(DiskError::new(Code::JournalDamaged, Operation::Open, undo.path(), reason)
+                .with_remedy(
+                    "put the journal back, or move the undo log away: nothing leads to what it holds without",
+                ));
+        }
+    }
+    Ok(())
 }
 
 impl UndoLog {
@@ -78,7 +129,7 @@ impl UndoLog {
         }
         let segment = write_segment(&*medium, machine, SegmentKind::Undo, newest + 1, |_| Ok(()))?;
         let shared = Shared::new(medium.path(), segment, Written { closed, ..Written::default() });
-        Ok(Self { medium, machine: machine.clone(), shared })
+        Ok(Self { medium, machine: machine.clone(), shared, pace: Pace::default() })
     }
 
     /// Refuses after a failure.
@@ -111,6 +162,7 @@ impl UndoLog {
         let appended = inner.segment.append(&bytes, 1);
         appended.map_err(|error| self.shared.failed_write(&mut inner, error))?;
         inner.state.plain_bytes += plain_bytes;
+        self.pace.appended(bytes.len() as u64);
         Ok(inner.end())
     }
 
@@ -122,7 +174,15 @@ impl UndoLog {
 
     /// Returns once everything up to a position is durable.
     pub(crate) fn wait_durable(&self, position: Position) -> Result<(), DiskError> {
-        self.shared.wait_durable(position)
+        let started = Instant::now();
+        self.shared.wait_durable(position)?;
+        self.pace.waited(started.elapsed());
+        Ok(())
+    }
+
+    /// Whether its medium is slower than old bytes are compressed.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.pace.is_slow.load(Ordering::Relaxed)
     }
 
     /// Number of a segment such that all that was appended lies below it, and all that will be is in it or behind it.
@@ -244,5 +304,24 @@ fn close_cut(medium: &dyn Medium, number: u64, length_bytes: u64) -> Result<u64,
             Ok(end)
         }
         _ => Ok(length_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_medium_is_known_by_how_long_it_is_waited_for() {
+        let pace = Pace::default();
+        let after = |bytes, time| {
+            pace.appended(bytes);
+            pace.waited(time);
+            pace.is_slow.load(Ordering::Relaxed)
+        };
+        assert!(!after(PACE_STEP_BYTES - 1, Duration::from_secs(60)), "too little was seen");
+        assert!(after(1, Duration::ZERO), "16 MiB in a minute");
+        assert!(after(1, Duration::ZERO), "until something else is seen");
+        assert!(!after(PACE_STEP_BYTES, Duration::from_millis(20)));
     }
 }

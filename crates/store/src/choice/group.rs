@@ -156,15 +156,17 @@ fn common(members: &[Member<'_>]) -> Result<GroupChoice, GroupRefusal> {
 
 /// A machine's newest point that was quiesced at a moment, or that was off by then and has stayed so.
 fn quiesced_at<'a>(member: &Member<'a>, at_unix_ms: u64) -> Option<&'a Point> {
-    let newest = brought(member.points).map(origin).max();
+    let newest = brought(member.points).map(|point| origin(member.points, point)).max();
     let fits = |point: &&Point| {
-        let is_off = point.claim.label == PointLabel::Final && Some(origin(point)) == newest;
+        let is_off = point.claim.label == PointLabel::Final && Some(origin(member.points, point)) == newest;
         let source_unix_ms = point.claim.source_unix_ms;
         point.claim.label.is_app_consistent()
             && source_unix_ms <= at_unix_ms
             && (is_off || is_near(source_unix_ms, at_unix_ms))
     };
-    brought(member.points).filter(fits).max_by_key(|point| (point.claim.source_unix_ms, recency(point)))
+    brought(member.points)
+        .filter(fits)
+        .max_by_key(|point| (point.claim.source_unix_ms, recency(member.points, point)))
 }
 
 fn is_near(one_unix_ms: u64, other_unix_ms: u64) -> bool {
@@ -174,14 +176,14 @@ fn is_near(one_unix_ms: u64, other_unix_ms: u64) -> bool {
 /// What a machine has in place of a point that was quiesced at a moment.
 fn instead(member: &Member<'_>, at_unix_ms: u64) -> String {
     let near = |point: &&Point| is_near(point.claim.source_unix_ms, at_unix_ms);
-    match brought(member.points).filter(near).max_by_key(|point| recency(point)) {
+    match brought(member.points).filter(near).max_by_key(|point| recency(member.points, point)) {
         Some(point) => format!("its point {} is {}{}", point.number, point.claim.label, because(point)),
         None => "it has no point of that time".into(),
     }
 }
 
 fn picked(member: &Member<'_>, point: &Point) -> Picked {
-    let newest = brought(member.points).max_by_key(|point| recency(point));
+    let newest = brought(member.points).max_by_key(|point| recency(member.points, point));
     let mut choice = choice(member.points, newest, point, Wish::AppConsistent);
     for passed in &mut choice.passed {
         let is_quiesced = member

@@ -16,7 +16,7 @@ fn point(number: u64, label: PointLabel, source_unix_ms: u64) -> Point {
 
 /// The original and points a minute apart, from ten o'clock on.
 fn history(labels: &[PointLabel]) -> Vec<Point> {
-    let original = point(0, PerDisk, TEN + 3_600_000);
+    let original = point(0, Final, 0);
     let points =
         labels.iter().zip(1..).map(|(&label, number)| point(number, label, TEN + (number - 1) * 60_000));
     std::iter::once(original).chain(points).collect()
@@ -85,8 +85,7 @@ fn the_original_is_taken_only_by_its_number() {
     assert_eq!(taken(&only, "0"), Ok(0));
     let back = [only.clone(), vec![restored(1, &only[0])]].concat();
     assert_eq!(taken(&back, "latest"), Err(ChoiceError::NoPoint), "what was gone back to is the original");
-    let mut points = history(&[CrashConsistent, CrashConsistent]);
-    points[0].claim.label = Final;
+    let points = history(&[CrashConsistent, CrashConsistent]);
     assert!(matches!(
         taken(&points, "app-consistent"),
         Err(ChoiceError::NoneAppConsistent { count: 2, newest: 2, .. })
@@ -134,6 +133,20 @@ fn a_point_that_was_gone_back_to_is_not_newer_than_what_came_after_it() {
     assert_eq!(taken(&points, "app-consistent"), Ok(3), "the same state, and nearer");
     points.push(restored(4, &points[2]));
     assert_eq!(taken(&points, "latest"), Ok(4));
+    let dropped: Vec<_> = points.iter().filter(|point| point.number != 3).cloned().collect();
+    let mut forth = dropped.clone();
+    forth.push(restored(5, &restored(3, &points[1])));
+    assert_eq!(taken(&forth, "latest"), Ok(4), "its way back to point 1 is known by what was claimed");
+    forth.retain(|point| point.number != 1);
+    assert_eq!((taken(&forth, "latest"), taken(&forth, "app-consistent")), (Ok(4), Ok(5)));
+    forth.retain(|point| point.number == 0 || point.number == 5);
+    assert_eq!(taken(&forth, "latest"), Ok(5));
+    let original = [points[0].clone(), restored(7, &restored(6, &points[0]))];
+    assert_eq!(
+        taken(&original, "latest"),
+        Err(ChoiceError::NoPoint),
+        "the original by way of one that is gone"
+    );
     points.push(point(5, CrashConsistent, TEN - 1));
     assert_eq!(taken(&points, "latest"), Ok(5), "a later pass, whatever its source's clock says");
 }
@@ -223,11 +236,11 @@ fn a_machine_that_is_off_stays_as_it_was() {
 fn machine() -> impl Strategy<Value = Vec<Point>> {
     let one = (0_u8..4, 0_u64..20, prop::option::weighted(0.2, any::<prop::sample::Index>()));
     prop::collection::vec(one, 1..6).prop_map(|parts| {
-        let mut points = vec![point(0, PerDisk, TEN)];
+        let mut points = vec![point(0, Final, 0)];
         for (label, step, of) in parts {
             let number = points.len() as u64;
             points.push(match of.map(|of| points[of.index(points.len())].clone()) {
-                Some(old) => Point { restored: Some(origin(&old)), ..Point { number, ..old } },
+                Some(old) => restored(number, &old),
                 None => point(number, PointLabel::of_number(label).expect("a label"), TEN + step * 500),
             });
         }
@@ -238,12 +251,12 @@ fn machine() -> impl Strategy<Value = Vec<Point>> {
 /// All ways to take one app-consistent point of each machine, as their source times and whether each stays as it was.
 fn ways(points: &[Vec<Point>]) -> Vec<Vec<(u64, bool)>> {
     points.iter().fold(vec![Vec::new()], |ways, points| {
-        let last = points.iter().map(origin).max();
+        let last = points.iter().map(|point| origin(points, point)).max();
         let mut next = Vec::new();
         for way in ways {
-            for point in points.iter().filter(|point| origin(point) > 0) {
+            for point in points.iter().filter(|point| origin(points, point) > 0) {
                 if matches!(point.claim.label, AppConsistent | Final) {
-                    let is_off = point.claim.label == Final && Some(origin(point)) == last;
+                    let is_off = point.claim.label == Final && Some(origin(points, point)) == last;
                     next.push([way.clone(), vec![(point.claim.source_unix_ms, is_off)]].concat());
                 }
             }
@@ -258,7 +271,7 @@ proptest! {
     #[test]
     fn a_common_point_is_the_latest_of_all_ways_to_take_one(points in prop::collection::vec(machine(), 1..4)) {
         let ids = ids(points.len());
-        let has_all = points.iter().all(|points| points.iter().any(|point| origin(point) > 0));
+        let has_all = points.iter().all(|points| points.iter().any(|point| origin(points, point) > 0));
         let moment = |way: &Vec<(u64, bool)>| {
             let newest = way.iter().map(|(time, _)| *time).max()?;
             way.iter().all(|(time, is_off)| *is_off || newest - time <= SPREAD_MS).then_some(newest)
@@ -279,23 +292,23 @@ proptest! {
 
     #[test]
     fn a_machines_choice_is_what_a_look_through_all_of_them_finds(points in machine(), step in 0_u64..22) {
-        let of_passes: Vec<_> = points.iter().filter(|point| origin(point) > 0).collect();
-        let latest = of_passes.iter().map(|point| recency(point)).max().map(|(_, number)| number);
+        let of_passes: Vec<_> = points.iter().filter(|point| origin(&points, point) > 0).collect();
+        let latest = of_passes.iter().map(|point| recency(&points, point)).max().map(|(_, number)| number);
         prop_assert_eq!(taken(&points, "latest").ok(), latest);
         let asked = TEN + step * 500;
         match choose(&points, Wish::Time(asked)) {
             Ok(choice) => {
                 let time = choice.point.claim.source_unix_ms;
-                prop_assert!(time <= asked && origin(&choice.point) > 0);
+                prop_assert!(time <= asked && origin(&points, &choice.point) > 0);
                 prop_assert!(!of_passes.iter().any(|point| (time + 1..=asked).contains(&point.claim.source_unix_ms)));
             }
             Err(_) => prop_assert!(of_passes.iter().all(|point| point.claim.source_unix_ms > asked)),
         }
         let choice = choose(&points, Wish::AppConsistent);
         let app = of_passes.iter().filter(|point| matches!(point.claim.label, AppConsistent | Final));
-        prop_assert_eq!(choice.as_ref().ok().map(|choice| recency(&choice.point)), app.map(|point| recency(point)).max());
+        prop_assert_eq!(choice.as_ref().ok().map(|choice| recency(&points, &choice.point)), app.map(|point| recency(&points, point)).max());
         if let Ok(choice) = choice {
-            let newer = of_passes.iter().filter(|point| origin(point) > origin(&choice.point)).count();
+            let newer = of_passes.iter().filter(|point| origin(&points, point) > origin(&points, &choice.point)).count();
             prop_assert_eq!(choice.passed.len(), newer, "every newer one is named");
         }
     }

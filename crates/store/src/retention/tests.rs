@@ -73,6 +73,16 @@ fn the_last_that_can_be_started_cleanly_outlives_its_time_but_not_the_space() {
     assert_eq!(drop(Some(79)), [1, 3, 4], "another one goes first");
     assert_eq!(drop(Some(69)), [1, 2, 3, 4]);
     assert_eq!(drop(Some(0)), [1, 2, 3, 4], "never the newest, never the original");
+    let gone_back = [
+        &points[..3],
+        &[Point { restored: Some(0), ..point(4, PointLabel::Final, MINUTE, 10) }],
+        &points[5..],
+    ];
+    assert_eq!(
+        to_drop(&gone_back.concat(), NOW, &Policy::default(), 0),
+        [1],
+        "the original is no younger one"
+    );
     let newest_is = [&points[..5], &[point(5, PointLabel::Final, 0, 10)]].concat();
     assert_eq!(to_drop(&newest_is, NOW, &Policy::default(), 0), [1, 2, 3], "there is a younger one");
 }
@@ -97,7 +107,7 @@ fn nothing_is_dropped_of_nothing() {
 
 fn history() -> impl Strategy<Value = Vec<Point>> {
     let one = (
-        0_u8..4,
+        0_u8..5,
         prop_oneof![0..10 * MINUTE, 0..3 * HOUR_MS, (0_u64..40).prop_map(|hours| hours * HOUR_MS)],
         0_u64..100,
     );
@@ -106,7 +116,13 @@ fn history() -> impl Strategy<Value = Vec<Point>> {
         let mut points = vec![point(0, PointLabel::PerDisk, age, 30)];
         for (number, (label, step, undo_bytes)) in (1..).zip(parts) {
             age -= step;
-            points.push(point(number, PointLabel::of_number(label).expect("a label"), age, undo_bytes));
+            // The last of them: the original, gone back to.
+            let label = PointLabel::of_number(label);
+            let restored = label.is_none().then_some(0);
+            points.push(Point {
+                restored,
+                ..point(number, label.unwrap_or(PointLabel::Final), age, undo_bytes)
+            });
         }
         points.drain(..usize::from(!has_original));
         points
@@ -138,11 +154,14 @@ fn hours_of(age_ms: u64, policy: &Policy) -> Option<u64> {
 /// The same by looking at each point alone and at every other: slow and obvious.
 fn slowly(points: &[Point], policy: &Policy, used_bytes: u64) -> Vec<u64> {
     let newest = points.iter().map(|point| point.number).max();
-    let is_app = |point: &Point| matches!(point.claim.label, PointLabel::AppConsistent | PointLabel::Final);
+    let is_app = |point: &Point| {
+        matches!(point.claim.label, PointLabel::AppConsistent | PointLabel::Final) && point.restored.is_none()
+    };
     let last_app =
         points.iter().filter(|point| point.number > 0 && is_app(point)).map(|point| point.number).max();
     let candidates: Vec<_> = points.iter().filter(|p| p.number > 0 && Some(p.number) != newest).collect();
     let goodness = |point: &Point| match point.claim.label {
+        _ if point.restored.is_some() => (0, point.number),
         PointLabel::PerDisk => (0, point.number),
         PointLabel::CrashConsistent => (1, point.number),
         _ => (2, point.number),
@@ -205,7 +224,9 @@ proptest! {
         let dropped = to_drop(&points, NOW, &policy, used_bytes);
         let newest = points.iter().map(|point| point.number).max();
         prop_assert!(!dropped.contains(&0) && !newest.is_some_and(|newest| dropped.contains(&newest)));
-        let can_start = |point: &&Point| point.number > 0 && point.claim.label.is_app_consistent();
+        let can_start = |point: &&Point| {
+            point.number > 0 && point.restored.is_none() && point.claim.label.is_app_consistent()
+        };
         let left = rest(&points, &dropped);
         let others_left = left.iter().any(|point| point.number > 0 && Some(point.number) != newest);
         if points.iter().any(|point| can_start(&point)) && others_left {

@@ -20,4 +20,5 @@ mod undo_crash;
 mod undo_faults;
 mod undo_kill;
 mod undo_oracle;
+mod undo_races;
 mod write_log;

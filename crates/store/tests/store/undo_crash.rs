@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 /// So short that a pass goes through several, of the journal and of undo.
 const SEGMENT_BYTES: u64 = 24 << 10;
 
+/// Enough for everything to be played.
+const USUAL_STATES: u64 = 2500;
+
 /// Media in memory that remember.
 pub(crate) struct Recorded {
     medium: CutMedium,
@@ -86,7 +89,7 @@ pub(crate) fn carried(notes: &Notes, position: u64, more: Notes) -> Notes {
 
 #[test]
 fn whatever_a_cut_leaves_leads_back_to_every_point() {
-    let wanted = asked("FAILBACK_CRASH_STATES", 2500);
+    let wanted = asked("FAILBACK_CRASH_STATES", USUAL_STATES);
     let mut seed = asked("FAILBACK_SEED", 1);
     let (mut states, mut again, mut done) = (0, 0, BTreeMap::new());
     while states < wanted {
@@ -118,6 +121,9 @@ fn whatever_a_cut_leaves_leads_back_to_every_point() {
         "{states} states after power cuts, {again} of them after a second cut in recovery or on the way back"
     );
     println!("in runs of {done:?}");
+    if wanted < USUAL_STATES {
+        return;
+    }
     let all = ["cycles", "seals", "rollbacks", "thinnings", "kills", "jobs", "commits for good", "points"];
     all.iter().for_each(|what| assert!(done.contains_key(what), "{what} were never played: {done:?}"));
 }

@@ -4,7 +4,7 @@
 use crate::support::{
     BLOCK_BYTES, DeviceImage, MemoryMedium, claim, contents, digest, disk_id, layout, machine, range,
 };
-use crate::undo_oracle::{Segments, take_back};
+use crate::undo_oracle::{Segments, segments_in, take_back};
 use failback_blockio::{Action, Device, DiskError, Recording, free_bytes};
 use failback_engine::Sink;
 use failback_model::{BlockIndex, ByteRange, Code, Epoch};
@@ -163,4 +163,24 @@ fn space_that_was_taken_and_not_written_comes_back_after_a_crash() {
     let (store, _sink) = begun_in(folder.path());
     let used = store.undo_space().expect("asked").expect("undo is kept").used_bytes;
     assert!(used < 1 << 20, "{used} bytes for four times one block");
+}
+
+#[test]
+fn undo_whose_journal_is_gone_is_not_thrown_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(begun_in(folder.path()));
+    let (state, undo) = (folder.path().join("state"), folder.path().join("undo"));
+    let segments = || segments_in(&undo).into_iter().filter(|(name, _)| name != "lock").collect::<Vec<_>>();
+    let before = segments();
+    std::fs::rename(&state, folder.path().join("lost")).expect("moved");
+    let refused = MachineStore::open(&state, Some(&undo), &machine()).expect_err("it leads to a state");
+    assert_eq!(refused.code(), Code::JournalDamaged, "{refused}");
+    assert!(refused.to_string().contains("undo"), "{refused}");
+    assert!(segments() == before, "all of it is there");
+    // With its journal back all is well.
+    std::fs::remove_dir_all(&state).expect("removed");
+    std::fs::rename(folder.path().join("lost"), &state).expect("moved back");
+    let store = MachineStore::open(&state, Some(&undo), &machine()).expect("opened");
+    assert_eq!(store.points().len(), 1);
+    assert!(store.standing().is_partial);
 }

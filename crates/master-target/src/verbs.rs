@@ -152,7 +152,7 @@ impl MasterTarget {
         let sites: Vec<View> = looked.into_iter().filter_map(Result::ok).collect();
         let chosen = if sites.is_empty() { Ok(Default::default()) } else { choose_all(&sites, wish) };
         let (chosen, findings) = chosen.map_err(|finding| found.push(finding)).unwrap_or_default();
-        found.extend(sites.iter().flat_map(not_there));
+        found.extend(sites.iter().filter(|site| !site.points.is_empty()).flat_map(not_there));
         let space =
             sites.iter().zip(&chosen).filter_map(|(site, chosen)| self.no_room(site, chosen.point.number));
         found.extend(space);

@@ -9,6 +9,8 @@ mod fault_matrix;
 mod faults;
 mod groups;
 mod histories;
+mod judge;
+mod machine_model;
 mod note_text;
 mod player;
 mod process;

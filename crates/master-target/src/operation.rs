@@ -32,8 +32,6 @@ pub(crate) struct Outcome {
     pub(crate) said: String,
     pub(crate) point: Option<u64>,
     pub(crate) findings: Vec<Finding>,
-    /// Where the disks are left.
-    pub(crate) stage: DiskStage,
 }
 
 /// Why it did not.
@@ -116,7 +114,7 @@ impl Operation {
         if let Err(finding) = self.site.pending().end(&self.machine.id, false) {
             tracing::error!("{}: {}", self.machine.id, finding.evidence);
         }
-        self.stage(outcome.stage);
+        self.hand_over();
         self.site.audit().ended(&self.deed, &Ok(outcome.said.clone()));
         self.tell("done", outcome.point, outcome.said.clone(), &outcome.findings);
     }
@@ -153,6 +151,16 @@ impl Operation {
             said,
             findings: finding_lines(findings),
         });
+    }
+
+    fn hand_over(&self) {
+        for disk in &self.machine.disk {
+            let status = self.site.kit().board.disk(&self.machine.id, &disk.id);
+            match self.store().and_then(|store| store.disk(&disk.id).map_err(of_store)) {
+                Ok(store) => status.handed_over(store.state().generation, store.state().root),
+                Err(finding) => status.failed(&finding),
+            }
+        }
     }
 
     fn stage(&self, stage: DiskStage) {

@@ -44,7 +44,7 @@ fn open(records: &[(DiskSlot, Record)], in_checkpoint: bool) -> Result<Vec<u64>,
 }
 
 fn disk(slot: u16) -> (DiskSlot, Record) {
-    let id = if slot == 0 { disk_id() } else { DiskId::new(&format!("scsi0.{slot}")).expect("an id") };
+    let id = if slot == 0 { disk_id() } else { DiskId::new(format!("scsi0.{slot}")).expect("an id") };
     (DiskSlot(slot), Record::Disk { id })
 }
 

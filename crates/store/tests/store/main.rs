@@ -19,6 +19,7 @@ mod undo;
 mod undo_crash;
 mod undo_faults;
 mod undo_kill;
+mod undo_memory;
 mod undo_oracle;
 mod undo_races;
 mod write_log;

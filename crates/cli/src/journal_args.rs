@@ -38,6 +38,10 @@ impl JournalCommand {
 
 /// `failback journal show`.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback journal show /var/lib/failback/web01
+  failback journal show --json /var/lib/failback/web01")]
 pub(crate) struct ShowJournalArgs {
     /// Folder that 'sync --journal' was given
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -76,6 +80,10 @@ pub(crate) struct UndoArgs {
 
 /// `failback journal commit`.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  failback journal commit /var/lib/failback/web01
+  failback journal commit --yes --json /var/lib/failback/web01")]
 pub(crate) struct CommitJournalArgs {
     /// Folder that 'sync --journal' was given
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]

@@ -4,7 +4,7 @@ use crate::args::OutputArgs;
 use crate::control_args::SocketArgs;
 use clap::{Args, Subcommand, ValueHint};
 use failback_model::{JobId, MachineId};
-use failback_service::control::PointChoice;
+use failback_service::control::Wish;
 use std::path::PathBuf;
 
 /// The master target, which holds the disks.
@@ -67,7 +67,7 @@ pub(crate) struct CutoverArgs {
     pub(crate) of: MachineId,
     /// Recovery point
     #[arg(long, value_name = "POINT")]
-    pub(crate) point: PointChoice,
+    pub(crate) point: Wish,
     #[command(flatten)]
     pub(crate) verb: VerbArgs,
 }

@@ -10,7 +10,6 @@ use failback_image::{Access, ImageSpec};
 use failback_model::{Code, DiskId, Finding};
 use failback_service::registry::Lease;
 use failback_service::saved::{failed, sync_folder};
-use failback_service::status::DiskStage;
 use failback_store::Phase;
 use std::fs;
 use std::io::ErrorKind;
@@ -65,7 +64,7 @@ impl Work for Cancelling {
             said += &format!("; {} images that its jobs made are removed", made.len());
         }
         let point = store.standing().at;
-        Ok(Outcome { said, point, findings: Vec::new(), stage: DiskStage::Released })
+        Ok(Outcome { said, point, findings: Vec::new() })
     }
 }
 

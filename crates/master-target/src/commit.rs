@@ -16,7 +16,6 @@ use failback_pki::is_signed;
 use failback_service::clock::time_text;
 use failback_service::registry::Lease;
 use failback_service::size::human;
-use failback_service::status::DiskStage;
 
 /// Makes it final.
 pub(crate) struct Committing;
@@ -46,7 +45,7 @@ impl Work for Committing {
             human(freed),
             human(punched)
         );
-        Ok(Outcome { said, point, findings, stage: DiskStage::Released })
+        Ok(Outcome { said, point, findings })
     }
 }
 

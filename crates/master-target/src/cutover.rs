@@ -7,7 +7,6 @@ use crate::config::Machine;
 use crate::operation::{Failed, Operation, Outcome, Work, of_store};
 use failback_model::{Code, Finding};
 use failback_service::registry::Lease;
-use failback_service::status::DiskStage;
 use failback_store::{MachineStore, Phase, Point};
 
 /// Goes to this point.
@@ -41,7 +40,7 @@ impl Work for CuttingOver {
             "{id}: {count} disks are read back as point {point}{meant}, and are released; power the machine on over an \
              overlay (a snapshot) until 'failback commit {id}'"
         );
-        Ok(Outcome { said, point: Some(point), findings: Vec::new(), stage: DiskStage::Released })
+        Ok(Outcome { said, point: Some(point), findings: Vec::new() })
     }
 }
 

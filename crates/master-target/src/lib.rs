@@ -7,7 +7,6 @@
 
 mod audit;
 mod cancel;
-mod choice;
 mod commit;
 pub mod config;
 mod cutover;
@@ -22,7 +21,6 @@ mod points;
 mod receipts;
 mod reception;
 mod recovery;
-mod retention;
 mod seed_scope;
 mod server;
 mod sidecars;

@@ -15,6 +15,7 @@ use failback_service::registry::Lease;
 use failback_service::report::finding_lines;
 use failback_service::status::DiskStage;
 use failback_store::{DiskStore, Fingerprint, MachineStore, StoreError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -32,8 +33,6 @@ pub(crate) struct Outcome {
     pub(crate) said: String,
     pub(crate) point: Option<u64>,
     pub(crate) findings: Vec<Finding>,
-    /// Where the disks are left.
-    pub(crate) stage: DiskStage,
 }
 
 /// Why it did not.
@@ -98,7 +97,11 @@ impl Operation {
         let held = hold_all(&self.site, &self.reception, &self.runtime, &self.machine);
         let done = held.map_err(Failed::from).and_then(|leases| {
             self.stage(DiskStage::RollingBack);
-            let done = work.carry_out(&self, &leases);
+            let done =
+                catch_unwind(AssertUnwindSafe(|| work.carry_out(&self, &leases))).unwrap_or_else(|_| {
+                    let finding = Finding::error(Code::Internal, "a thread panicked: see the daemon's log");
+                    Err(Failed { findings: vec![finding], has_begun: true })
+                });
             // Whoever hears of the end may do something with the disks.
             drop(leases);
             done
@@ -116,7 +119,7 @@ impl Operation {
         if let Err(finding) = self.site.pending().end(&self.machine.id, false) {
             tracing::error!("{}: {}", self.machine.id, finding.evidence);
         }
-        self.stage(outcome.stage);
+        self.hand_over();
         self.site.audit().ended(&self.deed, &Ok(outcome.said.clone()));
         self.tell("done", outcome.point, outcome.said.clone(), &outcome.findings);
     }
@@ -153,6 +156,16 @@ impl Operation {
             said,
             findings: finding_lines(findings),
         });
+    }
+
+    fn hand_over(&self) {
+        for disk in &self.machine.disk {
+            let status = self.site.kit().board.disk(&self.machine.id, &disk.id);
+            match self.store().and_then(|store| store.disk(&disk.id).map_err(of_store)) {
+                Ok(store) => status.handed_over(store.state().generation, store.state().root),
+                Err(finding) => status.failed(&finding),
+            }
+        }
     }
 
     fn stage(&self, stage: DiskStage) {

@@ -3,13 +3,12 @@
 
 use crate::config::Machine;
 use crate::recovery::phase_word;
-use crate::retention::superfluous;
 use crate::sidecars;
 use crate::site::Site;
 use failback_model::{DiskId, Finding, MachineId};
 use failback_service::clock::unix_ms;
 use failback_service::event::Event;
-use failback_store::MachineStore;
+use failback_store::{MachineStore, to_drop};
 
 impl Site {
     /// A disk of the machine was sealed: records the point, where it was the last one.
@@ -37,7 +36,9 @@ impl Site {
     /// Drops the points that the policy does not keep.
     fn thin(&self, machine: &MachineId, store: &MachineStore) -> Result<(), Finding> {
         let points = store.points();
-        let numbers = superfluous(&points, self.retention(), unix_ms());
+        let space = store.undo_space().map_err(|error| error.to_finding())?;
+        let used_bytes = space.map_or(0, |space| space.used_bytes);
+        let numbers = to_drop(&points, unix_ms(), &self.retention().policy(), used_bytes);
         if numbers.is_empty() {
             return Ok(());
         }

@@ -9,11 +9,12 @@ use failback_service::control::{
 };
 use failback_service::report::{FindingLine, finding_lines};
 use failback_service::size::human;
-use failback_store::{MachineStore, Phase, Point, Standing};
+use failback_store::{MachineStore, Phase, Point, Standing, UsedSample, forecast};
 
 /// The growth of a day says when space ends.
 const FORECAST_MS: u64 = 24 * 3_600_000;
-const HOUR_MS: u64 = 3_600_000;
+/// Less says nothing of an hour.
+const FORECAST_LEAST_MS: u64 = 60_000;
 
 /// A phase by its name.
 pub(crate) const fn phase_word(phase: Phase) -> &'static str {
@@ -87,12 +88,10 @@ impl Site {
         let space = store.undo_space().map_err(|error| error.to_finding())?;
         let (used_bytes, free_bytes) =
             space.map_or((0, u64::MAX), |space| (space.used_bytes, space.free_bytes.unwrap_or(u64::MAX)));
-        let bytes_per_hour = growth(points, unix_ms());
-        let policy = self.retention();
-        let left = free_bytes.saturating_sub(policy.low_space.0);
-        let full_in_seconds = bytes_per_hour
-            .filter(|rate| *rate > 0)
-            .map(|rate| u64::try_from(u128::from(left) * 3600 / u128::from(rate)).unwrap_or(u64::MAX));
+        let left = free_bytes.saturating_sub(self.retention().low_space.0);
+        let full = forecast(&growth(points, unix_ms()), left);
+        let bytes_per_hour = full.map(|full| full.bytes_per_second.saturating_mul(3600));
+        let full_in_seconds = full.map(|full| full.full_in.as_secs());
         let folder = self.stores().undo_folder(machine).display().to_string();
         Ok(UndoStatus { folder, used_bytes, free_bytes, bytes_per_hour, full_in_seconds })
     }
@@ -151,18 +150,22 @@ fn last_interval(points: &[Point]) -> Option<u64> {
     Some(points[before].undo_bytes)
 }
 
-/// Bytes of undo an hour since the oldest point of the last day; none where there is no interval yet.
-fn growth(points: &[Point], now_ms: u64) -> Option<u64> {
-    let since = now_ms.saturating_sub(FORECAST_MS);
-    let recent = points.iter().filter(|point| point.sealed_unix_ms >= since);
-    let first = recent.clone().map(|point| point.sealed_unix_ms).min()?;
-    // The shortest time that says anything of an hour.
-    let elapsed_ms = now_ms.saturating_sub(first);
-    if elapsed_ms < HOUR_MS / 60 {
-        return None;
+/// How undo grew since the oldest point of the last day; nothing yet where that is less than a minute.
+fn growth(points: &[Point], now_ms: u64) -> Vec<UsedSample> {
+    let recent = points.iter().filter(|point| point.sealed_unix_ms >= now_ms.saturating_sub(FORECAST_MS));
+    let mut samples = Vec::new();
+    let mut used_bytes = 0;
+    for point in recent {
+        samples.push(UsedSample { at_unix_ms: point.sealed_unix_ms, used_bytes });
+        used_bytes += point.undo_bytes;
     }
-    let bytes: u64 = recent.map(|point| point.undo_bytes).sum();
-    Some((u128::from(bytes) * u128::from(HOUR_MS) / u128::from(elapsed_ms)) as u64)
+    match samples.first() {
+        Some(first) if now_ms.saturating_sub(first.at_unix_ms) >= FORECAST_LEAST_MS => {
+            samples.push(UsedSample { at_unix_ms: now_ms, used_bytes });
+            samples
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn standing(standing: &Standing) -> StandingStatus {
@@ -209,11 +212,12 @@ mod tests {
 
     #[test]
     fn growth_is_of_the_last_day_and_needs_a_while() {
-        let now = 100 * HOUR_MS;
-        assert_eq!(growth(&[], now), None);
-        assert_eq!(growth(&[point(1, now - 1000, 5)], now), None, "a second says nothing of an hour");
-        let points = [point(1, now - 30 * HOUR_MS, 900), point(2, now - 2 * HOUR_MS, 50), point(3, now, 30)];
-        assert_eq!(growth(&points, now), Some(40), "what is older than a day does not count");
+        let (now, hour) = (100 * 3_600_000, 3_600_000);
+        assert_eq!(growth(&[], now), []);
+        assert_eq!(growth(&[point(1, now - 1000, 5)], now), [], "a second says nothing of an hour");
+        let points = [point(1, now - 30 * hour, 900), point(2, now - 2 * hour, 50), point(3, now - hour, 30)];
+        let used: Vec<_> = growth(&points, now).iter().map(|sample| sample.used_bytes).collect();
+        assert_eq!(used, [0, 50, 80], "what is older than a day does not count");
         assert_eq!((last_interval(&points), last_interval(&points[..1])), (Some(50), None));
     }
 }

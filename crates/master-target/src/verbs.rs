@@ -6,19 +6,21 @@
 use crate::MasterTarget;
 use crate::audit::Deed;
 use crate::cancel::Cancelling;
-use crate::choice::{Chosen, choose};
 use crate::commit::Committing;
-use crate::config::Machine;
+use crate::config::{Disk, Machine};
 use crate::cutover::CuttingOver;
 use crate::operation::{Operation, Work};
 use failback_image::ImageSpec;
 use failback_model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 use failback_model::{Code, Finding, JobId, MachineId};
-use failback_service::control::{MachinePlan, Plan, PointChoice, Request};
+use failback_service::clock::time_text;
+use failback_service::control::{MachinePlan, Plan, Request};
 use failback_service::event::{Caller, Event};
 use failback_service::report::finding_lines;
 use failback_service::size::human;
-use failback_store::{MachineStore, Phase, Point, Standing};
+use failback_store::{
+    Choice, GroupChoice, MachineStore, Member, Phase, Point, Standing, Wish, choose, choose_for_group,
+};
 use std::sync::Arc;
 
 /// A verb that can begin.
@@ -142,34 +144,28 @@ impl MasterTarget {
         Ok(View { machine, store, points, standing })
     }
 
-    fn plan_cutover(
-        &self,
-        of: &MachineId,
-        point: PointChoice,
-    ) -> Result<(Vec<Planned>, Vec<Finding>), Vec<Finding>> {
+    fn plan_cutover(&self, of: &MachineId, wish: Wish) -> Result<(Vec<Planned>, Vec<Finding>), Vec<Finding>> {
         let machines = self.named(of).map_err(|finding| vec![finding])?;
         let looked: Vec<_> = machines.into_iter().map(|machine| self.look(machine)).collect();
         let mut found: Vec<Finding> =
             looked.iter().filter_map(|looked| looked.as_ref().err().cloned()).collect();
         let sites: Vec<View> = looked.into_iter().filter_map(Result::ok).collect();
-        let offered: Vec<_> =
-            sites.iter().map(|site| (site.machine.id.clone(), site.points.clone())).collect();
-        let chosen = if offered.is_empty() { Ok(Vec::new()) } else { choose(point, &offered) };
-        let chosen = chosen.map_err(|findings| found.extend(findings)).unwrap_or_default();
-        found.extend(sites.iter().flat_map(not_there));
+        let chosen = if sites.is_empty() { Ok(Default::default()) } else { choose_all(&sites, wish) };
+        let (chosen, findings) = chosen.map_err(|finding| found.push(finding)).unwrap_or_default();
+        found.extend(sites.iter().filter(|site| !site.points.is_empty()).flat_map(not_there));
+        found.extend(sites.iter().zip(&chosen).filter_map(|(site, choice)| lacks_a_disk(site, choice)));
         let space =
             sites.iter().zip(&chosen).filter_map(|(site, chosen)| self.no_room(site, chosen.point.number));
         found.extend(space);
         if !found.is_empty() {
             return Err(found);
         }
-        let planned =
-            sites.into_iter().zip(chosen).map(|(site, chosen)| self.cutover_of(site, chosen)).collect();
-        Ok((planned, Vec::new()))
+        let planned = sites.into_iter().zip(chosen);
+        Ok((planned.map(|(site, choice)| self.cutover_of(site, choice)).collect(), findings))
     }
 
-    fn cutover_of(&self, site: View, chosen: Chosen) -> Planned {
-        let (id, number) = (&site.machine.id, chosen.point.number);
+    fn cutover_of(&self, site: View, choice: Choice) -> Planned {
+        let (id, number) = (&site.machine.id, choice.point.number);
         let is_there = site.standing.at == Some(number) && !site.standing.is_partial;
         let what = if is_there { "stay as they are, and are released" } else { "go back, and are released" };
         let way_back = format!(
@@ -181,7 +177,8 @@ impl MasterTarget {
             number,
             format!("{id}: {} -> point {number}; its disks {what}", site.place()),
         );
-        (plan.choice, plan.way_back) = (chosen.why, way_back);
+        (plan.choice, plan.way_back) =
+            (choice.to_string().lines().map(|line| line.trim().into()).collect(), way_back);
         if site.standing.is_partial {
             plan.choice.push(format!(
                 "{id}: a pass since point {} is not sealed, so it is no point",
@@ -189,7 +186,7 @@ impl MasterTarget {
             ));
         }
         let machine = site.machine.clone();
-        Planned { machine, plan, work: Box::new(CuttingOver { point: chosen.point }) }
+        Planned { machine, plan, work: Box::new(CuttingOver { point: choice.point }) }
     }
 
     fn plan_cancel(&self, machine: &MachineId) -> Result<(Vec<Planned>, Vec<Finding>), Finding> {
@@ -310,7 +307,7 @@ impl MasterTarget {
     }
 
     /// Disks whose images a session made.
-    fn created(&self, site: &View) -> Result<Vec<crate::config::Disk>, Finding> {
+    fn created(&self, site: &View) -> Result<Vec<Disk>, Finding> {
         let mut created = Vec::new();
         for disk in &site.machine.disk {
             let known = site.store.disks().contains(&disk.id);
@@ -408,6 +405,52 @@ impl MasterTarget {
     }
 }
 
+/// A point is of all disks of its machine, or none to go to: a disk that was registered since has no state in it.
+fn lacks_a_disk(site: &View, choice: &Choice) -> Option<Finding> {
+    let is_held = |disk: &&Disk| choice.point.disks.iter().any(|held| held.disk == disk.id);
+    let lacking: Vec<_> =
+        site.machine.disk.iter().filter(|disk| !is_held(disk)).map(|disk| disk.id.as_str()).collect();
+    (!lacking.is_empty()).then(|| {
+        let (id, number, lacking) = (&site.machine.id, choice.point.number, lacking.join(", "));
+        let finding =
+            Finding::error(Code::PointUnknown, format!("{id}: point {number} does not hold {lacking}"));
+        finding.with_remedy("choose a point that has all disks, or release those that are not to come home")
+    })
+}
+
+/// A choice for each machine, and what is worth knowing of a group's.
+fn choose_all(sites: &[View], wish: Wish) -> Result<(Vec<Choice>, Vec<Finding>), Finding> {
+    if let [site] = sites {
+        if wish == Wish::Number(0) {
+            let id = &site.machine.id;
+            let finding = Finding::error(Code::PointUnknown, format!("{id}: point 0 is the original"));
+            return Err(finding.with_remedy(format!("'failback cancel {id}' goes back to it")));
+        }
+        let choice = choose(&site.points, wish).map_err(|error| {
+            let finding = error.to_finding();
+            Finding { evidence: format!("{}: {}", site.machine.id, finding.evidence), ..finding }
+        })?;
+        return Ok((vec![choice], Vec::new()));
+    }
+    let members: Vec<_> =
+        sites.iter().map(|site| Member { machine: &site.machine.id, points: &site.points }).collect();
+    let GroupChoice { picked, spread_ms, blocked } =
+        choose_for_group(&members, wish).map_err(|refusal| refusal.to_finding())?;
+    let mut findings = Vec::new();
+    if spread_ms > 0 {
+        let evidence = format!("the machines' points are up to {} s apart", spread_ms.div_ceil(1000));
+        findings.push(
+            Finding::info(Code::PointUnknown, evidence).with_remedy("nothing to do where that is meant"),
+        );
+    }
+    for moment in blocked {
+        let by: Vec<_> = moment.by.iter().map(|by| format!("{}: {}", by.machine, by.why)).collect();
+        let evidence = format!("no common point of {}: {}", time_text(moment.source_unix_ms), by.join("; "));
+        findings.push(Finding::info(Code::PointUnknown, evidence).with_remedy("see what a point is worth"));
+    }
+    Ok((picked.into_iter().map(|picked| picked.choice).collect(), findings))
+}
+
 /// Images that a cut-over needs and that are not there, such as those that a cancel removed.
 fn not_there(site: &View) -> Vec<Finding> {
     let missing = site
@@ -415,7 +458,7 @@ fn not_there(site: &View) -> Vec<Finding> {
         .disk
         .iter()
         .filter(|disk| !failback_image::exists(&ImageSpec::parse(&disk.path)).unwrap_or(true));
-    let finding = |disk: &crate::config::Disk| {
+    let finding = |disk: &Disk| {
         let evidence = format!("{}/{}: {} does not exist", site.machine.id, disk.id, disk.path);
         Finding::error(Code::OpenFailed, evidence).about(&disk.path)
     };

@@ -60,6 +60,8 @@ pub const KEEP_HOURLY_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 pub const KEEP_TWO_HOURLY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Age up to which one point in four hours is kept, where points are kept that long.
 pub const KEEP_FOUR_HOURLY_MAX: Duration = Duration::from_secs(15 * 24 * 3600);
+/// Free space for undo below which no pass begins, when none is chosen.
+pub const LOW_SPACE_DEFAULT_BYTES: u64 = 1 << 30;
 /// A forecast further off than this is none.
 pub const FORECAST_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Blocks of a source that its request for a session names, 16 KiB each, for the target to judge whether it is another

@@ -26,6 +26,7 @@ pub(crate) fn verdict(code: Code) -> Verdict {
         | Code::ProductVersionOrder
         | Code::ClocksDiffer
         | Code::TlsFailed
+        | Code::UndoSpace
         | Code::InUse
         | Code::OpenFailed => Verdict::Again,
         code if code.exit() == ExitClass::Interrupted => Verdict::Again,
@@ -39,9 +40,14 @@ mod tests {
 
     #[test]
     fn what_may_heal_is_tried_again_and_what_does_harm_is_not() {
-        for code in
-            [Code::ConnectionLost, Code::MachineStopped, Code::ReadFailed, Code::PeerFailed, Code::TlsFailed]
-        {
+        for code in [
+            Code::ConnectionLost,
+            Code::MachineStopped,
+            Code::ReadFailed,
+            Code::PeerFailed,
+            Code::TlsFailed,
+            Code::UndoSpace,
+        ] {
             assert_eq!(verdict(code), Verdict::Again, "{}", code.as_str());
         }
         for code in

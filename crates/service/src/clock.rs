@@ -24,9 +24,3 @@ pub fn time_text(unix_ms: u64) -> String {
     let time = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     time.map_or_else(|| format!("{unix_ms} ms after 1970"), |time| format!("{time:.0}"))
 }
-
-/// Milliseconds since 1970 of a time with its offset: `2026-11-24T13:30:00Z`, `2026-11-24T14:30+01:00`.
-pub fn parse_time(text: &str) -> Option<u64> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(time.as_millisecond()).ok()
-}

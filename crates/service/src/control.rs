@@ -19,9 +19,10 @@ mod server;
 
 pub use client::{Client, EventLines};
 pub use desk::{About, Desk, Orders, at_master_target, outcome_of_reload};
+pub use failback_store::Wish;
 pub use point::{
-    MachinePlan, MachinePoints, OperationStatus, Plan, PointChoice, PointDiskStatus, PointStatus,
-    RecoveryStatus, StandingStatus, UndoStatus,
+    MachinePlan, MachinePoints, OperationStatus, Plan, PointDiskStatus, PointStatus, RecoveryStatus,
+    StandingStatus, UndoStatus,
 };
 pub use protocol::{PassFlags, ReceiptFile, Reply, Request};
 pub use server::ControlServer;

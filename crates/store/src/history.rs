@@ -52,7 +52,11 @@ impl History {
         if self.has_no_original || self.points.first().is_some_and(|first| first.number == 0) {
             return None;
         }
-        let claim = PointClaim { source_unix_ms: 0, label: PointLabel::Final, reason: String::new() };
+        let claim = PointClaim {
+            source_unix_ms: 0,
+            label: PointLabel::CrashConsistent,
+            reason: "the original".into(),
+        };
         Some(Record::Point(Point {
             number: 0,
             undo_from: self.undo_floor().unwrap_or(undo_from),

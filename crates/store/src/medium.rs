@@ -57,6 +57,7 @@ pub trait Medium: Send + Sync + Debug {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    is_private: bool,
     _lock: FileDevice,
 }
 
@@ -73,7 +74,7 @@ impl Folder {
             Code::InUse => DiskError { code: Code::JournalInUse, ..error },
             _ => error,
         })?;
-        Ok(Self { path: path.into(), _lock: lock })
+        Ok(Self { path: path.into(), is_private: false, _lock: lock })
     }
 
     /// The same, of a folder that only its owner may look into: it holds what disks held.
@@ -82,7 +83,7 @@ impl Folder {
         let private = fs::Permissions::from_mode(0o700);
         fs::set_permissions(path, private)
             .map_err(|error| DiskError::io(Operation::Open, path, None, error))?;
-        Self::open(path)
+        Ok(Self { is_private: true, ..Self::open(path)? })
     }
 }
 
@@ -102,7 +103,13 @@ impl Medium for Folder {
     }
 
     fn create(&self, name: &str) -> Result<Arc<dyn Device>, DiskError> {
-        Ok(Arc::new(FileDevice::create_new(&self.path.join(name), 0)?))
+        let path = self.path.join(name);
+        let device = FileDevice::create_new(&path, 0)?;
+        if self.is_private {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                .map_err(|error| DiskError::io(Operation::Create, &path, None, error))?;
+        }
+        Ok(Arc::new(device))
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn Device>, DiskError> {

@@ -205,8 +205,8 @@ impl MachineStore {
         let mut sealed = Vec::new();
         for (disk, root) in restored.iter().zip(roots) {
             let (generation, root) = disk.seal(root)?;
-            let (slot, length_bytes) = (disk.disk.slot, disk.layout.length_bytes());
-            sealed.push(PointDisk { slot, generation, length_bytes, root: Some(root) });
+            let (slot, layout) = (disk.disk.slot, Some(disk.layout));
+            sealed.push(PointDisk { slot, generation, layout, root: Some(root) });
         }
         sealed.sort_unstable_by_key(|disk| disk.slot);
         Ok(sealed)
@@ -222,22 +222,26 @@ fn session(
     logging: Logging,
 ) -> Result<Option<(Option<Digest>, RestoredDisk)>, StoreError> {
     let state = disk.state();
-    let Some(layout) = state.layout else { return Ok(None) };
     let held = point.disks.iter().find(|held| held.slot == disk.disk().slot);
-    let root = match held {
-        Some(held) if point.number != 0 && held.length_bytes != layout.length_bytes() => {
-            return Err(StoreError::Point(format!(
-                "point {} has {} bytes of disk {}, which has {} since it was extended",
-                point.number,
-                held.length_bytes,
-                disk.id(),
-                layout.length_bytes()
-            )));
-        }
-        Some(held) => held.root.filter(|_| held.length_bytes == layout.length_bytes()),
-        None if point.number == 0 && !disk.was_created() => None,
+    // As it was sealed: passes may have cut it into other blocks since, or extended it. What was added stays behind its end.
+    let (layout, root) = match held.and_then(|held| Some((held.layout?, held.root))) {
+        Some(sealed) => sealed,
+        None if point.number == 0 && !disk.was_created() => match state.layout {
+            Some(layout) => (layout, None),
+            None => return Ok(None),
+        },
         None => return Ok(None),
     };
+    let length_bytes = image.geometry().length_bytes;
+    if length_bytes < layout.length_bytes() {
+        return Err(StoreError::Point(format!(
+            "{} has {length_bytes} bytes, point {} has {} of disk {}",
+            image.name().display(),
+            point.number,
+            layout.length_bytes(),
+            disk.id()
+        )));
+    }
     let fingerprint = Fingerprint::of_image(&**image, state.epoch)?;
     let number = disk.begin_session(state.epoch, layout, false, &fingerprint)?;
     let claim: PointClaim = point.claim.clone();

@@ -113,9 +113,12 @@ impl UndoLog {
         }
         let mut closed = BTreeMap::new();
         let (floor, newest) = bounds.unzip();
+        // All below were closed durably: by the point, or by the segment behind.
+        let mut maybe_open = newest.unwrap_or(0);
         let mut newest = newest.unwrap_or(1).max(1) - 1;
         for number in names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)) {
             newest = newest.max(number);
+            maybe_open = maybe_open.max(number);
             let name = segment_name(SegmentKind::Undo, number);
             let length_bytes = medium.open(&name)?.length_bytes();
             if floor.is_none_or(|floor| number < floor) || length_bytes <= HEADER_BYTES {
@@ -124,8 +127,8 @@ impl UndoLog {
                 closed.insert(number, length_bytes);
             }
         }
-        if let Some((&number, length_bytes)) = closed.iter_mut().next_back() {
-            *length_bytes = close_cut(&*medium, number, *length_bytes)?;
+        if let Some(length_bytes) = closed.get_mut(&maybe_open) {
+            *length_bytes = close_cut(&*medium, maybe_open, *length_bytes)?;
         }
         let segment = write_segment(&*medium, machine, SegmentKind::Undo, newest + 1, |_| Ok(()))?;
         let shared = Shared::new(medium.path(), segment, Written { closed, ..Written::default() });

@@ -121,6 +121,13 @@ fn judge(status: &DaemonStatus, warning: Option<Duration>, critical: Option<Dura
         found.extend(judge_stage(name, disk));
         found.extend(judge_lag(name, disk, status.now_unix_ms, warning, critical));
     }
+    for machine in &status.machines {
+        let findings = machine.recovery.iter().flat_map(|recovery| &recovery.findings);
+        found.extend(findings.map(|finding| {
+            let level = if finding.severity == "warning" { Level::Warning } else { Level::Critical };
+            (level, format!("{}: {} {}", machine.id, finding.code, finding.title))
+        }));
+    }
     let level = found.iter().map(|(level, _)| *level).max().unwrap_or(Level::Ok);
     // The gravest first: a pager shows the first words.
     found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
@@ -150,7 +157,9 @@ fn judge_lag(
     warning: Option<Duration>,
     critical: Option<Duration>,
 ) -> Option<(Level, String)> {
-    let lag = Duration::from_millis(now_ms.saturating_sub(disk.sealed_unix_ms?));
+    // What was handed over follows its source no more.
+    let sealed_unix_ms = disk.sealed_unix_ms.filter(|_| disk.stage != DiskStage::Released)?;
+    let lag = Duration::from_millis(now_ms.saturating_sub(sealed_unix_ms));
     let above = |bound: Option<Duration>| bound.is_some_and(|bound| lag > bound);
     let level = match (above(critical), above(warning)) {
         (true, _) => Level::Critical,
@@ -163,6 +172,8 @@ fn judge_lag(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use failback_model::Code;
+    use failback_service::control::RecoveryStatus;
     use failback_service::status::{CertificateStatus, MachineStatus};
 
     fn status(disks: Vec<DiskStatus>) -> DaemonStatus {
@@ -185,6 +196,20 @@ mod tests {
             sessions: 0,
             errors: std::collections::BTreeMap::new(),
             machines: vec![machine],
+        }
+    }
+
+    #[test]
+    fn space_that_runs_short_is_told_and_a_released_disk_has_no_lag() {
+        let mut status = status(vec![DiskStatus { sealed_unix_ms: Some(1), ..disk(DiskStage::Released) }]);
+        let hour = Some(Duration::from_secs(1));
+        assert_eq!(judge(&status, hour, hour).level, Level::Ok);
+        let low = Finding::warning(Code::UndoLow, "/undo has 1.5 GiB left");
+        let full = Finding::error(Code::UndoSpace, "/undo has 10 MiB left");
+        for (finding, expected) in [(low, Level::Warning), (full, Level::Critical)] {
+            let findings = vec![failback_service::report::FindingLine::from(&finding)];
+            status.machines[0].recovery = Some(Box::new(RecoveryStatus { findings, ..Default::default() }));
+            assert_eq!(level(&status), expected);
         }
     }
 
@@ -229,7 +254,7 @@ mod tests {
             let status = DaemonStatus { certificate: Some(certificate), ..status(Vec::new()) };
             assert_eq!(level(&status), expected);
         }
-        let error = Finding::error(failback_model::Code::TlsFailed, "cert.pem: it is empty");
+        let error = Finding::error(Code::TlsFailed, "cert.pem: it is empty");
         let certificate = CertificateStatus {
             identity: "x".into(),
             expires_unix_ms: u64::MAX,

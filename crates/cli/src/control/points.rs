@@ -89,7 +89,7 @@ fn newest(args: &PointsVerifyArgs) -> Result<u64, Vec<Finding>> {
     let points = fetch(&args.site, &args.machine)?;
     let Some(newest) = points.points.last().filter(|newest| newest.number > 0) else {
         return Err(vec![Finding::error(
-            Code::NoPoint,
+            Code::PointUnknown,
             format!("{} has no recovery point yet", args.machine),
         )]);
     };

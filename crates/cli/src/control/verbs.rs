@@ -9,7 +9,7 @@ use crate::confirm::confirm;
 use crate::report::{Summary, is_refused, warn};
 use crate::verb_args::{CancelArgs, CommitArgs, CutoverArgs, PointsDropArgs, VerbArgs};
 use failback_model::{Code, ExitClass, Finding, JobId};
-use failback_service::control::{Client, EventLines, MachinePlan, Plan, PointChoice, Reply, Request};
+use failback_service::control::{Client, EventLines, MachinePlan, Plan, Reply, Request, Wish};
 use failback_service::event::Event;
 use failback_service::report::printable;
 use serde::Serialize;
@@ -75,7 +75,7 @@ pub(crate) fn cutover(args: &CutoverArgs) -> ExitClass {
             Some([MachinePlan { machine, point: Some(point), .. }])
                 if args.verb.id.is_none() && machine == args.of.as_str() =>
             {
-                Some(PointChoice::Number(*point))
+                Some(Wish::Number(*point))
             }
             _ => None,
         };

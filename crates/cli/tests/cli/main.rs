@@ -6,6 +6,7 @@ mod errors;
 mod formats;
 mod hash;
 mod interruption;
+mod journal;
 mod lab;
 mod plan;
 mod progress;

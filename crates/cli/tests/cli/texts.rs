@@ -21,6 +21,8 @@ fn help_reads_well() {
         &["reload", "-h"],
         &["events", "--help"],
         &["verify", "--help"],
+        &["journal", "--help"],
+        &["journal", "undo", "--help"],
         &["points", "--help"],
         &["points", "drop", "--help"],
         &["cutover", "--help"],

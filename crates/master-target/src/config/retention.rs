@@ -1,27 +1,24 @@
-//! How long recovery points stay in reach, as RULES of the field have it: all for two hours, then ever fewer.
+//! How long recovery points stay in reach.
 
+use failback_model::limits::{KEEP_ALL_DEFAULT, KEEP_HOURLY_DEFAULT, LOW_SPACE_DEFAULT_BYTES};
 use failback_service::config::{ByteSize, Fault};
 use failback_service::period::Period;
+use failback_store::Policy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How long older recovery points stay in reach. The newest one is never dropped, nor is the original (point 0), which
-/// goes by `commit` or when an operator gives it up.
+/// How long older recovery points stay in reach: all for a while, then one an hour up to a day, one in two hours up to a week, one in
+/// four hours up to 15 days. The newest one is never dropped, nor is the original (point 0), which goes by `commit` or when
+/// an operator gives it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
+    /// How long points are kept at all, at most 15d; the newest app-consistent one stays beyond that.
+    #[serde(default = "keep")]
+    pub keep: Period,
     /// Every point is kept for so long.
     #[serde(default = "keep_all")]
     pub keep_all: Period,
-    /// After that, one an hour until a point is so old.
-    #[serde(default = "hourly_for")]
-    pub hourly_for: Period,
-    /// After that, one every two hours until a point is so old.
-    #[serde(default = "two_hourly_for")]
-    pub two_hourly_for: Period,
-    /// After that, one every four hours until a point is so old; older ones are dropped.
-    #[serde(default = "four_hourly_for")]
-    pub four_hourly_for: Period,
     /// What one machine's undo may take: above it the oldest points are dropped. None: what its volume has.
     #[serde(default)]
     pub max_bytes: Option<ByteSize>,
@@ -30,54 +27,48 @@ pub struct Retention {
     pub low_space: ByteSize,
 }
 
+const fn keep() -> Period {
+    Period(KEEP_HOURLY_DEFAULT)
+}
+
 const fn keep_all() -> Period {
-    Period::seconds(2 * 3600)
-}
-
-const fn hourly_for() -> Period {
-    Period::seconds(24 * 3600)
-}
-
-const fn two_hourly_for() -> Period {
-    Period::seconds(7 * 86_400)
-}
-
-const fn four_hourly_for() -> Period {
-    Period::seconds(15 * 86_400)
+    Period(KEEP_ALL_DEFAULT)
 }
 
 const fn low_space() -> ByteSize {
-    ByteSize(1 << 30)
+    ByteSize(LOW_SPACE_DEFAULT_BYTES)
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            keep_all: keep_all(),
-            hourly_for: hourly_for(),
-            two_hourly_for: two_hourly_for(),
-            four_hourly_for: four_hourly_for(),
-            max_bytes: None,
-            low_space: low_space(),
-        }
+        Self { keep: keep(), keep_all: keep_all(), max_bytes: None, low_space: low_space() }
     }
 }
 
 impl Retention {
-    /// Each step reaches at least as far back as the one before it.
+    /// As the store asks for it.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            keep: self.keep.0,
+            keep_all: self.keep_all.0,
+            max_bytes: self.max_bytes.map(|bytes| bytes.0),
+        }
+    }
+
     pub(super) fn faults(&self) -> Vec<Fault> {
-        let steps = [
-            ("keep_all", self.keep_all),
-            ("hourly_for", self.hourly_for),
-            ("two_hourly_for", self.two_hourly_for),
-            ("four_hourly_for", self.four_hourly_for),
-        ];
-        let shorter = steps.windows(2).filter(|pair| pair[1].1 < pair[0].1).map(|pair| {
-            let [(before, longer), (key, period)] = [pair[0], pair[1]];
-            let reason = format!("{period} is less than {before}, which is {longer}");
-            Fault::new(key, reason, format!("choose at least {longer}: steps follow each other"))
+        let long = (self.keep.0 > Policy::KEEP_MAX).then(|| {
+            let most = Period(Policy::KEEP_MAX);
+            Fault::new(
+                "keep",
+                format!("{} is longer than {most}", self.keep),
+                format!("choose at most {most}"),
+            )
         });
-        shorter.collect()
+        let less = (self.keep < self.keep_all).then(|| {
+            let (keep, all) = (self.keep, self.keep_all);
+            Fault::new("keep_all", format!("{all} is more than keep, which is {keep}"), "choose at most keep")
+        });
+        long.into_iter().chain(less).collect()
     }
 }
 
@@ -86,12 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_follow_each_other() {
+    fn what_cannot_be_is_named_and_what_is_left_out_has_a_default() {
         assert_eq!(Retention::default().faults(), Vec::new());
-        let short = Retention { hourly_for: Period::seconds(60), ..Retention::default() };
-        let keys: Vec<_> = short.faults().into_iter().map(|fault| fault.key).collect();
-        assert_eq!(keys, ["hourly_for"]);
-        let alone: Retention = serde_json::from_str("{\"keep_all\":\"1h\"}").expect("the rest has defaults");
-        assert_eq!(alone, Retention { keep_all: Period::seconds(3600), ..Retention::default() });
+        assert_eq!(Retention::default().policy(), Policy::default());
+        let wrong: Retention =
+            serde_json::from_str(r#"{"keep":"16d","keep_all":"17d"}"#).expect("each alone is right");
+        let keys: Vec<_> = wrong.faults().into_iter().map(|fault| fault.key).collect();
+        assert_eq!(keys, ["keep", "keep_all"]);
+        assert_eq!(wrong.low_space, Retention::default().low_space);
     }
 }

@@ -3,52 +3,6 @@
 use crate::report::FindingLine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
-
-/// Which recovery point is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PointChoice {
-    /// The newest one; of a group, each machine's own.
-    Latest,
-    /// The newest one whose applications were quiesced; of a group, the newest that all of them have in common.
-    AppConsistent,
-    /// The one of this number.
-    Number(u64),
-    /// The newest one whose source is no younger than this, milliseconds since 1970.
-    Time(u64),
-}
-
-impl fmt::Display for PointChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Latest => f.write_str("latest"),
-            Self::AppConsistent => f.write_str("app-consistent"),
-            Self::Number(number) => number.fmt(f),
-            Self::Time(unix_ms) => f.write_str(&crate::clock::time_text(*unix_ms)),
-        }
-    }
-}
-
-impl FromStr for PointChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "latest" => Ok(Self::Latest),
-            "app-consistent" => Ok(Self::AppConsistent),
-            number if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
-                number.parse().map(Self::Number).map_err(|_| format!("{number} is no number of a point"))
-            }
-            time => crate::clock::parse_time(time).map(Self::Time).ok_or_else(|| {
-                format!(
-                    "{time:?} is no point: latest, app-consistent, a number as 'failback points list' gives it, or a \
-                     time in UTC such as 2026-11-24T13:30:00Z"
-                )
-            }),
-        }
-    }
-}
 
 /// A disk in a recovery point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -199,21 +153,4 @@ pub struct Plan {
     pub machines: Vec<MachinePlan>,
     /// What is worth knowing before.
     pub findings: Vec<FindingLine>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_choice_is_a_word_a_number_or_a_time() {
-        for text in ["latest", "app-consistent", "0", "17", "2026-11-24T13:30:00Z"] {
-            assert_eq!(text.parse::<PointChoice>().map(|choice| choice.to_string()), Ok(text.into()));
-        }
-        let minute: PointChoice = "2026-11-24T13:30Z".parse().expect("seconds may be left out");
-        assert_eq!(minute, PointChoice::Time(1_795_527_000_000));
-        for text in ["", "newest", "-1", "2026-11-24", "2026-13-24T13:30:00Z", "99999999999999999999"] {
-            assert!(text.parse::<PointChoice>().is_err(), "{text}");
-        }
-    }
 }

@@ -1,9 +1,10 @@
 //! What may be asked and what is answered.
 
-use super::point::{MachinePoints, Plan, PointChoice};
+use super::point::{MachinePoints, Plan};
 use crate::report::FindingLine;
 use crate::status::DaemonStatus;
 use failback_model::{DiskId, JobId, MachineId};
+use failback_store::Wish;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -167,7 +168,7 @@ pub enum Request {
         /// no younger.
         #[serde(with = "crate::text")]
         #[schemars(with = "String")]
-        point: PointChoice,
+        point: Wish,
     },
     /// Master target: bring all disks of a machine back to the original, point 0, and remove the images that its jobs made.
     Cancel {

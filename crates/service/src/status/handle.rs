@@ -310,6 +310,15 @@ impl DiskHandle {
         }
     }
 
+    /// It was brought to this state and handed over: no pass writes to it until a new job does.
+    pub fn handed_over(&self, generation: Generation, root: Option<Digest>) {
+        let mut state = self.state();
+        state.end(DiskStage::Released);
+        state.status.error = None;
+        drop(state);
+        self.known(generation, root);
+    }
+
     /// Where it stands now.
     pub fn status(&self) -> DiskStatus {
         let state = self.state();

@@ -3,8 +3,8 @@
 use failback_model::{Code, DiskId, Finding, JobId, MachineId};
 use failback_service::budget::BudgetStatus;
 use failback_service::control::{
-    MachinePlan, MachinePoints, PassFlags, Plan, PointChoice, PointDiskStatus, PointStatus, ReceiptFile,
-    RecoveryStatus, Reply, Request, StandingStatus, UndoStatus,
+    MachinePlan, MachinePoints, PassFlags, Plan, PointDiskStatus, PointStatus, ReceiptFile, RecoveryStatus,
+    Reply, Request, StandingStatus, UndoStatus, Wish,
 };
 use failback_service::event::{Caller, Envelope, Event};
 use failback_service::registry::Wanted;
@@ -50,8 +50,8 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Verify { job: job("job-20"), machine: web01(), disk: Some(disk0()) },
         Request::Receipt { machine: web01(), number: Some(3) },
         Request::Points { machine: web01() },
-        Request::Cutover { job: None, of: web01(), point: PointChoice::Latest },
-        Request::Cutover { job: Some(job("job-31")), of: web01(), point: PointChoice::Number(17) },
+        Request::Cutover { job: None, of: web01(), point: Wish::Latest },
+        Request::Cutover { job: Some(job("job-31")), of: web01(), point: Wish::Number(17) },
         Request::Cancel { job: Some(job("job-32")), machine: web01() },
         Request::Commit { job: Some(job("job-33")), machine: web01(), without_receipt: false },
         Request::DropPoints {

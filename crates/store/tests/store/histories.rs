@@ -1,7 +1,9 @@
 //! Made-up histories of a machine against a model that keeps full copies: cycles, seals, ways back and forward again,
 //! releases, commits, thinning, kills, and power cuts from which the same history goes on.
 
-use crate::player::{Player, Site, judge, original};
+use crate::judge::judge;
+use crate::machine_model::{Site, original};
+use crate::player::Player;
 use crate::undo_crash::{Recorded, carried};
 use failback_testkit::{Random, asked};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Notes as lines of text, so that a process that is killed leaves them to whoever judges what it did.
 
-use crate::player::{Contents, Note};
+use crate::machine_model::{Contents, Note};
 use failback_model::Epoch;
 use std::fmt::Write as _;
 use std::sync::Arc;

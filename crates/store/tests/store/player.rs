@@ -1,140 +1,21 @@
-//! A machine of two disks to which passes, seals, rollbacks, thinning and losses happen by chance, and a model of it that
-//! keeps full copies.
+//! Passes, seals, rollbacks, thinning and losses by chance, with a model that keeps full copies.
 //!
 //! **Invariant**: what the player promises was answered by the store before; what may be undone or half done is noted
 //! before the store is asked. So whatever a loss leaves can be judged by the notes of before it.
 
-use crate::support::{BLOCK_BYTES, claim, root_of};
-use crate::undo_oracle::{Segments, take_back};
-use failback_engine::Sink;
-use failback_image::Image;
-use failback_model::{
-    BlockIndex, BlockRange, BlockSize, ByteRange, Code, Digest, DiskId, Epoch, Layout, block_digest,
+use crate::judge::{Due, assert_contents, check_trust, roll_back};
+use crate::machine_model::{
+    Contents, Note, Notes, Opened, PAGE_BYTES, PAGES_A_BLOCK, Site, bytes_of, digests_of, disk_ids, fill,
+    layout_of, pages_of_block, plain,
 };
-use failback_store::{DiskStore, Fingerprint, MachineStore, Phase};
+use crate::support::{claim, root_of};
+use failback_engine::Sink;
+use failback_model::{BlockIndex, BlockRange, Code, Epoch, block_digest};
+use failback_store::{Fingerprint, Phase};
 use failback_testkit::Random;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-
-const PAGE_BYTES: u64 = 4096;
-const PAGES_A_BLOCK: usize = (BLOCK_BYTES / PAGE_BYTES) as usize;
-/// Of whole blocks, and one that ends within a page.
-pub(crate) const LENGTHS: [u64; 2] = [11 * BLOCK_BYTES, 6 * BLOCK_BYTES + PAGE_BYTES + 1024];
-
-/// What a disk holds: a version for each page. 0 is zeros.
-pub(crate) type Pages = Vec<u32>;
-/// What all disks hold.
-pub(crate) type Contents = Vec<Pages>;
-
-/// Where a machine's store and images lie.
-pub(crate) trait Site {
-    /// Opens what is there, as a process does that starts.
-    fn open(&self) -> Opened;
-
-    /// A number that grows with what was done to the media.
-    fn position(&self) -> u64;
-
-    /// The undo log's files.
-    fn undo(&self) -> Segments;
-
-    /// Something was noted.
-    fn noted(&self, _note: &Note) {}
-}
-
-/// A machine's store and disks.
-pub(crate) struct Opened {
-    pub(crate) store: Arc<MachineStore>,
-    pub(crate) disks: Vec<(Arc<DiskStore>, Arc<dyn Image>)>,
-}
-
-impl Opened {
-    pub(crate) fn new(store: Arc<MachineStore>, images: Vec<Arc<dyn Image>>) -> Self {
-        let disks = images.into_iter().zip(disk_ids());
-        let disks = disks.map(|(image, id)| (store.disk(&id).expect("a disk"), image)).collect();
-        Self { store, disks }
-    }
-}
-
-pub(crate) fn disk_ids() -> Vec<DiskId> {
-    ["scsi0.0", "scsi0.1"].map(|id| DiskId::new(id).expect("an id")).into()
-}
-
-pub(crate) fn layout_of(disk: usize) -> Layout {
-    Layout::new(LENGTHS[disk], BlockSize::new(BLOCK_BYTES).expect("a block size")).expect("a layout")
-}
-
-/// Bytes of a page.
-fn page_range(disk: usize, page: usize) -> ByteRange {
-    let start = page as u64 * PAGE_BYTES;
-    ByteRange::new(start, (start + PAGE_BYTES).min(LENGTHS[disk]))
-}
-
-fn bytes_of(disk: usize, pages: Range<usize>) -> ByteRange {
-    ByteRange::new(page_range(disk, pages.start).start(), page_range(disk, pages.end - 1).end())
-}
-
-fn pages_of_block(disk: usize, block: usize) -> Range<usize> {
-    let count = LENGTHS[disk].div_ceil(PAGE_BYTES) as usize;
-    block * PAGES_A_BLOCK..((block + 1) * PAGES_A_BLOCK).min(count)
-}
-
-/// The bytes that a version stands for: zeros, a short pattern, or what no compressor shortens.
-fn fill(version: u32, bytes: &mut [u8]) {
-    match version {
-        0 => bytes.fill(0),
-        odd if odd % 2 == 1 => Random::part(77, u64::from(odd)).fill(bytes),
-        even => bytes.chunks_mut(4).for_each(|part| part.copy_from_slice(&even.to_le_bytes()[..part.len()])),
-    }
-}
-
-/// The bytes of some pages.
-pub(crate) fn plain(disk: usize, pages: &Pages, run: Range<usize>) -> Vec<u8> {
-    let range = bytes_of(disk, run.clone());
-    let mut bytes = vec![0; range.length_bytes() as usize];
-    for (page, bytes) in run.zip(bytes.chunks_mut(PAGE_BYTES as usize)) {
-        fill(pages[page], bytes);
-    }
-    bytes
-}
-
-pub(crate) fn all_bytes(disk: usize, pages: &Pages) -> Vec<u8> {
-    plain(disk, pages, 0..pages.len())
-}
-
-/// Disks as they were before anything happened to them.
-pub(crate) fn original() -> Contents {
-    let pages = |disk: usize| LENGTHS[disk].div_ceil(PAGE_BYTES) as u32;
-    // Pages of zeros among them, and pages of either kind.
-    (0..LENGTHS.len()).map(|disk| (0..pages(disk)).map(|page| (page % 5) * (page + 1000)).collect()).collect()
-}
-
-/// A root that is none: of what is not known.
-fn digests_of(disk: usize, pages: &Pages) -> Vec<Digest> {
-    let blocks = layout_of(disk).block_count() as usize;
-    (0..blocks).map(|block| block_digest(&plain(disk, pages, pages_of_block(disk, block)))).collect()
-}
-
-/// What was asked of the store, or answered by it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Note {
-    /// Acknowledged: these pages hold these versions.
-    Holds(Vec<(usize, usize, u32)>),
-    /// These pages are about to change.
-    MayChange(usize, Range<usize>),
-    /// A point with these contents may come to be.
-    Coming(Arc<Contents>),
-    /// A point is there.
-    Point(u64, Arc<Contents>),
-    /// These points may go.
-    MayGo(Vec<u64>),
-    /// They are gone.
-    Gone(Vec<u64>),
-    /// Sessions of this epoch and older ones are refused.
-    Over(Epoch),
-}
-
-/// Notes, each with where the media were: promises after what they rest on, the others before what they begin.
-pub(crate) type Notes = Vec<(u64, Note)>;
 
 /// Plays.
 pub(crate) struct Player<'a> {
@@ -155,7 +36,7 @@ pub(crate) struct Player<'a> {
     points: Vec<(u64, Arc<Contents>)>,
     version: u32,
     /// How often each thing was done.
-    pub(crate) done: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) done: BTreeMap<&'static str, u64>,
 }
 
 impl<'a> Player<'a> {
@@ -203,7 +84,7 @@ impl<'a> Player<'a> {
             points,
             version: 1,
             now,
-            done: std::collections::BTreeMap::new(),
+            done: BTreeMap::new(),
         }
     }
 
@@ -544,173 +425,4 @@ impl<'a> Player<'a> {
 
 fn one(block: usize) -> BlockRange {
     BlockRange::new(block as u64, block as u64 + 1)
-}
-
-/// Goes back to a point.
-pub(crate) fn roll_back(opened: &Opened, point: u64) -> Result<u64, failback_store::StoreError> {
-    let progress = failback_store::RollbackProgress::default();
-    let done = opened.store.roll_back(point, &opened.disks, &progress, &|| false)?;
-    Ok(done.point)
-}
-
-/// The disks hold this, byte for byte.
-#[track_caller]
-pub(crate) fn assert_contents(opened: &Opened, contents: &Contents, what: &str) {
-    for disk in 0..LENGTHS.len() {
-        let (held, expected) = (held(opened, disk), all_bytes(disk, &contents[disk]));
-        let differs = held.iter().zip(&expected).position(|(held, expected)| held != expected);
-        assert_eq!(differs, None, "{what}: disk {disk} differs from this byte on");
-    }
-}
-
-/// Every digest that is trusted is that of the image.
-#[track_caller]
-pub(crate) fn check_trust(opened: &Opened, what: &str) {
-    for (disk, (store, image)) in opened.disks.iter().enumerate() {
-        let trusted = store.trusted().expect("read");
-        for run in trusted.ranges {
-            for (block, digest) in run.iter().zip(trusted.digests.digests(run).expect("read")) {
-                let range = layout_of(disk).block_bytes(block);
-                let mut bytes = vec![0; range.length_bytes() as usize];
-                image.read_at(range.start(), &mut bytes).expect("a block of the disk");
-                assert_eq!(
-                    digest,
-                    block_digest(&bytes),
-                    "{what}: block {} of disk {disk} is trusted",
-                    block.0
-                );
-            }
-        }
-    }
-}
-
-/// What the notes of before a loss come to.
-struct Due {
-    /// Points that must be there.
-    points: Vec<(u64, Arc<Contents>)>,
-    /// Points that may be.
-    going: Vec<(u64, Arc<Contents>)>,
-    /// What a point may hold that is not among them, the newest last.
-    coming: Vec<Arc<Contents>>,
-    /// What pages hold for certain.
-    holds: Vec<Vec<Option<u32>>>,
-    /// Up to which epoch jobs are over.
-    over: Epoch,
-}
-
-impl Due {
-    fn of(notes: &Notes, position: u64) -> Self {
-        let pages = |disk: &u64| vec![None; disk.div_ceil(PAGE_BYTES) as usize];
-        let holds = LENGTHS.iter().map(pages).collect();
-        let mut due =
-            Self { points: Vec::new(), going: Vec::new(), coming: Vec::new(), holds, over: Epoch(0) };
-        for (_, note) in notes.iter().filter(|(at, _)| *at <= position) {
-            match note {
-                Note::Holds(pages) => {
-                    pages.iter().for_each(|&(disk, page, version)| due.holds[disk][page] = Some(version));
-                }
-                Note::MayChange(disk, pages) => due.holds[*disk][pages.clone()].fill(None),
-                Note::Coming(contents) => due.coming.push(contents.clone()),
-                Note::Point(number, contents) => due.points.push((*number, contents.clone())),
-                Note::MayGo(numbers) => {
-                    due.going.extend(due.points.extract_if(.., |(number, _)| numbers.contains(number)));
-                }
-                Note::Gone(numbers) => due.going.retain(|(number, _)| !numbers.contains(number)),
-                Note::Over(epoch) => due.over = *epoch,
-            }
-        }
-        due
-    }
-
-    /// What a point that is listed may hold: what is known of it, or what was coming last, as all else came or failed to;
-    /// or what was coming before that, where two were coming at once.
-    fn candidates(&self, number: u64) -> Vec<Arc<Contents>> {
-        let known = self.points.iter().chain(&self.going).find(|(held, _)| *held == number);
-        match known {
-            Some((_, contents)) => vec![contents.clone()],
-            None => self.coming.iter().rev().take(2).cloned().collect(),
-        }
-    }
-}
-
-/// Judges what a loss left by the notes of before it, then goes back to points of it and forward again. What is noted
-/// meanwhile is returned.
-pub(crate) fn judge(
-    site: &dyn Site,
-    opened: &Opened,
-    notes: &Notes,
-    position: u64,
-    random: &mut Random,
-    what: &str,
-) -> Notes {
-    assert!(opened.store.recovered().findings.is_empty(), "{what}: {:?}", opened.store.recovered());
-    check_trust(opened, what);
-    let due = Due::of(notes, position);
-    check_acknowledged(opened, &due.holds, what);
-    let mut numbers: Vec<u64> = opened.store.points().iter().map(|point| point.number).collect();
-    for (number, _) in &due.points {
-        assert!(numbers.contains(number), "{what}: point {number} is not among {numbers:?}");
-    }
-    assert!(opened.store.standing().epoch >= due.over, "{what}: the job of {:?} goes on", due.over);
-    if let Some(oldest) = numbers.first() {
-        let mut disks: Vec<Vec<u8>> = (0..LENGTHS.len()).map(|disk| held(opened, disk)).collect();
-        take_back(&site.undo(), &mut disks);
-        let candidates = due.candidates(*oldest);
-        let is_one = candidates.iter().any(|contents| {
-            disks.iter().enumerate().all(|(disk, held)| *held == all_bytes(disk, &contents[disk]))
-        });
-        assert!(is_one, "{what}: undo in reverse does not lead to point {oldest}");
-    }
-    let mut done = Notes::new();
-    // The newest first, which undoes a partial pass; then any other, then forward again.
-    let newest = numbers.pop();
-    let other = (!numbers.is_empty()).then(|| numbers[random.below(numbers.len() as u64) as usize]);
-    for number in newest.into_iter().chain(other).chain(newest) {
-        let what = format!("{what}: back to point {number}");
-        let candidates = due.candidates(number);
-        (0..LENGTHS.len()).for_each(|disk| {
-            done.push((site.position(), Note::MayChange(disk, 0..due.holds[disk].len())));
-        });
-        done.extend(candidates.iter().map(|contents| (site.position(), Note::Coming(contents.clone()))));
-        let stands_at = roll_back(opened, number).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let contents = any_of(opened, &candidates, &what);
-        assert_contents(opened, &contents, &what);
-        done.push((site.position(), Note::Point(number, contents.clone())));
-        done.push((site.position(), Note::Point(stands_at, contents)));
-        check_trust(opened, &what);
-    }
-    done
-}
-
-/// Pages that were acknowledged and not begun again hold what was acknowledged.
-#[track_caller]
-fn check_acknowledged(opened: &Opened, holds: &[Vec<Option<u32>>], what: &str) {
-    for disk in 0..LENGTHS.len() {
-        let held = held(opened, disk);
-        for (page, version) in holds[disk].iter().enumerate() {
-            let Some(version) = *version else { continue };
-            let range = page_range(disk, page);
-            let held = &held[range.start() as usize..range.end() as usize];
-            let mut expected = vec![0; held.len()];
-            fill(version, &mut expected);
-            assert!(held == expected, "{what}: page {page} of disk {disk} was acknowledged as {version}");
-        }
-    }
-}
-
-/// What a disk holds.
-fn held(opened: &Opened, disk: usize) -> Vec<u8> {
-    let mut held = vec![0; LENGTHS[disk] as usize];
-    opened.disks[disk].1.read_at(0, &mut held).expect("a disk is read");
-    held
-}
-
-/// The one of these that the disks hold.
-#[track_caller]
-fn any_of(opened: &Opened, candidates: &[Arc<Contents>], what: &str) -> Arc<Contents> {
-    let is_held = |contents: &&Arc<Contents>| {
-        (0..LENGTHS.len()).all(|disk| held(opened, disk) == all_bytes(disk, &contents[disk]))
-    };
-    let found = candidates.iter().find(is_held);
-    found.unwrap_or_else(|| panic!("{what}: none of {} states that it may be", candidates.len())).clone()
 }

@@ -4,7 +4,9 @@
 //! `tools/long crash-states` asks for more states by FAILBACK_CRASH_STATES, from another FAILBACK_SEED.
 
 use crate::cut_medium::{Contents, CutMedium};
-use crate::player::{Notes, Opened, Player, Site, all_bytes, judge, original};
+use crate::judge::judge;
+use crate::machine_model::{Notes, Opened, Site, all_bytes, original};
+use crate::player::Player;
 use crate::support::{DeviceImage, machine};
 use crate::undo_oracle::Segments;
 use failback_store::{MachineStore, Medium};

@@ -3,8 +3,10 @@
 //!
 //! `tools/long undo-kill` asks for more kills by FAILBACK_KILLS, from another FAILBACK_SEED.
 
+use crate::judge::judge;
+use crate::machine_model::{Note, Notes, Opened, Site, all_bytes, original};
 use crate::note_text::{decode, encode};
-use crate::player::{Note, Notes, Opened, Player, Site, all_bytes, judge, original};
+use crate::player::Player;
 use crate::support::machine;
 use crate::undo_oracle::{Segments, segments_in};
 use failback_image::{Access, CreateOptions, ImageSpec, VmdkType};

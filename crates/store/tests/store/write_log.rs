@@ -1,7 +1,9 @@
 //! Power cuts by the kernel's own order of writes: image and journal lie on one real file system, whose disk logs what is
 //! written to it; every state that a cut could have left is mounted, recovered and judged.
 
-use crate::player::{Opened, Player, Site, all_bytes, judge, original};
+use crate::judge::judge;
+use crate::machine_model::{Opened, Site, all_bytes, original};
+use crate::player::Player;
 use crate::support::{BLOCK_BYTES, claim, contents, digest, disk_id, layout, machine, range, root_of};
 use crate::undo_oracle::{Segments, segments_in};
 use failback_engine::Sink;

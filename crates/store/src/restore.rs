@@ -145,37 +145,38 @@ impl RestoredDisk {
         Ok(())
     }
 
-    /// Reads back what was written, and what is not known of the rest, so that all of the disk is known.
+    /// Reads back what was written, and what is not known of the rest, so that all of the disk is known. Where more ranges are
+    /// known than a checkpoint keeps, the journal gives some up meanwhile: those are few by the end, and read again.
     pub(crate) fn finish(&mut self, watch: &Watch<'_>) -> Result<(), StoreError> {
-        for step in steps(self.layout) {
-            for blocks in self.touched.runs_in(step) {
-                let digests = self.read_back(blocks, watch)?;
-                if let Some(expected) = &self.expected {
-                    expected.compare(&self.disk, blocks, &digests)?;
-                }
-                let entries: Vec<(BlockIndex, Digest)> =
-                    (blocks.start.0..blocks.end.0).map(BlockIndex).zip(digests).collect();
-                self.sink.applied(&entries, &[])?;
-                // Holes are not read, and named all the same.
-                self.commit_after(blocks.count() * PAGE_BYTES)?;
+        while !self.touched.is_empty()
+            || !self.disk.journal.read(self.disk.slot, |state| state.trusted.is_full())
+        {
+            for step in steps(self.layout) {
+                self.read_back(step, watch)?;
             }
-        }
-        self.sink.commit()?;
-        for step in steps(self.layout) {
-            let unknown = self.disk.journal.read(self.disk.slot, |state| state.trusted.gaps_in(step));
-            for blocks in unknown {
-                let digests = self.read_back(blocks, watch)?;
-                self.disk.scanned(blocks, Some(&digests))?;
-            }
+            self.sink.commit()?;
+            self.touched.clear();
         }
         Ok(())
     }
 
-    fn read_back(&self, blocks: BlockRange, watch: &Watch<'_>) -> Result<Vec<Digest>, StoreError> {
-        watch.check()?;
-        let (digests, bytes) = read_digests(&*self.image, self.layout, blocks)?;
-        watch.progress.read_back(bytes);
-        Ok(digests)
+    fn read_back(&mut self, within: BlockRange, watch: &Watch<'_>) -> Result<(), StoreError> {
+        let mut runs = self.disk.journal.read(self.disk.slot, |state| state.trusted.gaps_in(within));
+        runs.extend(self.touched.runs_in(within));
+        for blocks in united(runs) {
+            watch.check()?;
+            let (digests, bytes) = read_digests(&*self.image, self.layout, blocks)?;
+            watch.progress.read_back(bytes);
+            if let Some(expected) = &self.expected {
+                expected.compare(&self.disk, blocks, &digests)?;
+            }
+            let entries: Vec<(BlockIndex, Digest)> =
+                (blocks.start.0..blocks.end.0).map(BlockIndex).zip(digests).collect();
+            self.sink.applied(&entries, &[])?;
+            // Holes are not read, and named all the same.
+            self.commit_after(blocks.count() * PAGE_BYTES)?;
+        }
+        Ok(())
     }
 
     /// Seals what was put back. An error where it is not what this root says.

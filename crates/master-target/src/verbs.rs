@@ -153,6 +153,7 @@ impl MasterTarget {
         let chosen = if sites.is_empty() { Ok(Default::default()) } else { choose_all(&sites, wish) };
         let (chosen, findings) = chosen.map_err(|finding| found.push(finding)).unwrap_or_default();
         found.extend(sites.iter().filter(|site| !site.points.is_empty()).flat_map(not_there));
+        found.extend(sites.iter().zip(&chosen).filter_map(|(site, choice)| lagging(site, &choice.point)));
         let space =
             sites.iter().zip(&chosen).filter_map(|(site, chosen)| self.no_room(site, chosen.point.number));
         found.extend(space);
@@ -246,6 +247,15 @@ impl MasterTarget {
                 return Err(alone(Finding::error(Code::NotReleased, evidence)));
             }
             Phase::Released { .. } | Phase::Cancelled => {}
+        }
+        let is_removed =
+            site.standing.phase == Phase::Cancelled && site.points.iter().all(|point| point.number > 0);
+        if site.standing.is_partial && !is_removed {
+            let evidence =
+                format!("{machine}: {}: what its disks hold is no state of anything", site.place());
+            let remedy =
+                format!("'failback cutover {machine} --point latest' or 'failback cancel {machine}' first");
+            return Err(alone(Finding::error(Code::NotReleased, evidence).with_remedy(remedy)));
         }
         let unproven = self.site.unproven(&site);
         let findings = match (unproven, without_receipt) {
@@ -435,6 +445,18 @@ fn choose_all(sites: &[View], wish: Wish) -> Result<(Vec<Choice>, Vec<Finding>),
         findings.push(Finding::info(Code::PointUnknown, evidence).with_remedy("see what a point is worth"));
     }
     Ok((picked.into_iter().map(|picked| picked.choice).collect(), findings))
+}
+
+/// Disks that a point lacks, such as those that were registered behind it: they would be left at another state.
+fn lagging(site: &View, point: &Point) -> Option<Finding> {
+    let is_without = |disk: &&crate::config::Disk| !point.disks.iter().any(|held| held.disk == disk.id);
+    let without: Vec<_> =
+        site.machine.disk.iter().filter(is_without).map(|disk| disk.id.to_string()).collect();
+    let (id, number) = (&site.machine.id, point.number);
+    let evidence = format!("{id}: point {number} does not hold {}", without.join(", "));
+    let remedy =
+        "choose a point of all disks, or take those out of the registry first: they stay as they are";
+    (!without.is_empty()).then(|| Finding::error(Code::PointUnknown, evidence).with_remedy(remedy))
 }
 
 /// Images that a cut-over needs and that are not there, such as those that a cancel removed.

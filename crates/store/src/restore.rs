@@ -274,14 +274,16 @@ impl Expected {
     }
 }
 
-/// Puts an interval back on all disks at once. Disks that are not named keep what they have.
+/// Puts an interval back on all disks at once. Disks that are not named keep what they have; whether the interval has any of
+/// them.
 pub(crate) fn restore_interval(
     undo: &UndoLog,
     from: u64,
     to: u64,
     disks: &mut [RestoredDisk],
     watch: &Watch<'_>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let mut has_others = false;
     for number in undo.segments(from, to).into_iter().rev() {
         watch.check()?;
         let mut held: HashMap<DiskSlot, Vec<Undo>> = HashMap::new();
@@ -293,8 +295,9 @@ pub(crate) fn restore_interval(
                 disk.put_back(&undos, watch)?;
             }
         }
+        has_others |= !held.is_empty();
     }
-    Ok(())
+    Ok(has_others)
 }
 
 /// All records of a closed segment, the oldest first.

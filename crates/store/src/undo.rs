@@ -100,8 +100,8 @@ pub(crate) fn require_journal(undo: &dyn Medium, journal: &dyn Medium) -> Result
 
 impl UndoLog {
     /// Opens the log of a machine whose oldest point begins with the first of the segments `bounds`, and whose newest with the
-    /// second: older ones are removed, and all where there is no point. What is appended comes behind the newest point,
-    /// also where no segment of it is there.
+    /// second: older ones are removed, and all where there is no point. A log that ends before the newest point is not the one
+    /// that its points lead back through: a volume that is not mounted, another folder, an old copy.
     pub(crate) fn open(
         medium: Box<dyn Medium>,
         machine: &MachineId,
@@ -113,13 +113,25 @@ impl UndoLog {
         }
         let mut closed = BTreeMap::new();
         let (floor, newest) = bounds.unzip();
-        let mut newest = newest.unwrap_or(1).max(1) - 1;
-        for number in names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)) {
-            newest = newest.max(number);
+        let numbers: Vec<u64> =
+            names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)).collect();
+        let last = numbers.iter().copied().max().unwrap_or(0);
+        if let Some(newest) = newest.filter(|newest| last < *newest) {
+            let reason = format!("it ends at segment {last}, and the journal's newest point is at {newest}");
+            return Err(DiskError::new(Code::JournalDamaged, Operation::Open, medium.path(), reason)
+                .with_remedy(
+                    "mount its volume, or name the folder that it was in; where it is lost for ever, no way back is left: \
+                     move the journal away, too, and the disks are scanned anew",
+                ));
+        }
+        let mut empty = Vec::new();
+        for number in numbers {
             let name = segment_name(SegmentKind::Undo, number);
             let length_bytes = medium.open(&name)?.length_bytes();
-            if floor.is_none_or(|floor| number < floor) || length_bytes <= HEADER_BYTES {
+            if floor.is_none_or(|floor| number < floor) {
                 medium.remove(&name)?;
+            } else if length_bytes == HEADER_BYTES {
+                empty.push(name);
             } else {
                 closed.insert(number, length_bytes);
             }
@@ -127,7 +139,9 @@ impl UndoLog {
         if let Some((&number, length_bytes)) = closed.iter_mut().next_back() {
             *length_bytes = close_cut(&*medium, number, *length_bytes)?;
         }
-        let segment = write_segment(&*medium, machine, SegmentKind::Undo, newest + 1, |_| Ok(()))?;
+        let segment = write_segment(&*medium, machine, SegmentKind::Undo, last + 1, |_| Ok(()))?;
+        // Only now: the last segment tells whose log this is.
+        empty.iter().try_for_each(|name| medium.remove(name))?;
         let shared = Shared::new(medium.path(), segment, Written { closed, ..Written::default() });
         Ok(Self { medium, machine: machine.clone(), shared, pace: Pace::default() })
     }
@@ -223,7 +237,7 @@ impl UndoLog {
         let open = (inner.segment.number, u64::from(inner.segment.end_bytes));
         let closed = inner.state.closed.iter().map(|(number, bytes)| (*number, *bytes));
         let within = closed.chain([open]).filter(|(number, _)| (from..to).contains(number));
-        within.map(|(_, bytes)| bytes - HEADER_BYTES).sum()
+        within.map(|(_, bytes)| bytes.saturating_sub(HEADER_BYTES)).sum()
     }
 
     /// Reads a closed segment.

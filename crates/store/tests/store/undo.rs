@@ -1,5 +1,8 @@
 //! Undo, points and ways back, against a model that keeps whole copies of the disks.
 
+mod disks;
+mod log;
+
 use crate::support::{BLOCK_BYTES, DeviceImage, MemoryMedium, layout, machine, range, root_of};
 use failback_blockio::UnitSource as _;
 use failback_engine::Sink;
@@ -189,6 +192,20 @@ fn a_partial_pass_is_undone_without_a_source() {
         machine.cycle(&mut random);
         machine.go_to(last);
     }
+}
+
+#[test]
+fn what_is_no_state_is_not_made_final() {
+    let mut random = Random::new(4);
+    let mut machine = Machine::new(&mut random, 64 << 20);
+    machine.cycle(&mut random);
+    machine.epoch += 1;
+    machine.pass(0, &mut random, true);
+    machine.pass(1, &mut random, false);
+    let refused = machine.store.commit().expect_err("a part of a pass is on the disks");
+    assert_eq!((refused.code(), machine.numbers()), (Code::PointUnknown, vec![0, 1]));
+    machine.go_to(1);
+    machine.store.commit().expect("committed");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use failback_service::registry::Lease;
 use failback_service::report::finding_lines;
 use failback_service::status::DiskStage;
 use failback_store::{DiskStore, Fingerprint, MachineStore, StoreError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -96,7 +97,11 @@ impl Operation {
         let held = hold_all(&self.site, &self.reception, &self.runtime, &self.machine);
         let done = held.map_err(Failed::from).and_then(|leases| {
             self.stage(DiskStage::RollingBack);
-            let done = work.carry_out(&self, &leases);
+            let done =
+                catch_unwind(AssertUnwindSafe(|| work.carry_out(&self, &leases))).unwrap_or_else(|_| {
+                    let finding = Finding::error(Code::Internal, "a thread panicked: see the daemon's log");
+                    Err(Failed { findings: vec![finding], has_begun: true })
+                });
             // Whoever hears of the end may do something with the disks.
             drop(leases);
             done

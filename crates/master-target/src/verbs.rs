@@ -7,7 +7,7 @@ use crate::MasterTarget;
 use crate::audit::Deed;
 use crate::cancel::Cancelling;
 use crate::commit::Committing;
-use crate::config::Machine;
+use crate::config::{Disk, Machine};
 use crate::cutover::CuttingOver;
 use crate::operation::{Operation, Work};
 use failback_image::ImageSpec;
@@ -153,7 +153,7 @@ impl MasterTarget {
         let chosen = if sites.is_empty() { Ok(Default::default()) } else { choose_all(&sites, wish) };
         let (chosen, findings) = chosen.map_err(|finding| found.push(finding)).unwrap_or_default();
         found.extend(sites.iter().filter(|site| !site.points.is_empty()).flat_map(not_there));
-        found.extend(sites.iter().zip(&chosen).filter_map(|(site, choice)| lagging(site, &choice.point)));
+        found.extend(sites.iter().zip(&chosen).filter_map(|(site, choice)| lacks_a_disk(site, choice)));
         let space =
             sites.iter().zip(&chosen).filter_map(|(site, chosen)| self.no_room(site, chosen.point.number));
         found.extend(space);
@@ -316,7 +316,7 @@ impl MasterTarget {
     }
 
     /// Disks whose images a session made.
-    fn created(&self, site: &View) -> Result<Vec<crate::config::Disk>, Finding> {
+    fn created(&self, site: &View) -> Result<Vec<Disk>, Finding> {
         let mut created = Vec::new();
         for disk in &site.machine.disk {
             let known = site.store.disks().contains(&disk.id);
@@ -414,6 +414,19 @@ impl MasterTarget {
     }
 }
 
+/// A point is of all disks of its machine, or none to go to: a disk that was registered since has no state in it.
+fn lacks_a_disk(site: &View, choice: &Choice) -> Option<Finding> {
+    let is_held = |disk: &&Disk| choice.point.disks.iter().any(|held| held.disk == disk.id);
+    let lacking: Vec<_> =
+        site.machine.disk.iter().filter(|disk| !is_held(disk)).map(|disk| disk.id.as_str()).collect();
+    (!lacking.is_empty()).then(|| {
+        let (id, number, lacking) = (&site.machine.id, choice.point.number, lacking.join(", "));
+        let finding =
+            Finding::error(Code::PointUnknown, format!("{id}: point {number} does not hold {lacking}"));
+        finding.with_remedy("choose a point that has all disks, or release those that are not to come home")
+    })
+}
+
 /// A choice for each machine, and what is worth knowing of a group's.
 fn choose_all(sites: &[View], wish: Wish) -> Result<(Vec<Choice>, Vec<Finding>), Finding> {
     if let [site] = sites {
@@ -447,18 +460,6 @@ fn choose_all(sites: &[View], wish: Wish) -> Result<(Vec<Choice>, Vec<Finding>),
     Ok((picked.into_iter().map(|picked| picked.choice).collect(), findings))
 }
 
-/// Disks that a point lacks, such as those that were registered behind it: they would be left at another state.
-fn lagging(site: &View, point: &Point) -> Option<Finding> {
-    let is_without = |disk: &&crate::config::Disk| !point.disks.iter().any(|held| held.disk == disk.id);
-    let without: Vec<_> =
-        site.machine.disk.iter().filter(is_without).map(|disk| disk.id.to_string()).collect();
-    let (id, number) = (&site.machine.id, point.number);
-    let evidence = format!("{id}: point {number} does not hold {}", without.join(", "));
-    let remedy =
-        "choose a point of all disks, or take those out of the registry first: they stay as they are";
-    (!without.is_empty()).then(|| Finding::error(Code::PointUnknown, evidence).with_remedy(remedy))
-}
-
 /// Images that a cut-over needs and that are not there, such as those that a cancel removed.
 fn not_there(site: &View) -> Vec<Finding> {
     let missing = site
@@ -466,7 +467,7 @@ fn not_there(site: &View) -> Vec<Finding> {
         .disk
         .iter()
         .filter(|disk| !failback_image::exists(&ImageSpec::parse(&disk.path)).unwrap_or(true));
-    let finding = |disk: &crate::config::Disk| {
+    let finding = |disk: &Disk| {
         let evidence = format!("{}/{}: {} does not exist", site.machine.id, disk.id, disk.path);
         Finding::error(Code::OpenFailed, evidence).about(&disk.path)
     };

@@ -111,8 +111,7 @@ impl DiskStore {
     /// sealed. After a crash in mid-pass nobody could note how it looks: then the journal is believed within the job that
     /// was cut, whose pass goes on; another job scans.
     /// `is_new_disk` says that the image was made for this session and reads as zero. An older epoch than the disk has
-    /// seen is refused, a job that ended with a cut-over, a cancellation or a commit, and another block size than that of the
-    /// points that lead back: their roots are by block, and undo is proven by block. Where undo is kept, what a disk
+    /// seen is refused, and a job that ended with a cut-over, a cancellation or a commit. Where undo is kept, what a disk
     /// holds before its first session is its original, point 0.
     pub fn open_session(
         &self,
@@ -125,16 +124,6 @@ impl DiskStore {
         let is_over = phase.kind != PhaseKind::Replicating && phase.kind != PhaseKind::HistoryEnded;
         if is_over && epoch <= phase.epoch {
             return Err(StoreError::JobIsOver { disk: self.0.id.clone(), phase: phase.kind });
-        }
-        let held = self.0.journal.read(self.0.slot, |state| state.layout).map(Layout::block_size);
-        if let Some(held) = held.filter(|held| *held != layout.block_size() && self.0.is_protected()) {
-            return Err(StoreError::Point(format!(
-                "the recovery points of disk {} are by blocks of {} bytes, this pass is by {}: keep the block size until \
-                 they are committed",
-                self.0.id,
-                held.bytes(),
-                layout.block_size().bytes()
-            )));
         }
         if is_over {
             let kind = PhaseKind::Replicating;

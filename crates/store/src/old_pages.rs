@@ -158,7 +158,12 @@ impl Batch<'_> {
             }
         }
         let plain_bytes = std::mem::take(&mut self.plain_bytes);
-        let record = Record::Undo(Undo { group: self.group, digests, pieces });
+        let record = Record::Undo(Undo {
+            group: self.group,
+            block_bytes: self.layout.block_size().bytes() as u32,
+            digests,
+            pieces,
+        });
         self.end = Some(self.undo.append(self.disk, &record, plain_bytes)?);
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::look::unix_ms;
 use crate::machine::MachineStore;
 use crate::undo::UndoSpace;
 use failback_format::journal_record::{self as record, DiskSlot, PhaseKind, Record};
-use failback_model::{Digest, DiskId, Epoch, Generation, PointClaim, PointLabel};
+use failback_model::{Digest, DiskId, Epoch, Generation, Layout, PointClaim, PointLabel};
 
 /// A state of all disks of a machine that can be gone back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,7 +219,7 @@ fn sealed_together(state: &JournalState, disks: &[DiskId]) -> Option<(Vec<record
         held.push(record::PointDisk {
             slot: DiskSlot(slot as u16),
             generation: disk.generation,
-            length_bytes: disk.layout?.length_bytes(),
+            layout: disk.layout,
             root: disk.root,
         });
     }
@@ -253,7 +253,7 @@ fn public(state: &JournalState, point: &record::Point) -> Point {
             disk: id(disk.slot),
             generation: disk.generation,
             root: disk.root,
-            length_bytes: disk.length_bytes,
+            length_bytes: disk.layout.map_or(0, Layout::length_bytes),
         })
         .collect();
     if point.number == 0 {
@@ -264,7 +264,7 @@ fn public(state: &JournalState, point: &record::Point) -> Point {
                     disk: disk.id.clone(),
                     generation: Generation(0),
                     root: None,
-                    length_bytes: disk.layout.map_or(0, failback_model::Layout::length_bytes),
+                    length_bytes: disk.layout.map_or(0, Layout::length_bytes),
                 });
             }
         }

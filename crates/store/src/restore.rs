@@ -78,8 +78,13 @@ impl RestoredDisk {
     fn put_back(&mut self, undos: &[Undo], watch: &Watch<'_>) -> Result<(), StoreError> {
         let mut seen = PageRuns::default();
         let mut parts: Vec<(PageRun, &UndoPiece)> = Vec::new();
+        let end = self.layout.length_bytes().div_ceil(PAGE_BYTES);
         for piece in undos.iter().flat_map(|undo| &undo.pieces) {
-            parts.extend(seen.insert(piece.pages).into_iter().map(|pages| (pages, piece)));
+            // A pass that extended the disk also touched what lies behind the end that it had.
+            let pages = PageRun { end: piece.pages.end.min(end), ..piece.pages };
+            if pages.start < pages.end {
+                parts.extend(seen.insert(pages).into_iter().map(|pages| (pages, piece)));
+            }
         }
         parts.sort_unstable_by_key(|(pages, _)| pages.start);
         let mut at = 0;
@@ -100,9 +105,6 @@ impl RestoredDisk {
 
     fn write(&mut self, parts: &[(PageRun, &UndoPiece)], watch: &Watch<'_>) -> Result<(), StoreError> {
         let length_bytes = self.layout.length_bytes();
-        if parts.last().is_some_and(|(pages, _)| (pages.end - 1) * PAGE_BYTES >= length_bytes) {
-            return Err(StoreError::UndoDamaged("undo names pages behind the disk's end".into()));
-        }
         let changes: Vec<ByteRange> = parts.iter().map(|(pages, _)| bytes_of(*pages, length_bytes)).collect();
         let blocks = changes.iter().map(|bytes| self.layout.blocks_covering(*bytes));
         let blocks = united(blocks.collect());
@@ -117,8 +119,10 @@ impl RestoredDisk {
                 Some(old) => {
                     let from = ((pages.start - piece.pages.start) * PAGE_BYTES) as usize;
                     let range = bytes_of(*pages, length_bytes);
-                    let part = old.get(from..from + range.length_bytes() as usize).ok_or_else(|| {
-                        StoreError::UndoDamaged("undo of the disk's last page is short".into())
+                    // The last page may have been short, before the disk was extended.
+                    let until = old.len().min(from + range.length_bytes() as usize);
+                    let part = old.get(from..until).ok_or_else(|| {
+                        StoreError::UndoDamaged("a piece of undo is shorter than its pages".into())
                     })?;
                     joined.add(&self.sink, range.start(), part)?;
                 }
@@ -239,14 +243,14 @@ impl Expected {
     /// What the oldest record says that touches a block: nothing, where it names no digest.
     fn learn(&mut self, undos: &[Undo], layout: Layout) -> Result<(), StoreError> {
         for undo in undos.iter().rev() {
-            for piece in &undo.pieces {
-                let bytes = bytes_of(piece.pages, layout.length_bytes());
-                self.known.remove(layout.blocks_covering(bytes));
+            let end = layout.length_bytes();
+            for piece in undo.pieces.iter().filter(|piece| piece.pages.start * PAGE_BYTES < end) {
+                self.known.remove(layout.blocks_covering(bytes_of(piece.pages, end)));
             }
-            if undo.digests.last().is_some_and(|(last, _)| last.0 >= layout.block_count()) {
-                return Err(StoreError::UndoDamaged("undo names blocks behind the disk's end".into()));
+            if u64::from(undo.block_bytes) != layout.block_size().bytes() {
+                continue;
             }
-            for (block, digest) in &undo.digests {
+            for (block, digest) in undo.digests.iter().filter(|(block, _)| block.0 < layout.block_count()) {
                 if let Some(digest) = digest {
                     self.digests.set_run(*block, &[*digest])?;
                     self.known.insert(BlockRange::new(block.0, block.0 + 1));

@@ -81,8 +81,7 @@ impl MachineStore {
 
     /// Brings the machine to a point: undoes a partial pass, which needs no source, then goes back or forward. `disks` are
     /// those of the point, open for writing, without a pass under way; the others keep what they hold, and their undo.
-    /// A point without one of `disks` is refused: it would be left at another state. Asked to stop, it stops within a
-    /// segment; the same call finishes it.
+    /// Asked to stop, it stops within a segment; the same call finishes it.
     pub fn roll_back(
         &self,
         number: u64,
@@ -98,11 +97,7 @@ impl MachineStore {
         // Cancelling removes what a job made: where that is gone already, nothing is missed.
         let is_made = |slot: DiskSlot| self.journal.read(slot, |disk| disk.is_created);
         require_disks(&newest, disks, |slot| number != 0 || !is_made(slot))?;
-        let is_whole = |point: &Point| first_without(point, &target, disks).is_none();
-        if let Some(disk) = first_without(&target, &target, disks).filter(|_| number != 0) {
-            let reason = format!("point {number} does not hold disk {}, which came later", disk.id());
-            return Err(StoreError::Point(reason));
-        }
+        let is_whole = |point: &Point| holds_all(point, &target, disks);
         let is_there = target.number == newest.number || newest.restored == Some(number) && is_whole(&newest);
         let start = self.start_of_way(&target, &newest, &is_whole).undo_from;
         let between = if is_there { 0 } else { undo.bytes_of(target.undo_from, start) };
@@ -114,7 +109,7 @@ impl MachineStore {
             return Err(StoreError::UndoSpace { needed_bytes, free_bytes });
         }
         progress.expect(between + undo.bytes_of(newest.undo_from, u64::MAX));
-        self.undo_partial_pass(undo, &newest, number, disks, &watch)?;
+        self.undo_partial_pass(undo, &newest, disks, &watch)?;
         let point = match is_there {
             true => newest.number,
             false => self.go_to(undo, &target, &is_whole, disks, &watch)?,
@@ -148,7 +143,6 @@ impl MachineStore {
         &self,
         undo: &UndoLog,
         newest: &Point,
-        goal: u64,
         disks: &[OpenDisk],
         watch: &Watch<'_>,
     ) -> Result<(), StoreError> {
@@ -161,7 +155,7 @@ impl MachineStore {
         if undo.segments(newest.undo_from, end).is_empty() && disks.iter().all(is_as_sealed) {
             return Ok(());
         }
-        let way = Way { from: newest.undo_from, to: end, logging: Logging::Nothing, goal };
+        let way = Way { from: newest.undo_from, to: end, logging: Logging::Nothing };
         let (restored, is_needed) = self.restore(undo, newest, &way, disks, watch)?;
         let mut again = Point { disks: restored, ..newest.clone() };
         let sealed = |slot: DiskSlot| again.disks.iter().any(|disk| disk.slot == slot);
@@ -191,7 +185,7 @@ impl MachineStore {
     ) -> Result<u64, StoreError> {
         let (target, newest) = self.target(target.number)?;
         let (from, to) = (target.undo_from, self.start_of_way(&target, &newest, is_whole).undo_from);
-        let way = Way { from, to, logging: Logging::ForPoints, goal: target.number };
+        let way = Way { from, to, logging: Logging::ForPoints };
         let (restored, _) = self.restore(undo, &target, &way, disks, watch)?;
         let undo_from = undo.start_interval()?;
         let point = Point {
@@ -232,20 +226,19 @@ impl MachineStore {
         for (disk, seal) in restored.iter().zip(seals) {
             let Seal::With(root) = seal else { continue };
             let (generation, root) = disk.seal(root)?;
-            let (slot, length_bytes) = (disk.disk.slot, disk.layout.length_bytes());
-            sealed.push(PointDisk { slot, generation, length_bytes, root: Some(root) });
+            let (slot, layout) = (disk.disk.slot, Some(disk.layout));
+            sealed.push(PointDisk { slot, generation, layout, root: Some(root) });
         }
         sealed.sort_unstable_by_key(|disk| disk.slot);
         Ok((sealed, has_others))
     }
 }
 
-/// Segments that are put back, and the point that all of it is for.
+/// Segments that are put back, and whether what they overwrite is logged.
 struct Way {
     from: u64,
     to: u64,
     logging: Logging,
-    goal: u64,
 }
 
 /// What becomes of a disk that was put back.
@@ -264,28 +257,31 @@ fn session(
     way: &Way,
 ) -> Result<Option<(Seal, RestoredDisk)>, StoreError> {
     let state = disk.state();
-    let Some(layout) = state.layout else { return Ok(None) };
     let held = point.disks.iter().find(|held| held.slot == disk.disk().slot);
     let is_passed_by = way.logging == Logging::Nothing && point.number != 0;
-    let seal = match held {
-        // On the way to the original it only has to hold what it held.
-        Some(held) if is_passed_by && way.goal == 0 && held.length_bytes != layout.length_bytes() => {
-            Seal::Not
+    // As it was sealed: passes may have cut it into other blocks since, or extended it. What was added stays behind its end.
+    let (layout, seal) = match held.and_then(|held| Some((held.layout?, held.root))) {
+        Some((layout, root)) => (layout, Seal::With(root)),
+        None => {
+            let seal = match point.number {
+                0 if !disk.was_created() => Seal::With(None),
+                _ if is_passed_by && disk.disk().is_protected() => Seal::Not,
+                _ => return Ok(None),
+            };
+            let Some(layout) = state.layout else { return Ok(None) };
+            (layout, seal)
         }
-        Some(held) if point.number != 0 && held.length_bytes != layout.length_bytes() => {
-            return Err(StoreError::Point(format!(
-                "point {} has {} bytes of disk {}, which has {} since it was extended",
-                point.number,
-                held.length_bytes,
-                disk.id(),
-                layout.length_bytes()
-            )));
-        }
-        Some(held) => Seal::With(held.root.filter(|_| held.length_bytes == layout.length_bytes())),
-        None if point.number == 0 && !disk.was_created() => Seal::With(None),
-        None if is_passed_by && disk.disk().is_protected() => Seal::Not,
-        None => return Ok(None),
     };
+    let length_bytes = image.geometry().length_bytes;
+    if length_bytes < layout.length_bytes() {
+        return Err(StoreError::Point(format!(
+            "{} has {length_bytes} bytes, point {} has {} of disk {}",
+            image.name().display(),
+            point.number,
+            layout.length_bytes(),
+            disk.id()
+        )));
+    }
     let fingerprint = Fingerprint::of_image(&**image, state.epoch)?;
     let number = disk.begin_session(state.epoch, layout, false, &fingerprint)?;
     let claim: PointClaim = point.claim.clone();
@@ -295,15 +291,13 @@ fn session(
     Ok(Some((seal, restored)))
 }
 
-/// The first of these disks that was written to and is not in a point. The original has none of those that a job made.
-fn first_without<'a>(point: &Point, target: &Point, disks: &'a [OpenDisk]) -> Option<&'a DiskStore> {
-    let is_without = |disk: &&DiskStore| {
+/// Whether a point holds all these disks that were written to. The original has none of those that a job made.
+fn holds_all(point: &Point, target: &Point, disks: &[OpenDisk]) -> bool {
+    disks.iter().all(|(disk, _)| {
         let is_made = target.number == 0 && disk.was_created();
-        disk.state().layout.is_some()
-            && !is_made
-            && !point.disks.iter().any(|held| held.slot == disk.disk().slot)
-    };
-    disks.iter().map(|(disk, _)| &**disk).find(is_without)
+        let is_held = point.disks.iter().any(|held| held.slot == disk.disk().slot);
+        is_held || is_made || disk.state().layout.is_none()
+    })
 }
 
 /// All disks of a point that are needed must be there: none is left behind at another state.

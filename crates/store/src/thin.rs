@@ -11,7 +11,7 @@ use crate::restore::{plain, records_of};
 use crate::undo::UndoLog;
 use failback_format::journal_record::{DiskSlot, OldPages, PageRun, Record, Undo, UndoPiece};
 use failback_model::limits::{PAGE_BYTES, UNDO_SEEN_PAGES};
-use failback_model::{BlockRange, ByteRange, Layout};
+use failback_model::{BlockIndex, BlockRange, Layout};
 
 impl MachineStore {
     /// Gives up points, durably, and frees the undo that no other needs; how much that was, in bytes. The newest is never
@@ -68,7 +68,7 @@ impl MachineStore {
             let Some(layout) = layout else { continue };
             let pages = layout.length_bytes().div_ceil(PAGE_BYTES);
             for start in (0..pages).step_by(UNDO_SEEN_PAGES as usize) {
-                let window = Window::new(DiskSlot(slot as u16), *layout, start, pages);
+                let window = Window::new(DiskSlot(slot as u16), start, pages);
                 if pages_held + window.pages.count() > UNDO_SEEN_PAGES {
                     thin_windows(undo, from, to, &mut turn)?;
                     (turn, pages_held) = (Vec::new(), 0);
@@ -84,15 +84,14 @@ impl MachineStore {
 /// A part of a disk, and its pages that older records name.
 struct Window {
     slot: DiskSlot,
-    layout: Layout,
     pages: PageRun,
     seen: BlockSet,
 }
 
 impl Window {
-    fn new(slot: DiskSlot, layout: Layout, start: u64, pages: u64) -> Self {
+    fn new(slot: DiskSlot, start: u64, pages: u64) -> Self {
         let pages = PageRun { start, end: pages.min(start + UNDO_SEEN_PAGES) };
-        Self { slot, layout, pages, seen: BlockSet::empty(pages.count()) }
+        Self { slot, pages, seen: BlockSet::empty(pages.count()) }
     }
 
     /// The parts of a run that are in the window and were not seen, and those that are outside.
@@ -143,7 +142,7 @@ fn thin_windows(undo: &UndoLog, from: u64, to: u64, windows: &mut [Window]) -> R
 
 /// What of a record still counts, and whether a piece was cut.
 fn thin_record(slot: DiskSlot, record: Undo, windows: &mut [Window]) -> Result<(Undo, bool), StoreError> {
-    let Undo { group, mut digests, mut pieces } = record;
+    let Undo { group, block_bytes, mut digests, mut pieces } = record;
     let mut is_cut = false;
     for window in windows.iter_mut().filter(|window| window.slot == slot) {
         let mut kept = Vec::new();
@@ -160,19 +159,14 @@ fn thin_record(slot: DiskSlot, record: Undo, windows: &mut [Window]) -> Result<(
         }
         pieces = kept;
     }
-    if let (true, Some(window)) = (is_cut, windows.iter().find(|window| window.slot == slot)) {
-        let layout = window.layout;
-        let touches = |blocks: BlockRange, piece: &UndoPiece| {
-            let bytes = layout.bytes_of(blocks);
-            let pages = ByteRange::new(piece.pages.start * PAGE_BYTES, piece.pages.end * PAGE_BYTES);
-            bytes.intersection(pages).is_some_and(|shared| !shared.is_empty())
+    if is_cut {
+        let block_pages = u64::from(block_bytes) / PAGE_BYTES;
+        let touches = |block: BlockIndex, pages: PageRun| {
+            block.0 * block_pages < pages.end && pages.start < (block.0 + 1) * block_pages
         };
-        digests.retain(|(block, _)| {
-            let block = BlockRange::new(block.0, block.0 + 1);
-            block.end.0 <= layout.block_count() && pieces.iter().any(|piece| touches(block, piece))
-        });
+        digests.retain(|(block, _)| pieces.iter().any(|piece| touches(*block, piece.pages)));
     }
-    Ok((Undo { group, digests, pieces }, is_cut))
+    Ok((Undo { group, block_bytes, digests, pieces }, is_cut))
 }
 
 /// Some pages of a piece.

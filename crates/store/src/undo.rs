@@ -124,6 +124,8 @@ impl UndoLog {
                      move the journal away, too, and the disks are scanned anew",
                 ));
         }
+        // All below were closed durably: by the point, or by the segment behind.
+        let maybe_open = newest.unwrap_or(0).max(last);
         let mut empty = Vec::new();
         for number in numbers {
             let name = segment_name(SegmentKind::Undo, number);
@@ -136,8 +138,8 @@ impl UndoLog {
                 closed.insert(number, length_bytes);
             }
         }
-        if let Some((&number, length_bytes)) = closed.iter_mut().next_back() {
-            *length_bytes = close_cut(&*medium, number, *length_bytes)?;
+        if let Some(length_bytes) = closed.get_mut(&maybe_open) {
+            *length_bytes = close_cut(&*medium, maybe_open, *length_bytes)?;
         }
         let segment = write_segment(&*medium, machine, SegmentKind::Undo, last + 1, |_| Ok(()))?;
         // Only now: the last segment tells whose log this is.

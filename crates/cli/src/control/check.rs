@@ -254,7 +254,7 @@ mod tests {
             let status = DaemonStatus { certificate: Some(certificate), ..status(Vec::new()) };
             assert_eq!(level(&status), expected);
         }
-        let error = Finding::error(failback_model::Code::TlsFailed, "cert.pem: it is empty");
+        let error = Finding::error(Code::TlsFailed, "cert.pem: it is empty");
         let certificate = CertificateStatus {
             identity: "x".into(),
             expires_unix_ms: u64::MAX,

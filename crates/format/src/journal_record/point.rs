@@ -1,6 +1,6 @@
 //! The payloads of records about the whole machine.
 
-use super::codec::{Fields, put_claim};
+use super::codec::{Fields, put_claim, put_layout};
 use super::record::{DiskSlot, Phase, PhaseKind, Point, PointDisk};
 use crate::error::FormatError;
 use failback_model::limits::JOURNAL_DISKS_MAX;
@@ -19,7 +19,7 @@ pub(super) fn encode(into: &mut Vec<u8>, point: &Point) {
     for disk in &point.disks {
         into.extend(disk.slot.0.to_le_bytes());
         into.extend(disk.generation.0.to_le_bytes());
-        into.extend(disk.length_bytes.to_le_bytes());
+        put_layout(into, disk.layout);
         into.push(u8::from(disk.root.is_some()));
         into.extend(disk.root.unwrap_or(Digest::ZERO).0);
     }
@@ -39,13 +39,13 @@ pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Point, FormatError> {
         if disks.last().is_some_and(|last| last.slot >= slot) {
             return fields.fault("the disks of a point ascend");
         }
-        let (generation, length_bytes) = (Generation(fields.u64()?), fields.u64()?);
+        let (generation, layout) = (Generation(fields.u64()?), fields.layout()?);
         let root = match (fields.u8()?, fields.digest()?) {
             (0, Digest::ZERO) => None,
             (1, root) => Some(root),
             _ => return fields.fault("a root is there or it is not"),
         };
-        disks.push(PointDisk { slot, generation, length_bytes, root });
+        disks.push(PointDisk { slot, generation, layout, root });
     }
     Ok(Point { number, undo_from, sealed_unix_ms, claim, restored, disks })
 }

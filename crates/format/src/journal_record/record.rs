@@ -138,8 +138,8 @@ pub struct PointDisk {
     pub slot: DiskSlot,
     /// Number of the sealed state; 0: it was not sealed.
     pub generation: Generation,
-    /// Length of the disk that was sealed, bytes.
-    pub length_bytes: u64,
+    /// The disk that was sealed.
+    pub layout: Option<Layout>,
     /// Root of that state, where it is known.
     pub root: Option<Digest>,
 }

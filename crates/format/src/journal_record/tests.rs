@@ -61,7 +61,7 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
     let disk = |slot, generation, root| PointDisk {
         slot,
         generation: Generation(generation),
-        length_bytes: 40_000,
+        layout: Some(layout),
         root,
     };
     let point = Point {
@@ -76,6 +76,7 @@ fn golden_records() -> Vec<(DiskSlot, Record)> {
     let run = |start, end| PageRun { start, end };
     let undo = Undo {
         group: 20,
+        block_bytes: 16 << 10,
         digests: vec![(BlockIndex(0), Some(digest(8))), (BlockIndex(2), None)],
         pieces: vec![
             UndoPiece {
@@ -222,7 +223,7 @@ fn a_record_that_checks_and_makes_no_sense_is_an_error() {
     };
     let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     assert!(matches!(forged(8, &[]), Ok(Found::Record { record: Record::Forget, .. })));
-    let nonsense: [(u8, Vec<u8>); 31] = [
+    let nonsense: [(u8, Vec<u8>); 32] = [
         (0, vec![]),
         (17, vec![]),
         (8, vec![0]),
@@ -230,13 +231,14 @@ fn a_record_that_checks_and_makes_no_sense_is_an_error() {
         (13, words(&[1, 1, 1, 1, 1, 1])),
         (14, vec![1; 7]),
         (15, words(&[9, 0, 0, 0]).into_iter().take(28).collect()),
-        (16, words(&[1, 1, 0])),
-        (16, words(&[1, 1 << 32, 0, 0, 0])),
-        (16, words(&[1, 1 << 32, 1, 0, 0])),
-        (16, words(&[1, 1 << 32, 1 << 34, 1, 0])),
-        (16, words(&[1, 1 << 32, 0, 1, 4096 << 32])),
-        (16, words(&[1, 1 << 32, 0, 1, (4097 << 32) | 1, 0])),
-        (16, words(&[1, 1 << 32, 0, 2, (4096 << 32) | 8, 0])),
+        (16, words(&[1, 1, 0, 0])),
+        (16, words(&[1, 0, 1 << 32])),
+        (16, words(&[1, 1 << 32, 0, 0, 0, 0])),
+        (16, words(&[1, 1 << 32, 0, 1, 0, 0])),
+        (16, words(&[1, 1 << 32, 0, 1 << 34, 1, 0])),
+        (16, words(&[1, 1 << 32, 0, 0, 1, 4096 << 32])),
+        (16, words(&[1, 1 << 32, 0, 0, 1, (4097 << 32) | 1, 0])),
+        (16, words(&[1, 1 << 32, 0, 0, 2, (4096 << 32) | 8, 0])),
         (1, b"../x".to_vec()),
         (1, vec![0xff]),
         (2, words(&[1, 1, 0, 0])),
@@ -362,13 +364,14 @@ fn claims() -> impl Strategy<Value = PointClaim> {
 }
 
 fn points() -> impl Strategy<Value = Point> {
-    let disks = vec((1..9u16, any::<[u64; 2]>(), proptest::option::of(digests())), 0..5);
+    let disks =
+        vec((1..9u16, any::<u64>(), proptest::option::of(layouts()), proptest::option::of(digests())), 0..5);
     (any::<[u64; 3]>(), claims(), proptest::option::of(0..1u64 << 40), disks).prop_map(
         |([number, undo_from, sealed_unix_ms], claim, restored, disks)| {
             let mut slot = 0;
-            let mut disk = |(step, [generation, length_bytes], root): (u16, [u64; 2], Option<Digest>)| {
+            let mut disk = |(step, generation, layout, root): (u16, u64, Option<Layout>, Option<Digest>)| {
                 slot += step;
-                PointDisk { slot: DiskSlot(slot), generation: Generation(generation), length_bytes, root }
+                PointDisk { slot: DiskSlot(slot), generation: Generation(generation), layout, root }
             };
             let disks = disks.into_iter().map(&mut disk).collect();
             Point { number, undo_from, sealed_unix_ms, claim, restored, disks }
@@ -393,11 +396,8 @@ fn undos() -> impl Strategy<Value = Undo> {
         };
         entries.into_iter().map(&mut digest).collect()
     });
-    (any::<u64>(), digests, vec(piece, 0..5)).prop_map(|(group, digests, pieces)| Undo {
-        group,
-        digests,
-        pieces,
-    })
+    (any::<u64>(), any::<u32>(), digests, vec(piece, 0..5))
+        .prop_map(|(group, block_bytes, digests, pieces)| Undo { group, block_bytes, digests, pieces })
 }
 
 fn records() -> impl Strategy<Value = Record> {

@@ -1,6 +1,6 @@
 //! The payload of undo: what pages held before they changed.
 //!
-//! Layout: commit group (8), number of digests (4), number of pieces (4); each digest: block (4), whether it is known (4),
+//! Layout: commit group (8), number of digests (4), number of pieces (4), block size of the digests (4), zeros (4); each digest: block (4), whether it is known (4),
 //! digest (32); each piece: first page (8), pages (8), bytes of its contents as they are stored (4) and as they were (4);
 //! then the contents, one behind the other. Pages are numbered from the disk's start; the disk's last page may be short.
 //! No stored bytes: the pages were zero. Fewer stored than plain: one zstd frame.
@@ -58,6 +58,8 @@ pub struct UndoPiece {
 pub struct Undo {
     /// The commit group that was open.
     pub group: u64,
+    /// Size of the blocks that have these digests, bytes.
+    pub block_bytes: u32,
     /// Digests that blocks of these pages had, where they were known. Ascend.
     pub digests: Vec<(BlockIndex, Option<Digest>)>,
     /// The pages; no two share one.
@@ -68,6 +70,8 @@ pub(super) fn encode(into: &mut Vec<u8>, undo: &Undo) {
     into.extend(undo.group.to_le_bytes());
     into.extend((undo.digests.len() as u32).to_le_bytes());
     into.extend((undo.pieces.len() as u32).to_le_bytes());
+    into.extend(undo.block_bytes.to_le_bytes());
+    into.extend([0; 4]);
     for (block, digest) in &undo.digests {
         into.extend((block.0 as u32).to_le_bytes());
         into.extend(u32::from(digest.is_some()).to_le_bytes());
@@ -93,6 +97,9 @@ pub(super) fn encode(into: &mut Vec<u8>, undo: &Undo) {
 pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Undo, FormatError> {
     let group = fields.u64()?;
     let (digest_count, piece_count) = (fields.u32()? as usize, fields.u32()? as usize);
+    let (block_bytes, 0) = (fields.u32()?, fields.u32()?) else {
+        return fields.fault("what must be zero is not");
+    };
     if fields.left_bytes() / DIGEST_BYTES < digest_count || fields.left_bytes() / PIECE_BYTES < piece_count {
         return fields.fault("the record ends within its lists");
     }
@@ -137,5 +144,5 @@ pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Undo, FormatError> {
             *bytes = fields.take(stored)?.to_vec();
         }
     }
-    Ok(Undo { group, digests, pieces })
+    Ok(Undo { group, block_bytes, digests, pieces })
 }

@@ -130,6 +130,17 @@ fn digests_that_are_gone_are_scanned_again() {
 }
 
 #[test]
+fn digests_whose_file_is_damaged_are_scanned_again() {
+    let (medium, _) = played(false);
+    drop(MachineStore::open_on(Box::new(medium.clone()), None, &machine()).expect("recovered"));
+    medium.file(|name| name.ends_with(".manifest")).write_at(0, &[0x55; 64]).expect("written");
+    let store = MachineStore::open_on(Box::new(medium), None, &machine()).expect("recovered");
+    let findings = &store.recovered().findings;
+    assert_eq!((findings.len(), findings[0].code), (1, Code::ManifestDamaged));
+    assert_eq!(store.disk(&disk_id()).expect("a disk").state().trusted_blocks, 0);
+}
+
+#[test]
 fn records_bring_digests_back_where_the_file_is_gone_before_a_checkpoint() {
     let (medium, image) = played(true);
     medium.files().retain(|name, _| !name.ends_with(".manifest"));

@@ -12,15 +12,15 @@ use failback_store::{Fingerprint, MachineStore, OpenDisk, RollbackProgress, Stor
 use failback_testkit::{Call, Calls, Damage, Fault, Faulty, MemoryDevice, When};
 use std::sync::Arc;
 
-const BLOCKS: u64 = 6;
+pub(crate) const BLOCKS: u64 = 6;
 /// Short, so that segments change.
 const SEGMENT_BYTES: u64 = 48 << 10;
 
 /// What the disk holds, a version for each block.
-type Versions = [u8; BLOCKS as usize];
+pub(crate) type Versions = [u8; BLOCKS as usize];
 
-const ORIGINAL: Versions = [101, 102, 0, 104, 105, 106];
-const FIRST: Versions = [1, 102, 2, 104, 0, 106];
+pub(crate) const ORIGINAL: Versions = [101, 102, 0, 104, 105, 106];
+pub(crate) const FIRST: Versions = [1, 102, 2, 104, 0, 106];
 const SECOND: Versions = [3, 102, 4, 5, 0, 0];
 
 /// What the points of the script hold, by number.
@@ -34,10 +34,10 @@ enum Place {
     Image,
 }
 
-struct Media {
-    journal: MemoryMedium,
-    undo: MemoryMedium,
-    image: Arc<dyn Device>,
+pub(crate) struct Media {
+    pub(crate) journal: MemoryMedium,
+    pub(crate) undo: MemoryMedium,
+    pub(crate) image: Arc<dyn Device>,
 }
 
 impl Media {
@@ -64,8 +64,14 @@ impl Media {
         (Self { journal: medium(Place::Journal), undo: medium(Place::Undo), image }, calls)
     }
 
+    /// Media that do not fail.
+    pub(crate) fn sound() -> Self {
+        let never = Fault { call: Call::Read, when: When::Nth(u64::MAX), damage: Damage::Io };
+        Self::new(Place::Journal, never).0
+    }
+
     /// The same media as others that do not fail.
-    fn healed(&self) -> Self {
+    pub(crate) fn healed(&self) -> Self {
         let mut bytes = vec![0; self.image.length_bytes() as usize];
         // The fault struck already.
         self.image.read_at(0, &mut bytes).expect("the medium is healed");
@@ -73,7 +79,7 @@ impl Media {
         Self { journal: self.journal.repaired(), undo: self.undo.repaired(), image }
     }
 
-    fn open(&self) -> Result<(Arc<MachineStore>, [OpenDisk; 1]), StoreError> {
+    pub(crate) fn open(&self) -> Result<(Arc<MachineStore>, [OpenDisk; 1]), StoreError> {
         let undo = Box::new(self.undo.clone());
         let store = MachineStore::open_on(Box::new(self.journal.clone()), Some(undo), &machine())?;
         let disk = store.disk(&disk_id())?;
@@ -83,7 +89,12 @@ impl Media {
 }
 
 /// A pass that brings the disk from one state to another, and seals it where it is to.
-fn pass(disks: &[OpenDisk; 1], from: Versions, to: Versions, seals: bool) -> Result<(), StoreError> {
+pub(crate) fn pass(
+    disks: &[OpenDisk; 1],
+    from: Versions,
+    to: Versions,
+    seals: bool,
+) -> Result<(), StoreError> {
     let (disk, image) = &disks[0];
     let number = disk.open_session(Epoch(1), layout(BLOCKS), false, &Fingerprint::of_text("a job"))?;
     let sink = disk.sink(image.clone(), number, claim());
@@ -114,7 +125,7 @@ fn pass(disks: &[OpenDisk; 1], from: Versions, to: Versions, seals: bool) -> Res
     Ok(())
 }
 
-fn go_to(store: &MachineStore, disks: &[OpenDisk; 1], point: u64) -> Result<(), StoreError> {
+pub(crate) fn go_to(store: &MachineStore, disks: &[OpenDisk; 1], point: u64) -> Result<(), StoreError> {
     store.roll_back(point, disks, &RollbackProgress::default(), &|| false).map(drop)
 }
 
@@ -132,7 +143,7 @@ fn script(media: &Media) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn assert_holds(disks: &[OpenDisk; 1], versions: Versions, what: &str) {
+pub(crate) fn assert_holds(disks: &[OpenDisk; 1], versions: Versions, what: &str) {
     let mut bytes = vec![0; (BLOCKS * BLOCK_BYTES) as usize];
     disks[0].1.read_at(0, &mut bytes).expect("read");
     let held: Vec<u8> = bytes.chunks(BLOCK_BYTES as usize).map(|block| block[0]).collect();

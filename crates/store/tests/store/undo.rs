@@ -8,7 +8,8 @@ use failback_blockio::UnitSource as _;
 use failback_engine::Sink;
 use failback_image::Image;
 use failback_model::{
-    BlockIndex, BlockRange, ByteRange, Code, Digest, DiskId, Epoch, PointClaim, PointLabel, block_digest,
+    BlockIndex, BlockRange, BlockSize, ByteRange, Code, Digest, DiskId, Epoch, Layout, PointClaim,
+    PointLabel, block_digest,
 };
 use failback_store::{DiskStore, Fingerprint, MachineStore, OpenDisk, Phase, RollbackProgress, StoreError};
 use failback_testkit::{MemoryDevice, Random};
@@ -329,4 +330,59 @@ fn a_disk_that_a_job_made_has_no_original() {
     back(1).expect("gone back");
     assert_eq!(image.digest_of(0), block_digest(&vec![1; BLOCK_BYTES as usize]));
     assert_eq!(back(0).expect_err("there is none").code(), Code::PointUnknown);
+}
+
+#[test]
+fn points_of_other_blocks_and_of_a_shorter_disk_are_had_back() {
+    let mut random = Random::new(5);
+    let short = 20 * BLOCK_BYTES + 512;
+    let cut = |length_bytes, block_bytes| {
+        Layout::new(length_bytes, BlockSize::new(block_bytes).expect("a size")).expect("a layout")
+    };
+    let layouts = [cut(short, 16 << 10), cut(short, 64 << 10), cut(30 * BLOCK_BYTES, 32 << 10)];
+    let mut original = vec![0; short as usize];
+    random.fill(&mut original);
+    let image = DeviceImage::new(Arc::new(MemoryDevice::from_bytes(&original)));
+    let store = open(&MemoryMedium::new(), &MemoryMedium::new());
+    let disk = store.disk(&ids()[0]).expect("a disk");
+    let read = |length_bytes: u64| {
+        let mut bytes = vec![0; length_bytes as usize];
+        image.read_at(0, &mut bytes).expect("read");
+        bytes
+    };
+    let digests_of = |layout: Layout| {
+        let bytes = read(layout.length_bytes());
+        bytes.chunks(layout.block_size().bytes() as usize).map(block_digest).collect::<Vec<_>>()
+    };
+    let mut copies = vec![original];
+    for (epoch, layout) in layouts.into_iter().enumerate() {
+        image.grow(layout.length_bytes()).expect("extended");
+        let fingerprint = Fingerprint::of_text("an image");
+        let number =
+            disk.open_session(Epoch(epoch as u64 + 1), layout, false, &fingerprint).expect("a session");
+        let sink = disk.sink(image.clone(), number, claim(epoch as u64));
+        sink.scanned(layout.blocks(), Some(&digests_of(layout))).expect("scanned");
+        let end = layout.length_bytes();
+        for (from, length) in [(0, 5000), (end / 2, 40_000), (end - 3000, 3000)] {
+            let bytes = ByteRange::new(from, from + length);
+            let blocks = layout.blocks_covering(bytes);
+            sink.begin(&[blocks], &[bytes]).expect("begun");
+            let mut contents = vec![0; length as usize];
+            random.fill(&mut contents);
+            sink.write(from, &contents).expect("written");
+            let digests = digests_of(layout);
+            let entries: Vec<(BlockIndex, Digest)> =
+                blocks.iter().map(|block| (block, digests[block.0 as usize])).collect();
+            sink.applied(&entries, &[]).expect("applied");
+        }
+        sink.seal(root_of(layout, &digests_of(layout))).expect("sealed");
+        store.record_point(&ids()[..1]).expect("recorded").expect("a point");
+        copies.push(read(end));
+    }
+    let disks: Vec<OpenDisk> = vec![(disk, image.clone())];
+    for number in [1, 3, 2, 0, 3, 1] {
+        store.roll_back(number, &disks, &RollbackProgress::default(), &|| false).expect("gone back");
+        let copy = &copies[number as usize];
+        assert!(read(copy.len() as u64) == *copy, "point {number}");
+    }
 }

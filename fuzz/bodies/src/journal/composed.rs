@@ -116,7 +116,7 @@ impl Counters {
         let disk = |slot| PointDisk {
             slot: DiskSlot(slot),
             generation: Generation(self.generation),
-            length_bytes: u64::from(b) << 16,
+            layout: (!b.is_multiple_of(3)).then(|| layout(b)),
             root: b.is_multiple_of(2).then_some(Digest([c; 32])),
         };
         Point {

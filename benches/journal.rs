@@ -1,16 +1,17 @@
 //! What the journal costs: a commit group of 64 MiB, begun, applied and committed message by message, in patches of one
-//! page over as many blocks, and in whole blocks; without an image, so that nothing but the journal is measured.
+//! page over as many blocks, and in whole blocks; without an image, so that nothing but the journal is measured. And what
+//! undo costs: the same bytes of a raw image logged before they change, and put back.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use failback_blockio::{Device, DiskError, UnitSource, Zeroing};
 use failback_engine::Sink;
-use failback_image::{Image, ImageFormat, ImageIdentity, Provisioning};
+use failback_image::{CreateOptions, Image, ImageFormat, ImageIdentity, ImageSpec, Provisioning};
 use failback_model::{
     BlockIndex, BlockRange, BlockSize, ByteRange, Digest, DiskGeometry, DiskId, Epoch, Finding, Layout,
     MachineId, PointClaim, PointLabel,
 };
-use failback_store::{Fingerprint, MachineStore};
-use failback_testkit::MemoryDevice;
+use failback_store::{Fingerprint, MachineStore, OpenDisk, RollbackProgress};
+use failback_testkit::{MemoryDevice, Random};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,12 +141,70 @@ fn journal(c: &mut Criterion) {
     criterion_group.finish();
 }
 
+/// A raw image of random bytes beside its journal and undo log, and a session on it.
+struct Protected {
+    _folder: tempfile::TempDir,
+    store: Arc<MachineStore>,
+    disks: Vec<OpenDisk>,
+    sink: Arc<dyn Sink>,
+}
+
+impl Protected {
+    fn new() -> Self {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let (spec, options) =
+            (ImageSpec::parse(folder.path().join("disk.raw")), CreateOptions::new(GROUP_BYTES));
+        let image = failback_image::create(&spec, &options).expect("made");
+        let mut bytes = vec![0; GROUP_BYTES as usize];
+        Random::new(1).fill(&mut bytes);
+        image.write_at(0, &bytes).and_then(|()| image.flush()).expect("written");
+        let machine = MachineId::new("machine").expect("an id");
+        let (journal, undo) = (folder.path().join("journal"), folder.path().join("undo"));
+        let store = MachineStore::open(&journal, Some(&undo), &machine).expect("opened");
+        let disk = store.disk(&DiskId::new("disk").expect("an id")).expect("a disk");
+        let layout = Layout::new(GROUP_BYTES, BlockSize::DEFAULT).expect("a layout");
+        let fingerprint = Fingerprint::of_image(&*image, Epoch(1)).expect("looked at");
+        let number = disk.open_session(Epoch(1), layout, false, &fingerprint).expect("a session");
+        let claim = PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new() };
+        let sink = disk.sink(Arc::clone(&image), number, claim);
+        Self { _folder: folder, store, disks: vec![(disk, image)], sink }
+    }
+
+    /// As if all of it were about to change.
+    fn log(self) -> Self {
+        for start in (0..GROUP_BYTES).step_by(MESSAGE_BYTES as usize) {
+            let changes = ByteRange::new(start, start + MESSAGE_BYTES);
+            let blocks = BlockSize::DEFAULT.bytes();
+            let blocks = BlockRange::new(changes.start() / blocks, changes.end() / blocks);
+            self.sink.begin(&[blocks], &[changes]).expect("logged");
+        }
+        self
+    }
+
+    fn put_back(self) -> Self {
+        self.store.roll_back(0, &self.disks, &RollbackProgress::default(), &|| false).expect("put back");
+        self
+    }
+}
+
+fn undo(c: &mut Criterion) {
+    let mut criterion_group = c.benchmark_group("undo_segment");
+    criterion_group.throughput(Throughput::Bytes(GROUP_BYTES));
+    criterion_group.bench_function("log", |b| {
+        b.iter_batched(Protected::new, Protected::log, BatchSize::PerIteration);
+    });
+    criterion_group.bench_function("put_back", |b| {
+        b.iter_batched(|| Protected::new().log(), Protected::put_back, BatchSize::PerIteration);
+    });
+    criterion_group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(3));
-    targets = journal
+    targets = journal, undo
 }
 criterion_main!(benches);

@@ -251,7 +251,8 @@ pub const POINTS_MAX: usize = 1024;
 pub const UNDO_PIECE_MAX_BYTES: usize = 256 << 10;
 /// Old bytes that are read for undo before they are appended.
 pub const UNDO_BATCH_BYTES: u64 = 1 << 20;
-/// A segment of undo is closed before its pages are more than this, whatever they take: what a rollback holds at once.
+/// A segment of undo is closed before its pages are more than this, whatever they take: what a rollback holds at once. A run
+/// of zeros counts as a page for each 256 of it.
 pub const UNDO_SEGMENT_PLAIN_BYTES: u64 = 64 << 20;
 /// Old bytes are compressed where their log takes less than this.
 pub const UNDO_SLOW_BYTES_PER_SECOND: u64 = 100 << 20;

@@ -106,7 +106,9 @@ struct Batch<'a> {
 impl Batch<'_> {
     fn zeros(&mut self, pages: PageRun) -> Result<(), DiskError> {
         if pages.start < pages.end {
-            self.push(UndoPiece { pages, old: OldPages::Zero }, 0)?;
+            // They take no bytes of the log, and memory of whoever reads it, more where thinning cuts them.
+            let counted_pages = pages.count().div_ceil(PIECES_MAX as u64);
+            self.push(UndoPiece { pages, old: OldPages::Zero }, counted_pages * PAGE_BYTES)?;
         }
         Ok(())
     }

@@ -145,31 +145,36 @@ impl RestoredDisk {
         Ok(())
     }
 
-    /// Reads back what was written, and what is not known of the rest, so that all of the disk is known.
+    /// Reads back what was written, and what is not known of the rest, so that all of the disk is known. Where more ranges are
+    /// known than a checkpoint keeps, the journal gives some up meanwhile: those are few by the end, and read again.
     pub(crate) fn finish(&mut self, watch: &Watch<'_>) -> Result<(), StoreError> {
-        for run in self.touched.runs() {
-            for blocks in steps(run) {
-                watch.check()?;
-                let (digests, bytes) = read_digests(&*self.image, self.layout, blocks)?;
-                watch.progress.read_back(bytes);
-                if let Some(expected) = &self.expected {
-                    expected.compare(&self.disk, blocks, &digests)?;
-                }
-                let entries: Vec<(BlockIndex, Digest)> =
-                    (blocks.start.0..blocks.end.0).map(BlockIndex).zip(digests).collect();
-                self.sink.applied(&entries, &[])?;
-                self.commit_after(bytes)?;
+        while !self.touched.is_empty()
+            || !self.disk.journal.read(self.disk.slot, |state| state.trusted.is_full())
+        {
+            for step in steps(self.layout) {
+                self.read_back(step, watch)?;
             }
+            self.sink.commit()?;
+            self.touched.clear();
         }
-        self.sink.commit()?;
-        let unknown = self.disk.journal.read(self.disk.slot, |state| {
-            state.trusted.gaps_in(BlockRange::new(0, self.layout.block_count()))
-        });
-        for blocks in unknown.into_iter().flat_map(steps) {
+        Ok(())
+    }
+
+    fn read_back(&mut self, within: BlockRange, watch: &Watch<'_>) -> Result<(), StoreError> {
+        let mut runs = self.disk.journal.read(self.disk.slot, |state| state.trusted.gaps_in(within));
+        runs.extend(self.touched.runs_in(within));
+        for blocks in united(runs) {
             watch.check()?;
             let (digests, bytes) = read_digests(&*self.image, self.layout, blocks)?;
             watch.progress.read_back(bytes);
-            self.disk.scanned(blocks, Some(&digests))?;
+            if let Some(expected) = &self.expected {
+                expected.compare(&self.disk, blocks, &digests)?;
+            }
+            let entries: Vec<(BlockIndex, Digest)> =
+                (blocks.start.0..blocks.end.0).map(BlockIndex).zip(digests).collect();
+            self.sink.applied(&entries, &[])?;
+            // Holes are not read, and named all the same.
+            self.commit_after(blocks.count() * PAGE_BYTES)?;
         }
         Ok(())
     }
@@ -185,9 +190,10 @@ fn cost((pages, piece): (PageRun, &UndoPiece)) -> u64 {
     if piece.old == OldPages::Zero { PAGE_BYTES } else { pages.count() * PAGE_BYTES }
 }
 
-fn steps(run: BlockRange) -> impl Iterator<Item = BlockRange> {
-    let starts = (run.start.0..run.end.0).step_by(CHUNK_BLOCKS as usize);
-    starts.map(move |start| BlockRange::new(start, (start + CHUNK_BLOCKS).min(run.end.0)))
+/// All blocks, in runs so short that what is said of each fits memory.
+fn steps(layout: Layout) -> impl Iterator<Item = BlockRange> {
+    let starts = (0..layout.block_count()).step_by(CHUNK_BLOCKS as usize);
+    starts.map(move |start| BlockRange::new(start, (start + CHUNK_BLOCKS).min(layout.block_count())))
 }
 
 /// What a piece held; `None`: zeros.

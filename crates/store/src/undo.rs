@@ -236,10 +236,9 @@ impl UndoLog {
     /// Bytes of closed segments, and of the open one where it lies in the range.
     pub(crate) fn bytes_of(&self, from: u64, to: u64) -> u64 {
         let inner = self.shared.lock();
-        let open = (inner.segment.number, u64::from(inner.segment.end_bytes));
-        let closed = inner.state.closed.iter().map(|(number, bytes)| (*number, *bytes));
-        let within = closed.chain([open]).filter(|(number, _)| (from..to).contains(number));
-        within.map(|(_, bytes)| bytes.saturating_sub(HEADER_BYTES)).sum()
+        let open = (from..to).contains(&inner.segment.number).then_some(u64::from(inner.segment.end_bytes));
+        let closed = inner.state.closed.range(from..to).map(|(_, bytes)| *bytes);
+        closed.chain(open).map(|bytes| bytes.saturating_sub(HEADER_BYTES)).sum()
     }
 
     /// Reads a closed segment.

@@ -24,6 +24,7 @@ mod undo_crash;
 mod undo_damage;
 mod undo_faults;
 mod undo_kill;
+mod undo_memory;
 mod undo_oracle;
 mod undo_races;
 mod write_log;

@@ -31,12 +31,20 @@ fn journal(records: &[(DiskSlot, Record)], in_checkpoint: bool) -> MemoryMedium 
     medium
 }
 
+/// An undo log without records that ends behind all these points.
+fn undo_log() -> MemoryMedium {
+    let checkpoint_end_bytes = SEGMENT_HEADER_BYTES as u32;
+    let (kind, number) = (SegmentKind::Undo, 9);
+    let header = SegmentHeader { kind, machine: machine(), number, salt: SALT, checkpoint_end_bytes };
+    let medium = MemoryMedium::new();
+    let file = medium.create("undo-000000000009.fbu").expect("made");
+    file.write_at(0, &header.encode()).expect("written");
+    medium
+}
+
 /// What opening it says; the points where it is taken.
 fn open(records: &[(DiskSlot, Record)], in_checkpoint: bool) -> Result<Vec<u64>, String> {
-    let undo = MemoryMedium::new();
-    // Points lead back through a log that reaches as far as they do.
-    undo.create("undo-000000000009.fbu").expect("made");
-    let undo = Some(Box::new(undo) as _);
+    let undo = Some(Box::new(undo_log()) as _);
     match MachineStore::open_on(Box::new(journal(records, in_checkpoint)), undo, &machine()) {
         Ok(store) => Ok(store.points().iter().map(|point| point.number).collect()),
         Err(error) => {

@@ -45,6 +45,11 @@ impl Work for Cancelling {
                 return Err(Failed { findings, has_begun: false });
             }
         }
+        // A kill in mid-pass left no word of how the image looked: what lies there may be something else by now.
+        let unknown = made_disks.iter().filter(|disk| !disk.store.is_left()).map(unknown).collect::<Vec<_>>();
+        if !unknown.is_empty() {
+            return Err(Failed { findings: unknown, has_begun: false });
+        }
         let disks: Vec<OpenDisk> = disks.into_iter().chain(made_disks).collect();
         match self.has_original {
             true => drop(operation.roll_back(0, &disks)?),
@@ -73,8 +78,18 @@ fn is_there(lease: &Lease<Machine>) -> bool {
     failback_image::exists(&ImageSpec::parse(&lease.disk().path)).unwrap_or(true)
 }
 
+fn unknown(disk: &OpenDisk) -> Finding {
+    let name = disk.image.name().display();
+    let evidence = format!(
+        "{name}: a job made it and was killed; nothing tells whether what lies there is still that image"
+    );
+    let remedy = "let the pass go on for a moment and stop it ('failback stop'), or remove the image by hand; then cancel \
+                  again";
+    Finding::error(Code::Diverged, evidence).with_remedy(remedy)
+}
+
 /// Fails where the disk is not, in full, what was sealed.
-fn unchanged(disk: &OpenDisk) -> Result<(), Finding> {
+pub(crate) fn unchanged(disk: &OpenDisk) -> Result<(), Finding> {
     let state = disk.store.state();
     let name = disk.image.name().display().to_string();
     let Some(layout) = state.layout.filter(|_| !state.in_pass) else {
@@ -97,8 +112,8 @@ fn unchanged(disk: &OpenDisk) -> Result<(), Finding> {
 fn remove(lease: &Lease<Machine>) -> Result<(), Finding> {
     let image = failback_image::open(&ImageSpec::parse(&lease.disk().path), Access::Read);
     let files = image.map_err(|error| error.to_finding())?.identity().files;
-    // The one that names the others goes last: until then the image is known for what it is.
-    for file in files.iter().rev() {
+    // The one that names the others goes first: cut off behind it, nothing is left that passes for an image.
+    for file in &files {
         match fs::remove_file(file) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", file, error)),
             _ => {}

@@ -87,6 +87,12 @@ impl DiskStore {
         &self.0.id
     }
 
+    /// Whether its image was closed in good order and noted since something of ours wrote to it: then it can be told whether
+    /// it is still the same ([`Self::recheck`]).
+    pub fn is_left(&self) -> bool {
+        self.0.journal.read(self.0.slot, |disk| disk.left.is_some())
+    }
+
     /// What is known of it.
     pub fn state(&self) -> DiskState {
         self.0.journal.read(self.0.slot, |disk| DiskState {
@@ -125,11 +131,20 @@ impl DiskStore {
         if is_over && epoch <= phase.epoch {
             return Err(StoreError::JobIsOver { disk: self.0.id.clone(), phase: phase.kind });
         }
+        let is_held = is_new_disk && self.0.is_protected();
+        if is_held && phase.kind != PhaseKind::Cancelled {
+            return Err(StoreError::Point(format!(
+                "recovery points hold disk {}, and its image was made anew: mount what it lies on, or give the points up first",
+                self.0.id
+            )));
+        }
         if is_over {
-            let kind = PhaseKind::Replicating;
+            // What a cancellation removed cannot be gone back to: a new history begins with what is there.
+            let ended = is_held.then_some(PhaseKind::Committed);
             self.0.journal.update_machine(|state| {
-                let phase = Phase { kind, at_unix_ms: unix_ms(), ..state.history.phase };
-                (vec![Record::Phase(phase)], ())
+                let phase = |kind| Phase { kind, at_unix_ms: unix_ms(), ..state.history.phase };
+                let kinds = ended.into_iter().chain([PhaseKind::Replicating]);
+                (kinds.map(|kind| Record::Phase(phase(kind))).collect(), ())
             })?;
         }
         if let Some(undo) = self.0.undo.as_ref().filter(|_| !is_new_disk && !self.was_created()) {

@@ -7,6 +7,7 @@ use crate::error::StoreError;
 use crate::journal::JournalState;
 use crate::look::unix_ms;
 use crate::machine::MachineStore;
+use crate::sink::PUT_BACK;
 use crate::undo::UndoSpace;
 use failback_format::journal_record::{self as record, DiskSlot, PhaseKind, Record};
 use failback_model::{Digest, DiskId, Epoch, Generation, Layout, PointClaim, PointLabel};
@@ -214,7 +215,9 @@ fn sealed_together(state: &JournalState, disks: &[DiskId]) -> Option<(Vec<record
         if !disks.contains(&disk.id) {
             continue;
         }
-        let sealed = disk.sealed.as_ref().filter(|sealed| disk.is_sealed() && sealed.epoch == disk.epoch)?;
+        let sealed = disk.sealed.as_ref().filter(|sealed| {
+            disk.is_sealed() && sealed.epoch == disk.epoch && sealed.at_unix_ms != PUT_BACK
+        })?;
         claims.push((sealed.epoch, &sealed.claim));
         held.push(record::PointDisk {
             slot: DiskSlot(slot as u16),

@@ -23,6 +23,9 @@ use failback_model::{
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+/// In the place of a seal's time where no pass sealed, but a way back: no point comes of it but that way's own.
+pub(crate) const PUT_BACK: u64 = 0;
+
 /// Where a session writes to.
 pub(crate) struct JournaledSink {
     disk: Arc<Disk>,
@@ -190,7 +193,7 @@ impl JournaledSink {
     fn seal_state(&self, root: Digest) -> Result<u64, DiskError> {
         let (generation, fingerprint, found) = self.prepare_seal()?;
         let trust = if found == Some(root) { Trust::Everything } else { Trust::Nothing };
-        self.record_seal(generation, root, fingerprint, trust)?;
+        self.record_seal(generation, root, fingerprint, trust, unix_ms())?;
         Ok(generation.0)
     }
 
@@ -200,7 +203,7 @@ impl JournaledSink {
         let name = self.image.name().display();
         match found {
             Some(found) if root.is_none_or(|root| root == found) => {
-                self.record_seal(generation, found, fingerprint, Trust::Everything)?;
+                self.record_seal(generation, found, fingerprint, Trust::Everything, PUT_BACK)?;
                 Ok((generation, found))
             }
             Some(found) => {
@@ -237,8 +240,9 @@ impl JournaledSink {
         root: Digest,
         fingerprint: Digest,
         trust: Trust,
+        at_unix_ms: u64,
     ) -> Result<(), DiskError> {
-        let (at_unix_ms, claim) = (unix_ms(), self.claim.clone());
+        let claim = self.claim.clone();
         let seal = Record::Seal { generation, root, fingerprint, trust, at_unix_ms, claim };
         self.disk.journal.record(self.disk.slot, seal)
     }

@@ -125,7 +125,6 @@ impl UndoLog {
                 ));
         }
         // All below were closed durably: by the point, or by the segment behind.
-        let maybe_open = newest.unwrap_or(0).max(last);
         let mut empty = Vec::new();
         for number in numbers {
             let name = segment_name(SegmentKind::Undo, number);

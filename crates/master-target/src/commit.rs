@@ -135,7 +135,8 @@ impl Site {
             };
             let proven = receipt.disks.iter().find(|proven| proven.id == disk.id);
             let is_it = |proven: &failback_format::receipt::ReceiptDisk| {
-                proven.generation == held.generation.0 && Some(proven.root) == held.root
+                // The sealed state's root stays what it was while a pass or a way back changes the disk.
+                !held.in_pass && proven.generation == held.generation.0 && Some(proven.root) == held.root
             };
             if !proven.is_some_and(is_it) {
                 return lacks(format!("receipt {} does not prove disk {} as it is", receipt.number, disk.id));

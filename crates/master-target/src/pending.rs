@@ -49,11 +49,13 @@ impl Live {
 }
 
 impl Pending {
-    /// Those that an earlier run of the daemon left unfinished are cut off.
+    /// Those that an earlier run of the daemon left unfinished are cut off. A commit leaves nothing to finish: it is in the
+    /// journal or it is not.
     pub(crate) fn open(file: PathBuf) -> Result<Self, Finding> {
         let saved: BTreeMap<String, Begun> = saved::restore(&file)?.unwrap_or_default();
         let cut_off = saved
             .into_iter()
+            .filter(|(_, begun)| begun.verb != "commit")
             .filter_map(|(machine, begun)| Some((machine.parse().ok()?, Held { begun, live: None })));
         Ok(Self { file, held: Mutex::new(cut_off.collect()) })
     }
@@ -199,6 +201,11 @@ mod tests {
         assert_eq!(pending.bars(&web01).map(|finding| finding.code), Some(Code::OperationPending));
         pending.begin(&web01, &deed()).map(drop).expect("it is taken up");
         assert!(pending.end(&web01, false).expect("saved"));
-        assert!(!Pending::open(file).expect("it opens").is_cut_off(&web01));
+        assert!(!Pending::open(file.clone()).expect("it opens").is_cut_off(&web01));
+
+        let commit = Deed { verb: "commit", point: None, ..deed() };
+        pending.begin(&web01, &commit).map(drop).expect("it begins");
+        let bars = Pending::open(file).expect("it opens").bars(&web01);
+        assert_eq!(bars, None, "the same command either commits, or says that it is done");
     }
 }

@@ -248,6 +248,15 @@ impl MasterTarget {
             }
             Phase::Released { .. } | Phase::Cancelled => {}
         }
+        let is_removed =
+            site.standing.phase == Phase::Cancelled && site.points.iter().all(|point| point.number > 0);
+        if site.standing.is_partial && !is_removed {
+            let evidence =
+                format!("{machine}: {}: what its disks hold is no state of anything", site.place());
+            let remedy =
+                format!("'failback cutover {machine} --point latest' or 'failback cancel {machine}' first");
+            return Err(alone(Finding::error(Code::NotReleased, evidence).with_remedy(remedy)));
+        }
         let unproven = self.site.unproven(&site);
         let findings = match (unproven, without_receipt) {
             (Some(finding), false) => return Err(alone(finding)),
@@ -414,7 +423,9 @@ fn lacks_a_disk(site: &View, choice: &Choice) -> Option<Finding> {
         let (id, number, lacking) = (&site.machine.id, choice.point.number, lacking.join(", "));
         let finding =
             Finding::error(Code::PointUnknown, format!("{id}: point {number} does not hold {lacking}"));
-        finding.with_remedy("choose a point that has all disks, or release those that are not to come home")
+        finding.with_remedy(
+            "choose a point that has all disks; cancelling brings the originals of all of them back",
+        )
     })
 }
 

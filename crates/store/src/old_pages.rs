@@ -44,6 +44,8 @@ pub(crate) fn log_old_pages(
         end: None,
     };
     let mut buffer = vec![0; UNDO_PIECE_MAX_BYTES];
+    // Whole pages: what lies behind the pass's disk in its last one is the target's own.
+    let length_bytes = image.geometry().length_bytes;
     let step = UNDO_PIECE_MAX_BYTES as u64 / PAGE_BYTES;
     for run in pages {
         let mut at = run.start;
@@ -53,7 +55,7 @@ pub(crate) fn log_old_pages(
             let mut start = data_start;
             while start < data_end {
                 let part = PageRun { start, end: (start + step).min(data_end) };
-                let bytes = bytes_of(part, layout.length_bytes());
+                let bytes = bytes_of(part, length_bytes);
                 let buffer = &mut buffer[..bytes.length_bytes() as usize];
                 image.read_at(bytes.start(), buffer)?;
                 batch.contents(part, buffer)?;
@@ -150,6 +152,9 @@ impl Batch<'_> {
         let pieces = std::mem::take(&mut self.pieces);
         let mut digests: Vec<(BlockIndex, Option<Digest>)> = Vec::new();
         for piece in pieces.iter().filter(|piece| piece.old != OldPages::Zero) {
+            if piece.pages.start * PAGE_BYTES >= self.layout.length_bytes() {
+                break;
+            }
             let mut blocks = self.layout.blocks_covering(bytes_of(piece.pages, self.layout.length_bytes()));
             if let Some((last, _)) = digests.last() {
                 blocks.start = blocks.start.max(BlockIndex(last.0 + 1));

@@ -153,7 +153,8 @@ impl MachineStore {
         Ok(())
     }
 
-    /// Makes what is there final: points and undo are gone. What was freed. Refused where there is nothing to commit.
+    /// Makes what is there final: points and undo are gone. What was freed. Refused where there is nothing to commit,
+    /// and in the middle of a pass or of a way back.
     pub fn commit(&self) -> Result<u64, StoreError> {
         let _turn = self.turn();
         let standing = self.standing();
@@ -162,6 +163,14 @@ impl MachineStore {
                 Phase::Committed => "it was committed before".into(),
                 _ => "it has no recovery point".into(),
             }));
+        }
+        // Without an original, cancelling removed what a part of a pass is on.
+        let is_removed =
+            standing.phase == Phase::Cancelled && self.points().iter().all(|point| point.number > 0);
+        if standing.is_partial && !is_removed {
+            let reason =
+                "something was written since its newest point: what its disks hold is no state of anything";
+            return Err(StoreError::Point(reason.into()));
         }
         let point = standing.at.unwrap_or(0);
         self.journal.update_machine(|state| (vec![phase_record(state, PhaseKind::Committed, point)], ()))?;

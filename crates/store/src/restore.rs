@@ -78,9 +78,9 @@ impl RestoredDisk {
     fn put_back(&mut self, undos: &[Undo], watch: &Watch<'_>) -> Result<(), StoreError> {
         let mut seen = PageRuns::default();
         let mut parts: Vec<(PageRun, &UndoPiece)> = Vec::new();
-        let end = self.layout.length_bytes().div_ceil(PAGE_BYTES);
+        let end = self.image.geometry().length_bytes.div_ceil(PAGE_BYTES);
         for piece in undos.iter().flat_map(|undo| &undo.pieces) {
-            // A pass that extended the disk also touched what lies behind the end that it had.
+            // A disk that was made shorter since has no place for them.
             let pages = PageRun { end: piece.pages.end.min(end), ..piece.pages };
             if pages.start < pages.end {
                 parts.extend(seen.insert(pages).into_iter().map(|pages| (pages, piece)));
@@ -104,9 +104,12 @@ impl RestoredDisk {
     }
 
     fn write(&mut self, parts: &[(PageRun, &UndoPiece)], watch: &Watch<'_>) -> Result<(), StoreError> {
-        let length_bytes = self.layout.length_bytes();
+        let length_bytes = self.image.geometry().length_bytes;
         let changes: Vec<ByteRange> = parts.iter().map(|(pages, _)| bytes_of(*pages, length_bytes)).collect();
-        let blocks = changes.iter().map(|bytes| self.layout.blocks_covering(*bytes));
+        // What lies behind the end of the disk that was sealed is of no block.
+        let sealed = self.layout.bytes_of(self.layout.blocks());
+        let within = changes.iter().filter_map(|bytes| bytes.intersection(sealed));
+        let blocks = within.map(|bytes| self.layout.blocks_covering(bytes));
         let blocks = united(blocks.collect());
         self.sink.begin(&blocks, &changes)?;
         let mut joined = Joined::default();
@@ -284,14 +287,16 @@ impl Expected {
     }
 }
 
-/// Puts an interval back on all disks at once. Disks that are not named keep what they have.
+/// Puts an interval back on all disks at once. Disks that are not named keep what they have; whether the interval has any of
+/// them.
 pub(crate) fn restore_interval(
     undo: &UndoLog,
     from: u64,
     to: u64,
     disks: &mut [RestoredDisk],
     watch: &Watch<'_>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let mut has_others = false;
     for number in undo.segments(from, to).into_iter().rev() {
         watch.check()?;
         let mut held: HashMap<DiskSlot, Vec<Undo>> = HashMap::new();
@@ -303,8 +308,9 @@ pub(crate) fn restore_interval(
                 disk.put_back(&undos, watch)?;
             }
         }
+        has_others |= !held.is_empty();
     }
-    Ok(())
+    Ok(has_others)
 }
 
 /// All records of a closed segment, the oldest first.

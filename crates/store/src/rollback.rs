@@ -76,12 +76,13 @@ impl MachineStore {
     pub fn predicted_undo(&self, number: u64) -> u64 {
         let Some(undo) = &self.undo else { return 0 };
         let Ok((target, newest)) = self.target(number) else { return 0 };
-        undo.bytes_of(target.undo_from, self.start_of_way(&target, &newest).undo_from)
+        undo.bytes_of(target.undo_from, self.start_of_way(&target, &newest, &|_| true).undo_from)
     }
 
     /// Brings the machine to a point: undoes a partial pass, which needs no source, then goes back or forward. `disks` are
-    /// those of the point, open for writing, without a pass under way; the others keep what they hold. Asked to stop, it
-    /// stops within a segment; the same call finishes it.
+    /// those of the point, open for writing, without a pass under way; the others keep what they hold, and their undo.
+    /// A point without one of `disks` is refused: it would be left at another state. Asked to stop, it stops within a
+    /// segment; the same call finishes it.
     pub fn roll_back(
         &self,
         number: u64,
@@ -93,10 +94,17 @@ impl MachineStore {
         let undo = self.undo.as_ref().ok_or_else(|| StoreError::Point("no undo log is kept".into()))?;
         let _turn = self.turn();
         let (target, newest) = self.target(number)?;
-        require_disks(&target, disks)?;
-        require_disks(&newest, disks)?;
-        let is_there = target.number == newest.number || newest.restored == Some(number);
-        let start = self.start_of_way(&target, &newest).undo_from;
+        require_disks(&target, disks, |_| true)?;
+        // Cancelling removes what a job made: where that is gone already, nothing is missed.
+        let is_made = |slot: DiskSlot| self.journal.read(slot, |disk| disk.is_created);
+        require_disks(&newest, disks, |slot| number != 0 || !is_made(slot))?;
+        let is_whole = |point: &Point| first_without(point, &target, disks).is_none();
+        if let Some(disk) = first_without(&target, &target, disks).filter(|_| number != 0) {
+            let reason = format!("point {number} does not hold disk {}, which came later", disk.id());
+            return Err(StoreError::Point(reason));
+        }
+        let is_there = target.number == newest.number || newest.restored == Some(number) && is_whole(&newest);
+        let start = self.start_of_way(&target, &newest, &is_whole).undo_from;
         let between = if is_there { 0 } else { undo.bytes_of(target.undo_from, start) };
         if let Some(free_bytes) = undo.space()?.free_bytes
             && !is_there
@@ -109,7 +117,7 @@ impl MachineStore {
         self.undo_partial_pass(undo, &newest, disks, &watch)?;
         let point = match is_there {
             true => newest.number,
-            false => self.go_to(undo, &target, disks, &watch)?,
+            false => self.go_to(undo, &target, &is_whole, disks, &watch)?,
         };
         Ok(RolledBack { point, written_bytes: progress.restored_bytes() })
     }
@@ -123,16 +131,19 @@ impl MachineStore {
     }
 
     /// The point that the way to another begins at: what the newest came to be by going back, where that lies no further.
-    fn start_of_way(&self, target: &Point, newest: &Point) -> Point {
+    /// A point that was gone back to is what the earlier one was only as far as its own disks go.
+    fn start_of_way(&self, target: &Point, newest: &Point, is_whole: &dyn Fn(&Point) -> bool) -> Point {
         let mut start = newest.clone();
-        while let Some(earlier) = start.restored.filter(|earlier| *earlier >= target.number) {
+        while let Some(earlier) =
+            start.restored.filter(|earlier| *earlier >= target.number && is_whole(&start))
+        {
             let Ok((earlier, _)) = self.target(earlier) else { break };
             start = earlier;
         }
         start
     }
 
-    /// Puts back what was written since the newest point, and lets go of that undo.
+    /// Puts back what was written since the newest point, and lets go of that undo where no disk that is not here needs it.
     fn undo_partial_pass(
         &self,
         undo: &UndoLog,
@@ -144,15 +155,27 @@ impl MachineStore {
         let is_as_sealed = |(disk, _): &OpenDisk| {
             let state = disk.state();
             let held = newest.disks.iter().find(|held| held.slot == disk.disk().slot);
-            state.layout.is_none() || !state.in_pass && held.is_some_and(|held| held.root == state.root)
+            held.is_none_or(|held| state.layout.is_none() || !state.in_pass && held.root == state.root)
         };
         if undo.segments(newest.undo_from, end).is_empty() && disks.iter().all(is_as_sealed) {
             return Ok(());
         }
-        let restored = self.restore(undo, newest, (newest.undo_from, end), disks, Logging::Nothing, watch)?;
-        let again = Point { undo_from: end, disks: restored, ..newest.clone() };
+        let way = Way { from: newest.undo_from, to: end, logging: Logging::Nothing };
+        let (restored, is_needed) = self.restore(undo, newest, &way, disks, watch)?;
+        let mut again = Point { disks: restored, ..newest.clone() };
+        let sealed = |slot: DiskSlot| again.disks.iter().any(|disk| disk.slot == slot);
+        let others: Vec<_> = newest.disks.iter().filter(|held| !sealed(held.slot)).cloned().collect();
+        again.disks.extend(others);
+        again.disks.sort_unstable_by_key(|disk| disk.slot);
+        let is_oldest = self.journal.look(|state| state.history.undo_floor()) == Some(newest.undo_from);
+        if !is_needed || !is_oldest {
+            // Behind an older point what is kept leads back to that one.
+            again.undo_from = end;
+        }
         self.journal.update_machine(|_| (vec![Record::Point(again)], ()))?;
-        undo.remove(newest.undo_from, end)?;
+        if !is_needed {
+            undo.remove(newest.undo_from, end)?;
+        }
         Ok(())
     }
 
@@ -161,12 +184,14 @@ impl MachineStore {
         &self,
         undo: &UndoLog,
         target: &Point,
+        is_whole: &dyn Fn(&Point) -> bool,
         disks: &[OpenDisk],
         watch: &Watch<'_>,
     ) -> Result<u64, StoreError> {
         let (target, newest) = self.target(target.number)?;
-        let bounds = (target.undo_from, self.start_of_way(&target, &newest).undo_from);
-        let restored = self.restore(undo, &target, bounds, disks, Logging::ForPoints, watch)?;
+        let (from, to) = (target.undo_from, self.start_of_way(&target, &newest, is_whole).undo_from);
+        let way = Way { from, to, logging: Logging::ForPoints };
+        let (restored, _) = self.restore(undo, &target, &way, disks, watch)?;
         let undo_from = undo.start_interval()?;
         let point = Point {
             number: newest.number + 1,
@@ -181,56 +206,70 @@ impl MachineStore {
         Ok(number)
     }
 
-    /// Puts segments back on the disks of a point and seals each with its root.
+    /// Puts segments back on the disks of a point and seals each with its root; whether there is undo of other disks among
+    /// it. Disks that came behind the point are put back, too, and are no sealed state.
     fn restore(
         &self,
         undo: &UndoLog,
         point: &Point,
-        (from, to): (u64, u64),
+        way: &Way,
         disks: &[OpenDisk],
-        logging: Logging,
         watch: &Watch<'_>,
-    ) -> Result<Vec<PointDisk>, StoreError> {
+    ) -> Result<(Vec<PointDisk>, bool), StoreError> {
         let mut restored = Vec::new();
-        let mut roots = Vec::new();
+        let mut seals = Vec::new();
         for (disk, image) in disks {
-            let Some((root, session)) = session(point, disk, image, logging)? else { continue };
+            let Some((seal, session)) = session(point, disk, image, way)? else { continue };
             restored.push(session);
-            roots.push(root);
+            seals.push(seal);
         }
-        restore_interval(undo, from, to, &mut restored, watch)?;
+        let has_others = restore_interval(undo, way.from, way.to, &mut restored, watch)?;
         for disk in &mut restored {
             disk.finish(watch)?;
         }
         let mut sealed = Vec::new();
-        for (disk, root) in restored.iter().zip(roots) {
+        for (disk, seal) in restored.iter().zip(seals) {
+            let Seal::With(root) = seal else { continue };
             let (generation, root) = disk.seal(root)?;
             let (slot, layout) = (disk.disk.slot, Some(disk.layout));
             sealed.push(PointDisk { slot, generation, layout, root: Some(root) });
         }
         sealed.sort_unstable_by_key(|disk| disk.slot);
-        Ok(sealed)
+        Ok((sealed, has_others))
     }
 }
 
-/// Opens a session that puts a disk back to a point, and the root that the point has of it. `None` where the point does not
-/// hold the disk.
+/// Segments that are put back, and whether what they overwrite is logged.
+struct Way {
+    from: u64,
+    to: u64,
+    logging: Logging,
+}
+
+/// What becomes of a disk that was put back.
+enum Seal {
+    /// It is what a point is; its root, where that is known.
+    With(Option<Digest>),
+    /// It is what it was when the point was recorded, which is none of the point's states.
+    Not,
+}
+
+/// Opens a session that puts a disk back to a point. `None` where undo does not lead there.
 fn session(
     point: &Point,
     disk: &Arc<DiskStore>,
     image: &Arc<dyn Image>,
-    logging: Logging,
-) -> Result<Option<(Option<Digest>, RestoredDisk)>, StoreError> {
+    way: &Way,
+) -> Result<Option<(Seal, RestoredDisk)>, StoreError> {
     let state = disk.state();
     let held = point.disks.iter().find(|held| held.slot == disk.disk().slot);
-    // As it was sealed: passes may have cut it into other blocks since, or extended it. What was added stays behind its end.
-    let (layout, root) = match held.and_then(|held| Some((held.layout?, held.root))) {
-        Some(sealed) => sealed,
-        None if point.number == 0 && !disk.was_created() => match state.layout {
-            Some(layout) => (layout, None),
-            None => return Ok(None),
-        },
-        None => return Ok(None),
+    let is_passed_by = way.logging == Logging::Nothing && point.number != 0;
+    // As it was sealed: passes may have cut it into other blocks since, or extended it.
+    let (layout, seal) = match (held.and_then(|held| Some((held.layout?, held.root))), state.layout) {
+        (Some((layout, root)), _) => (layout, Seal::With(root)),
+        (None, Some(layout)) if point.number == 0 && !disk.was_created() => (layout, Seal::With(None)),
+        (None, Some(layout)) if is_passed_by && disk.disk().is_protected() => (layout, Seal::Not),
+        _ => return Ok(None),
     };
     let length_bytes = image.geometry().length_bytes;
     if length_bytes < layout.length_bytes() {
@@ -245,16 +284,33 @@ fn session(
     let fingerprint = Fingerprint::of_image(&**image, state.epoch)?;
     let number = disk.begin_session(state.epoch, layout, false, &fingerprint)?;
     let claim: PointClaim = point.claim.clone();
-    let sink = JournaledSink::new(Arc::clone(disk.disk()), Arc::clone(image), number, claim, logging);
-    let has_root = root.is_some();
+    let sink =
+        JournaledSink::new(Arc::clone(disk.disk()), Arc::clone(image), number, claim, way.logging).back();
+    let has_root = matches!(seal, Seal::With(Some(_)));
     let restored = RestoredDisk::new(Arc::clone(disk.disk()), Arc::clone(image), sink, layout, has_root)?;
-    Ok(Some((root, restored)))
+    Ok(Some((seal, restored)))
 }
 
-/// All disks of a point must be there: none is left behind at another state.
-fn require_disks(point: &Point, disks: &[OpenDisk]) -> Result<(), StoreError> {
-    let is_given = |slot: DiskSlot| disks.iter().any(|(disk, _)| disk.disk().slot == slot);
-    match point.disks.iter().find(|held| !is_given(held.slot)) {
+/// The first of these disks that was written to and is not in a point. The original has none of those that a job made.
+fn first_without<'a>(point: &Point, target: &Point, disks: &'a [OpenDisk]) -> Option<&'a DiskStore> {
+    let is_without = |disk: &&DiskStore| {
+        let is_made = target.number == 0 && disk.was_created();
+        disk.state().layout.is_some()
+            && !is_made
+            && !point.disks.iter().any(|held| held.slot == disk.disk().slot)
+    };
+    disks.iter().map(|(disk, _)| &**disk).find(is_without)
+}
+
+/// All disks of a point that are needed must be there: none is left behind at another state.
+fn require_disks(
+    point: &Point,
+    disks: &[OpenDisk],
+    is_needed: impl Fn(DiskSlot) -> bool,
+) -> Result<(), StoreError> {
+    let is_missed =
+        |slot: DiskSlot| is_needed(slot) && !disks.iter().any(|(disk, _)| disk.disk().slot == slot);
+    match point.disks.iter().find(|held| is_missed(held.slot)) {
         None => Ok(()),
         Some(_) => Err(StoreError::Point(format!("point {} holds a disk that is not there", point.number))),
     }

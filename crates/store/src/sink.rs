@@ -31,6 +31,8 @@ pub(crate) struct JournaledSink {
     layout: Option<Layout>,
     claim: PointClaim,
     logging: Logging,
+    /// How far a way back writes: to the image's end. 0 for a pass, which ends with its disk.
+    reach_bytes: u64,
     /// Whether what earlier sessions left in the kernel's cache is durable.
     is_settled: Mutex<bool>,
     /// The first commit that failed.
@@ -56,7 +58,13 @@ impl JournaledSink {
     ) -> Self {
         let layout = disk.journal.read(disk.slot, |state| state.layout);
         let (is_settled, failed) = (Mutex::new(false), OnceLock::new());
-        Self { disk, image, session, layout, claim, logging, is_settled, failed }
+        Self { disk, image, session, layout, claim, logging, reach_bytes: 0, is_settled, failed }
+    }
+
+    /// The sink of a way back.
+    pub(crate) fn back(self) -> Self {
+        let reach_bytes = self.image.geometry().length_bytes;
+        Self { reach_bytes, ..self }
     }
 
     /// Zeros keep the target's provisioning: a thin image gives their space back, unless a way back may need it.
@@ -115,16 +123,18 @@ impl JournaledSink {
         }
     }
 
-    /// Bytes whose blocks were all begun; anything else is our own mistake.
+    /// Bytes whose blocks were all begun; anything else is our own mistake. What a way back puts behind the end of the disk
+    /// that was sealed is of no block.
     fn require_begun(&self, operation: Operation, bytes: ByteRange) -> Result<(), DiskError> {
-        let blocks = self.layout.map(|layout| (layout.blocks_covering(bytes), layout.length_bytes()));
-        match blocks {
-            Some((blocks, length_bytes))
-                if bytes.end() <= length_bytes && self.disk.groups().is_begun(blocks) =>
-            {
-                Ok(())
-            }
-            _ => Err(self.refuse(Code::Internal, operation, format!("bytes {bytes:?} were not begun"))),
+        let is_begun = self.layout.is_some_and(|layout| {
+            let within = bytes.intersection(layout.bytes_of(layout.blocks()));
+            let blocks = within.map(|within| layout.blocks_covering(within));
+            bytes.end() <= self.reach_bytes.max(layout.length_bytes())
+                && blocks.is_none_or(|blocks| self.disk.groups().is_begun(blocks))
+        });
+        match is_begun {
+            true => Ok(()),
+            false => Err(self.refuse(Code::Internal, operation, format!("bytes {bytes:?} were not begun"))),
         }
     }
 

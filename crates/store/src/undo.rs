@@ -100,8 +100,8 @@ pub(crate) fn require_journal(undo: &dyn Medium, journal: &dyn Medium) -> Result
 
 impl UndoLog {
     /// Opens the log of a machine whose oldest point begins with the first of the segments `bounds`, and whose newest with the
-    /// second: older ones are removed, and all where there is no point. What is appended comes behind the newest point,
-    /// also where no segment of it is there.
+    /// second: older ones are removed, and all where there is no point. A log that ends before the newest point is not the one
+    /// that its points lead back through: a volume that is not mounted, another folder, an old copy.
     pub(crate) fn open(
         medium: Box<dyn Medium>,
         machine: &MachineId,
@@ -113,24 +113,36 @@ impl UndoLog {
         }
         let mut closed = BTreeMap::new();
         let (floor, newest) = bounds.unzip();
-        // All below were closed durably: by the point, or by the segment behind.
-        let mut maybe_open = newest.unwrap_or(0);
-        let mut newest = newest.unwrap_or(1).max(1) - 1;
-        for number in names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)) {
-            newest = newest.max(number);
-            maybe_open = maybe_open.max(number);
+        let numbers: Vec<u64> =
+            names.iter().filter_map(|name| segment_number(SegmentKind::Undo, name)).collect();
+        let last = numbers.iter().copied().max().unwrap_or(0);
+        if let Some(newest) = newest.filter(|newest| last < *newest) {
+            let reason = format!("it ends at segment {last}, and the journal's newest point is at {newest}");
+            return Err(DiskError::new(Code::JournalDamaged, Operation::Open, medium.path(), reason)
+                .with_remedy(
+                    "mount its volume, or name the folder that it was in; where it is lost for ever, no way back is left: \
+                     move the journal away, too, and the disks are scanned anew",
+                ));
+        }
+        let mut empty = Vec::new();
+        for number in numbers {
             let name = segment_name(SegmentKind::Undo, number);
             let length_bytes = medium.open(&name)?.length_bytes();
-            if floor.is_none_or(|floor| number < floor) || length_bytes <= HEADER_BYTES {
+            if floor.is_none_or(|floor| number < floor) {
                 medium.remove(&name)?;
+            } else if length_bytes == HEADER_BYTES {
+                empty.push(name);
             } else {
                 closed.insert(number, length_bytes);
             }
         }
-        if let Some(length_bytes) = closed.get_mut(&maybe_open) {
-            *length_bytes = close_cut(&*medium, maybe_open, *length_bytes)?;
+        // All below were closed durably, by the segment behind.
+        if let Some(length_bytes) = closed.get_mut(&last) {
+            *length_bytes = close_cut(&*medium, last, *length_bytes)?;
         }
-        let segment = write_segment(&*medium, machine, SegmentKind::Undo, newest + 1, |_| Ok(()))?;
+        let segment = write_segment(&*medium, machine, SegmentKind::Undo, last + 1, |_| Ok(()))?;
+        // Only now: the last segment tells whose log this is.
+        empty.iter().try_for_each(|name| medium.remove(name))?;
         let shared = Shared::new(medium.path(), segment, Written { closed, ..Written::default() });
         Ok(Self { medium, machine: machine.clone(), shared, pace: Pace::default() })
     }
@@ -225,7 +237,7 @@ impl UndoLog {
         let inner = self.shared.lock();
         let open = (from..to).contains(&inner.segment.number).then_some(u64::from(inner.segment.end_bytes));
         let closed = inner.state.closed.range(from..to).map(|(_, bytes)| *bytes);
-        closed.chain(open).map(|bytes| bytes - HEADER_BYTES).sum()
+        closed.chain(open).map(|bytes| bytes.saturating_sub(HEADER_BYTES)).sum()
     }
 
     /// Reads a closed segment.

@@ -85,6 +85,11 @@ impl Due {
         due
     }
 
+    /// What the disks hold, where all of it was acknowledged.
+    pub(crate) fn all_held(&self) -> Option<Contents> {
+        self.holds.iter().map(|pages| pages.iter().copied().collect()).collect()
+    }
+
     /// What a point that is listed may hold: what is known of it, or what was coming last, as all else came or failed to;
     /// or what was coming before that, where two were coming at once.
     fn candidates(&self, number: u64) -> Vec<Arc<Contents>> {
@@ -124,7 +129,9 @@ pub(crate) fn judge(
         });
         assert!(is_one, "{what}: undo in reverse does not lead to point {oldest}");
     }
-    let mut done = Notes::new();
+    // Numbers begin anew behind a commit: what went is not taken for what comes.
+    let gone = due.going.iter().map(|(number, _)| *number).filter(|number| !numbers.contains(number));
+    let mut done = vec![(site.position(), Note::Gone(gone.collect()))];
     // The newest first, which undoes a partial pass; then any other, then forward again.
     let newest = numbers.pop();
     let other = (!numbers.is_empty()).then(|| numbers[random.below(numbers.len() as u64) as usize]);

@@ -33,7 +33,10 @@ fn journal(records: &[(DiskSlot, Record)], in_checkpoint: bool) -> MemoryMedium 
 
 /// What opening it says; the points where it is taken.
 fn open(records: &[(DiskSlot, Record)], in_checkpoint: bool) -> Result<Vec<u64>, String> {
-    let undo = Some(Box::new(MemoryMedium::new()) as _);
+    let undo = MemoryMedium::new();
+    // Points lead back through a log that reaches as far as they do.
+    undo.create("undo-000000000009.fbu").expect("made");
+    let undo = Some(Box::new(undo) as _);
     match MachineStore::open_on(Box::new(journal(records, in_checkpoint)), undo, &machine()) {
         Ok(store) => Ok(store.points().iter().map(|point| point.number).collect()),
         Err(error) => {
@@ -44,7 +47,7 @@ fn open(records: &[(DiskSlot, Record)], in_checkpoint: bool) -> Result<Vec<u64>,
 }
 
 fn disk(slot: u16) -> (DiskSlot, Record) {
-    let id = if slot == 0 { disk_id() } else { DiskId::new(&format!("scsi0.{slot}")).expect("an id") };
+    let id = if slot == 0 { disk_id() } else { DiskId::new(format!("scsi0.{slot}")).expect("an id") };
     (DiskSlot(slot), Record::Disk { id })
 }
 

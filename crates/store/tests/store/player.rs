@@ -49,12 +49,16 @@ impl<'a> Player<'a> {
     pub(crate) fn resume(site: &'a dyn Site, opened: Opened, notes: &Notes, seed: u64) -> Option<Self> {
         let due = Due::of(notes, u64::MAX);
         let listed: Vec<u64> = opened.store.points().iter().map(|point| point.number).collect();
-        let known = due.points.into_iter().chain(due.going);
-        let mut points: Vec<_> = known.filter(|(number, _)| listed.contains(number)).collect();
+        let known = due.points.iter().chain(&due.going);
+        let mut points: Vec<_> = known.filter(|(number, _)| listed.contains(number)).cloned().collect();
         points.sort_by_key(|(number, _)| *number);
         points.dedup_by_key(|(number, _)| *number);
         assert_eq!(points.iter().map(|(number, _)| *number).collect::<Vec<_>>(), listed, "all are known");
-        let now = points.last()?.1.to_vec();
+        let now = match points.last() {
+            Some((_, contents)) => contents.to_vec(),
+            // It was committed for good, and nothing was begun since.
+            None => due.all_held()?,
+        };
         let mut player = Self::with_points(site, opened, now, points, seed);
         let epochs = player.opened().disks.iter().map(|(disk, _)| disk.state().epoch);
         player.epoch = epochs.max()?.max(Epoch(player.opened().store.standing().epoch.0 + 1));

@@ -131,7 +131,8 @@ impl DiskStore {
         if is_over && epoch <= phase.epoch {
             return Err(StoreError::JobIsOver { disk: self.0.id.clone(), phase: phase.kind });
         }
-        let is_held = is_new_disk && self.0.is_protected();
+        let is_known = self.0.journal.read(self.0.slot, |state| state.layout.is_some());
+        let is_held = is_new_disk && is_known && self.0.is_protected();
         if is_held && phase.kind != PhaseKind::Cancelled {
             return Err(StoreError::Point(format!(
                 "recovery points hold disk {}, and its image was made anew: mount what it lies on, or give the points up first",

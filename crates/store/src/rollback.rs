@@ -81,8 +81,7 @@ impl MachineStore {
 
     /// Brings the machine to a point: undoes a partial pass, which needs no source, then goes back or forward. `disks` are
     /// those of the point, open for writing, without a pass under way; the others keep what they hold, and their undo.
-    /// A point without one of `disks` is refused: it would be left at another state. Asked to stop, it stops within a
-    /// segment; the same call finishes it.
+    /// Asked to stop, it stops within a segment; the same call finishes it.
     pub fn roll_back(
         &self,
         number: u64,
@@ -98,11 +97,7 @@ impl MachineStore {
         // Cancelling removes what a job made: where that is gone already, nothing is missed.
         let is_made = |slot: DiskSlot| self.journal.read(slot, |disk| disk.is_created);
         require_disks(&newest, disks, |slot| number != 0 || !is_made(slot))?;
-        let is_whole = |point: &Point| first_without(point, &target, disks).is_none();
-        if let Some(disk) = first_without(&target, &target, disks).filter(|_| number != 0) {
-            let reason = format!("point {number} does not hold disk {}, which came later", disk.id());
-            return Err(StoreError::Point(reason));
-        }
+        let is_whole = |point: &Point| holds_all(point, &target, disks);
         let is_there = target.number == newest.number || newest.restored == Some(number) && is_whole(&newest);
         let start = self.start_of_way(&target, &newest, &is_whole).undo_from;
         let between = if is_there { 0 } else { undo.bytes_of(target.undo_from, start) };
@@ -291,15 +286,13 @@ fn session(
     Ok(Some((seal, restored)))
 }
 
-/// The first of these disks that was written to and is not in a point. The original has none of those that a job made.
-fn first_without<'a>(point: &Point, target: &Point, disks: &'a [OpenDisk]) -> Option<&'a DiskStore> {
-    let is_without = |disk: &&DiskStore| {
+/// Whether a point holds all these disks that were written to. The original has none of those that a job made.
+fn holds_all(point: &Point, target: &Point, disks: &[OpenDisk]) -> bool {
+    disks.iter().all(|(disk, _)| {
         let is_made = target.number == 0 && disk.was_created();
-        disk.state().layout.is_some()
-            && !is_made
-            && !point.disks.iter().any(|held| held.slot == disk.disk().slot)
-    };
-    disks.iter().map(|(disk, _)| &**disk).find(is_without)
+        let is_held = point.disks.iter().any(|held| held.slot == disk.disk().slot);
+        is_held || is_made || disk.state().layout.is_none()
+    })
 }
 
 /// All disks of a point that are needed must be there: none is left behind at another state.

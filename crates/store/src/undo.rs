@@ -124,7 +124,6 @@ impl UndoLog {
                      move the journal away, too, and the disks are scanned anew",
                 ));
         }
-        // All below were closed durably: by the point, or by the segment behind.
         let mut empty = Vec::new();
         for number in numbers {
             let name = segment_name(SegmentKind::Undo, number);

@@ -330,6 +330,11 @@ fn a_disk_that_a_job_made_has_no_original() {
     back(1).expect("gone back");
     assert_eq!(image.digest_of(0), block_digest(&vec![1; BLOCK_BYTES as usize]));
     assert_eq!(back(0).expect_err("there is none").code(), Code::PointUnknown);
+    let anew = |epoch| disk.open_session(Epoch(epoch), layout(BLOCKS), true, &fingerprint);
+    assert_eq!(anew(3).expect_err("its medium may not be there").code(), Code::PointUnknown);
+    store.release(Phase::Cancelled).expect("released");
+    anew(4).expect("what was cancelled was removed");
+    assert!(store.points().is_empty(), "nothing leads back to it");
 }
 
 #[test]

@@ -209,7 +209,7 @@ codes! {
     TimedOut = "FB511", Interrupted, "peer did not answer in time", "check the network and the other end's load; the next session goes on from the last durable group";
     TooManyConnections = "FB512", Interrupted, "too many connections", "raise the limit at the listening end, or try again later";
     StaleSession = "FB513", Interrupted, "session was replaced by a newer one", "nothing to do where the newer one is yours; else find out who else sends to this disk";
-    JournalDamaged = "FB601", Refused, "journal is damaged", "keep a copy of the machine's state folder, then delete its journal: the next pass scans the disks instead";
+    JournalDamaged = "FB601", Refused, "journal is damaged", "keep a copy of the machine's state folder, then move its journal and its undo log away: the next pass scans the disks instead, and all recovery points are given up";
     JournalFailed = "FB602", Interrupted, "journal cannot be written", "check the state folder's medium and its free space; the next session goes on from the last durable group";
     JournalInUse = "FB603", Refused, "journal is in use", "another process keeps this machine's state: stop it first";
     JournalLatched = "FB604", Interrupted, "journal refuses everything after a failure", "see the failure before this one; the next session opens the journal anew";

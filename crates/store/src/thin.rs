@@ -13,6 +13,9 @@ use failback_format::journal_record::{DiskSlot, OldPages, PageRun, Record, Undo,
 use failback_model::limits::{PAGE_BYTES, UNDO_SEEN_PAGES};
 use failback_model::{BlockIndex, BlockRange, Layout};
 
+/// Pieces of one record: with the most bytes and digests that a record has beside them, it is no longer than it may be.
+const PIECES_MAX: usize = 8 << 10;
+
 impl MachineStore {
     /// Gives up points, durably, and frees the undo that no other needs; how much that was, in bytes. The newest is never
     /// given up, the original only where cancelling is.
@@ -129,15 +132,26 @@ fn thin_windows(undo: &UndoLog, from: u64, to: u64, windows: &mut [Window]) -> R
             let before = (record.pieces.len(), record.digests.len());
             let (record, is_cut) = thin_record(slot, record, windows)?;
             is_changed |= is_cut || before != (record.pieces.len(), record.digests.len());
-            if !record.pieces.is_empty() {
-                kept.push((slot, Record::Undo(record)));
-            }
+            kept.extend(fitting(record).map(|record| (slot, Record::Undo(record))));
         }
-        if is_changed {
+        // Long runs that were cut into many pieces may take more than what is left out: then all of it stays.
+        if is_changed && undo.fits(&kept) {
             undo.replace(number, kept)?;
         }
     }
     Ok(())
+}
+
+/// The same in records that fit: a long run of zeros may have become many pieces. The digests go with the first, which is the
+/// one that counts.
+fn fitting(record: Undo) -> impl Iterator<Item = Undo> {
+    let Undo { group, block_bytes, mut digests, pieces } = record;
+    let mut pieces = pieces.into_iter().peekable();
+    std::iter::from_fn(move || {
+        pieces.peek()?;
+        let (digests, pieces) = (std::mem::take(&mut digests), pieces.by_ref().take(PIECES_MAX).collect());
+        Some(Undo { group, block_bytes, digests, pieces })
+    })
 }
 
 /// What of a record still counts, and whether a piece was cut.
@@ -178,4 +192,29 @@ fn part_of(piece: &UndoPiece, pages: PageRun) -> Result<UndoPiece, StoreError> {
     let bytes = bytes.ok_or_else(|| StoreError::UndoDamaged("a piece of undo is short".into()))?;
     let plain_bytes = bytes.len() as u32;
     Ok(UndoPiece { pages, old: OldPages::Stored { bytes, plain_bytes } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use failback_format::journal_record::{Place, encode_record};
+
+    #[test]
+    fn a_run_of_zeros_that_was_cut_into_many_still_fits_its_records() {
+        let piece =
+            |at: u64| UndoPiece { pages: PageRun { start: 2 * at, end: 2 * at + 1 }, old: OldPages::Zero };
+        let pieces: Vec<UndoPiece> = (0..200_000).map(piece).collect();
+        let digests = vec![(BlockIndex(7), None)];
+        let cut: Vec<Undo> =
+            fitting(Undo { group: 1, block_bytes: 65_536, digests: digests.clone(), pieces: pieces.clone() })
+                .collect();
+        assert!(cut[0].digests == digests && cut[1..].iter().all(|record| record.digests.is_empty()));
+        assert!(cut.iter().flat_map(|record| &record.pieces).eq(&pieces));
+        for record in cut {
+            let place = Place { salt: 0, offset_bytes: 128, sequence: 0 };
+            encode_record(&mut Vec::new(), place, 128, DiskSlot(0), &Record::Undo(record));
+        }
+        let none = Undo { group: 1, block_bytes: 65_536, digests, pieces: Vec::new() };
+        assert_eq!(fitting(none).count(), 0);
+    }
 }

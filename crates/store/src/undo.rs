@@ -11,7 +11,9 @@ use crate::medium::Medium;
 use crate::segment::{is_draft, segment_name, segment_number};
 use crate::segment_reader::{Next, SegmentReader};
 use failback_blockio::{DiskError, Operation};
-use failback_format::journal_record::{DiskSlot, Record, SEGMENT_HEADER_BYTES, SegmentKind};
+use failback_format::journal_record::{
+    DiskSlot, Place, Record, SEGMENT_HEADER_BYTES, SegmentKind, encode_record,
+};
 use failback_model::limits::{
     JOURNAL_SEGMENT_MAX_BYTES, UNDO_SEGMENT_PLAIN_BYTES, UNDO_SLOW_BYTES_PER_SECOND,
 };
@@ -260,6 +262,19 @@ impl UndoLog {
             freed_bytes += self.shared.lock().state.closed.remove(&number).unwrap_or(0);
         }
         Ok(freed_bytes)
+    }
+
+    /// Whether records fit one segment.
+    pub(crate) fn fits(&self, records: &[(DiskSlot, Record)]) -> bool {
+        let mut bytes = Vec::new();
+        let mut length = HEADER_BYTES;
+        for (disk, record) in records {
+            let place = Place { salt: 0, offset_bytes: 0, sequence: 0 };
+            encode_record(&mut bytes, place, 0, *disk, record);
+            length += bytes.len() as u64;
+            bytes.clear();
+        }
+        length <= JOURNAL_SEGMENT_MAX_BYTES
     }
 
     /// Puts another content in the place of a closed segment: what `fill` appends; nothing at all removes it.

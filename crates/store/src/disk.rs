@@ -131,20 +131,22 @@ impl DiskStore {
         if is_over && epoch <= phase.epoch {
             return Err(StoreError::JobIsOver { disk: self.0.id.clone(), phase: phase.kind });
         }
-        let is_known = self.0.journal.read(self.0.slot, |state| state.layout.is_some());
-        let is_held = is_new_disk && is_known && self.0.is_protected();
-        if is_held && phase.kind != PhaseKind::Cancelled {
+        let is_cancelled = phase.kind == PhaseKind::Cancelled;
+        let (is_known, is_created) =
+            self.0.journal.read(self.0.slot, |state| (state.layout.is_some(), state.is_created));
+        if is_new_disk && is_known && self.0.is_protected() && !(is_cancelled && is_created) {
             return Err(StoreError::Point(format!(
                 "recovery points hold disk {}, and its image was made anew: mount what it lies on, or give the points up first",
                 self.0.id
             )));
         }
         if is_over {
-            // What a cancellation removed cannot be gone back to: a new history begins with what is there.
-            let ended = is_held.then_some(PhaseKind::Committed);
             self.0.journal.update_machine(|state| {
+                // What a cancellation removed cannot be gone back to: a new history begins with what is there.
+                let has_removed = is_cancelled && state.disks.iter().any(|disk| disk.is_created);
                 let phase = |kind| Phase { kind, at_unix_ms: unix_ms(), ..state.history.phase };
-                let kinds = ended.into_iter().chain([PhaseKind::Replicating]);
+                let kinds =
+                    has_removed.then_some(PhaseKind::Committed).into_iter().chain([PhaseKind::Replicating]);
                 (kinds.map(|kind| Record::Phase(phase(kind))).collect(), ())
             })?;
         }

@@ -243,6 +243,13 @@ impl DiskFold {
         (self.in_pass, self.fingerprint, self.left) = (true, None, None);
     }
 
+    /// Its image was removed: what comes next is another.
+    pub(crate) fn lose_image(&mut self) {
+        self.forget();
+        (self.layout, self.root, self.in_pass, self.digests) = (None, None, false, None);
+        self.trusted = BlockSet::empty(0);
+    }
+
     /// Nothing is trusted, and a sealed state is no longer known to be there.
     fn forget(&mut self) {
         self.trusted.clear();

@@ -38,11 +38,14 @@ impl JournalState {
 
     /// Takes a record about the whole machine that was checked.
     pub(crate) fn apply_machine(&mut self, record: &Record) {
+        let was_cancelled = self.history.phase.kind == PhaseKind::Cancelled;
         self.history.apply(record);
         if let Record::Phase(phase) = record
             && matches!(phase.kind, PhaseKind::Committed | PhaseKind::HistoryEnded)
         {
             // What is there now is what the next job will find, whoever made it.
+            let removed = self.disks.iter_mut().filter(|disk| was_cancelled && disk.is_created);
+            removed.for_each(DiskFold::lose_image);
             self.disks.iter_mut().for_each(|disk| disk.is_created = false);
         }
     }

@@ -80,6 +80,8 @@ fn what_was_proved_can_be_checked_and_what_was_changed_since_is_found() {
     flip(&below, 5_000_000);
     verify(&mt).failure(5, "FB404");
     // Nor is it believed any longer: the next pass reads it anew, and mends it.
+    ps.forget();
+    mt.forget();
     ps.reprotect("app01");
     for disk in ["system", "data"] {
         ps.sealed(disk);

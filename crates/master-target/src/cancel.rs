@@ -31,7 +31,10 @@ impl Work for Cancelling {
         let (made, kept): (Vec<_>, Vec<_>) =
             leases.iter().partition(|lease| self.created.contains(&lease.disk().id));
         let store = operation.store()?;
-        let was_released = matches!(store.standing().phase, Phase::Released { .. } | Phase::Cancelled);
+        let standing = store.standing();
+        // What a way back that was cut off left is no state that they could be compared with.
+        let was_released =
+            matches!(standing.phase, Phase::Released { .. } | Phase::Cancelled) && !standing.is_partial;
         let there: Vec<_> = made.iter().copied().filter(|lease| is_there(lease)).collect();
         let disks = operation.open(&kept)?;
         let made_disks = operation.open(&there)?;

@@ -24,7 +24,9 @@ impl Work for CuttingOver {
         let all: Vec<_> = leases.iter().collect();
         let disks = operation.open(&all)?;
         operation.recheck(&disks)?;
-        if matches!(operation.store()?.standing().phase, Phase::Released { .. } | Phase::Cancelled) {
+        let standing = operation.store()?.standing();
+        // What a way back that was cut off left is no state that they could be compared with.
+        if matches!(standing.phase, Phase::Released { .. } | Phase::Cancelled) && !standing.is_partial {
             // The machine may have run on them: all of what is there is compared before any of it is overwritten.
             operation.live.step("reads its disks for what something else wrote");
             let findings: Vec<Finding> = disks.iter().map(unchanged).filter_map(Result::err).collect();

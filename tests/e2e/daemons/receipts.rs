@@ -4,6 +4,7 @@
 use crate::command::{Ended, failback};
 use crate::disks::Disks;
 use crate::sites::{Daemon, Sites, new_disk, source_disk, target_disk, target_machine};
+use failback_service::event::Event;
 use failback_testkit::LoopDevice;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -81,11 +82,13 @@ fn what_was_proved_can_be_checked_and_what_was_changed_since_is_found() {
     verify(&mt).failure(5, "FB404");
     // Nor is it believed any longer: the next pass reads it anew, and mends it.
     ps.forget();
-    mt.forget();
     ps.reprotect("app01");
-    for disk in ["system", "data"] {
-        ps.sealed(disk);
-        mt.sealed(disk);
+    for name in ["system", "data"] {
+        ps.sealed(name);
+        mt.wait("the second seal", |event| match event {
+            Event::PassSealed { disk, generation: 2, .. } if disk == name => Some(()),
+            _ => None,
+        });
     }
     let second = signed(&mt);
     assert!(mt.log().contains("machine verified"), "{}", mt.log());

@@ -8,6 +8,7 @@ use crate::summary::table;
 use failback_image::{Access, ImageSpec};
 use failback_model::{Code, ExitClass, Finding};
 use failback_pass::Cancel;
+use failback_service::clock::time_text;
 use failback_service::size::human;
 use failback_store::{Fingerprint, Point, RollbackProgress, StoreError};
 use serde::Serialize;
@@ -88,7 +89,7 @@ impl Summary for Shown {
             let what = match (state.number, state.restored) {
                 (0, _) => "the original".into(),
                 (_, Some(earlier)) => format!("what state {earlier} was"),
-                (_, None) => format!("a pass, sealed {}", time(state.sealed_unix_ms)),
+                (_, None) => format!("a pass, sealed {}", time_text(state.sealed_unix_ms)),
             };
             format!("  {:>4}  {what}\n", state.number)
         };
@@ -96,11 +97,6 @@ impl Summary for Shown {
         let partial = if self.is_partial { "  a pass was cut off behind the last of them\n" } else { "" };
         format!("{}: undo takes {}\n{rows}{partial}", self.journal, human(self.undo_bytes))
     }
-}
-
-fn time(unix_ms: u64) -> String {
-    let time = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    time.map_or_else(|| unix_ms.to_string(), |time| format!("{time:.0}"))
 }
 
 fn show(args: &ShowJournalArgs) -> Result<Shown, Finding> {

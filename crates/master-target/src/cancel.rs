@@ -4,7 +4,6 @@
 //! the journal changed. Only images that a job made are ever removed.
 
 use crate::config::Machine;
-use crate::foreign;
 use crate::operation::{Failed, OpenDisk, Operation, Outcome, Work, of_store};
 use failback_image::{Access, ImageSpec};
 use failback_model::{Code, DiskId, Finding};
@@ -31,23 +30,12 @@ impl Work for Cancelling {
         let (made, kept): (Vec<_>, Vec<_>) =
             leases.iter().partition(|lease| self.created.contains(&lease.disk().id));
         let store = operation.store()?;
-        let standing = store.standing();
-        // What a way back that was cut off left is no state that they could be compared with.
-        let was_released =
-            matches!(standing.phase, Phase::Released { .. } | Phase::Cancelled) && !standing.is_partial;
         let there: Vec<_> = made.iter().copied().filter(|lease| is_there(lease)).collect();
         let disks = operation.open(&kept)?;
         let made_disks = operation.open(&there)?;
         operation.recheck(&disks)?;
         operation.recheck(&made_disks)?;
-        if was_released {
-            operation.live.step("reads its disks for what something else wrote");
-            let findings =
-                disks.iter().chain(&made_disks).map(unchanged).filter_map(Result::err).collect::<Vec<_>>();
-            if !findings.is_empty() {
-                return Err(Failed { findings, has_begun: false });
-            }
-        }
+        operation.require_unchanged(disks.iter().chain(&made_disks))?;
         // A kill in mid-pass left no word of how the image looked: what lies there may be something else by now.
         let unknown = made_disks.iter().filter(|disk| !disk.store.is_left()).map(unknown).collect::<Vec<_>>();
         if !unknown.is_empty() {
@@ -89,26 +77,6 @@ fn unknown(disk: &OpenDisk) -> Finding {
     let remedy = "let the pass go on for a moment and stop it ('failback stop'), or remove the image by hand; then cancel \
                   again";
     Finding::error(Code::Diverged, evidence).with_remedy(remedy)
-}
-
-/// Fails where the disk is not, in full, what was sealed.
-pub(crate) fn unchanged(disk: &OpenDisk) -> Result<(), Finding> {
-    let state = disk.store.state();
-    let name = disk.image.name().display().to_string();
-    let Some(layout) = state.layout.filter(|_| !state.in_pass) else {
-        let evidence = format!("{name}: what is there is no sealed state that it could be compared with");
-        return Err(Finding::error(Code::Diverged, evidence));
-    };
-    let trusted = disk.store.trusted().map_err(of_store)?;
-    let known: u64 = trusted.ranges.iter().map(|range| range.count()).sum();
-    if known != layout.block_count() {
-        let evidence =
-            format!("{name}: {known} of {} blocks are known, too few to tell", layout.block_count());
-        return Err(Finding::error(Code::Diverged, evidence));
-    }
-    disk.image.drop_cached();
-    let foreign = foreign::look(&*disk.image, layout, &trusted.digests)?;
-    foreign.finding(&name, layout).map_or(Ok(()), Err)
 }
 
 /// Removes all files of an image that a job made.

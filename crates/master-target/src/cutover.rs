@@ -3,7 +3,6 @@
 //! **Invariant**: a machine is released only once every disk was read back as what the point is. Killed anywhere, the same
 //! command finishes it.
 
-use crate::cancel::unchanged;
 use crate::config::Machine;
 use crate::operation::{Failed, Operation, Outcome, Work, of_store};
 use failback_model::{Code, Finding};
@@ -24,16 +23,7 @@ impl Work for CuttingOver {
         let all: Vec<_> = leases.iter().collect();
         let disks = operation.open(&all)?;
         operation.recheck(&disks)?;
-        let standing = operation.store()?.standing();
-        // What a way back that was cut off left is no state that they could be compared with.
-        if matches!(standing.phase, Phase::Released { .. } | Phase::Cancelled) && !standing.is_partial {
-            // The machine may have run on them: all of what is there is compared before any of it is overwritten.
-            operation.live.step("reads its disks for what something else wrote");
-            let findings: Vec<Finding> = disks.iter().map(unchanged).filter_map(Result::err).collect();
-            if !findings.is_empty() {
-                return Err(Failed { findings, has_begun: false });
-            }
-        }
+        operation.require_unchanged(disks.iter())?;
         let point = operation.roll_back(self.point.number, &disks)?;
         drop(disks);
         let store = operation.store()?;

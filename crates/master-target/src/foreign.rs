@@ -3,6 +3,7 @@
 //! A machine that was powered on without an overlay changes its disk's times and many blocks; a way back would mix its
 //! writes with the original's bytes. So it is looked for in full before anything is written, and what is found is listed.
 
+use crate::operation::{OpenDisk, of_store};
 use failback_engine::read_digests;
 use failback_image::Image;
 use failback_model::limits::FOREIGN_RANGES_MAX;
@@ -30,7 +31,7 @@ impl Foreign {
     }
 
     /// What is said of the disk, where anything was found.
-    pub(crate) fn finding(&self, name: &str, layout: Layout) -> Option<Finding> {
+    fn finding(&self, name: &str, layout: Layout) -> Option<Finding> {
         if self.blocks == 0 {
             return None;
         }
@@ -52,7 +53,7 @@ impl Foreign {
 }
 
 /// Reads the whole disk and compares it with these digests.
-pub(crate) fn look(image: &dyn Image, layout: Layout, sealed: &HeldDigests) -> Result<Foreign, Finding> {
+fn look(image: &dyn Image, layout: Layout, sealed: &HeldDigests) -> Result<Foreign, Finding> {
     let mut foreign = Foreign::default();
     for chunk in (0..layout.chunk_count()).map(failback_model::ChunkIndex) {
         let blocks = layout.chunk_blocks(chunk);
@@ -71,6 +72,26 @@ pub(crate) fn look(image: &dyn Image, layout: Layout, sealed: &HeldDigests) -> R
         }
     }
     Ok(foreign)
+}
+
+/// Fails where the disk is not, in full, what was sealed.
+pub(crate) fn unchanged(disk: &OpenDisk) -> Result<(), Finding> {
+    let state = disk.store.state();
+    let name = disk.image.name().display().to_string();
+    let Some(layout) = state.layout.filter(|_| !state.in_pass) else {
+        let evidence = format!("{name}: what is there is no sealed state that it could be compared with");
+        return Err(Finding::error(Code::Diverged, evidence));
+    };
+    let trusted = disk.store.trusted().map_err(of_store)?;
+    let known: u64 = trusted.ranges.iter().map(|range| range.count()).sum();
+    if known != layout.block_count() {
+        let evidence =
+            format!("{name}: {known} of {} blocks are known, too few to tell", layout.block_count());
+        return Err(Finding::error(Code::Diverged, evidence));
+    }
+    disk.image.drop_cached();
+    let foreign = look(&*disk.image, layout, &trusted.digests)?;
+    foreign.finding(&name, layout).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

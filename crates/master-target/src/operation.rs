@@ -4,6 +4,7 @@
 use crate::MasterTarget;
 use crate::audit::Deed;
 use crate::config::Machine;
+use crate::foreign;
 use crate::hold::hold_all;
 use crate::pending::Live;
 use crate::reception::Reception;
@@ -14,7 +15,7 @@ use failback_service::event::Event;
 use failback_service::registry::Lease;
 use failback_service::report::finding_lines;
 use failback_service::status::DiskStage;
-use failback_store::{DiskStore, Fingerprint, MachineStore, StoreError};
+use failback_store::{DiskStore, Fingerprint, MachineStore, Phase, StoreError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -204,6 +205,21 @@ impl Operation {
             }
         }
         if found.is_empty() { Ok(()) } else { Err(Failed { findings: found, has_begun: false }) }
+    }
+
+    /// Whether all of what was released is still there: a machine may have run on it. What a way back that was cut off left is
+    /// no state that it could be compared with.
+    pub(crate) fn require_unchanged<'a>(
+        &self,
+        disks: impl Iterator<Item = &'a OpenDisk>,
+    ) -> Result<(), Failed> {
+        let standing = self.store()?.standing();
+        if standing.is_partial || !matches!(standing.phase, Phase::Released { .. } | Phase::Cancelled) {
+            return Ok(());
+        }
+        self.live.step("reads its disks for what something else wrote");
+        let findings: Vec<Finding> = disks.filter_map(|disk| foreign::unchanged(disk).err()).collect();
+        if findings.is_empty() { Ok(()) } else { Err(Failed { findings, has_begun: false }) }
     }
 
     /// Goes back to a point; the newest one then.

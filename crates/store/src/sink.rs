@@ -1,7 +1,8 @@
 //! The sink of a session: writes in place by the journal's rules.
 //!
-//! **Invariant**: intents, and what a page holds that no undo of its group holds yet, are durable before a block changes; a commit's record is written after the image's flush and
-//! is durable before the commit returns; nothing is done for a session that was replaced, or after a commit failed.
+//! **Invariant**: intents, and what a page holds that no undo of its group holds yet, are durable before a block changes; a
+//! commit's record is written after the image's flush and is durable before the commit returns; nothing is done for a
+//! session that was replaced, or after a commit failed.
 
 use crate::ahead::Announcement;
 use crate::block_set::united;

@@ -313,26 +313,24 @@ impl UndoLog {
 /// stays as it is, for whoever needs it to say so.
 fn close_cut(medium: &dyn Medium, number: u64, length_bytes: u64) -> Result<u64, DiskError> {
     let device = medium.open(&segment_name(SegmentKind::Undo, number))?;
-    let end_bytes = |mut reader: SegmentReader| loop {
-        match reader.next() {
-            Ok(Next::Record { .. }) => {}
-            Ok(Next::End { torn_bytes }) => return Ok(Some(length_bytes - torn_bytes)),
-            Err(error) if error.code == Code::JournalDamaged => return Ok(None),
-            Err(error) => return Err(error),
-        }
-    };
-    let end = match SegmentReader::open(Arc::clone(&device)) {
-        Ok(reader) => end_bytes(reader)?,
-        Err(error) if error.code == Code::JournalDamaged => None,
-        Err(error) => return Err(error),
-    };
-    match end {
-        Some(end) if end < length_bytes => {
-            device.set_length(end)?;
+    match SegmentReader::open(Arc::clone(&device)).and_then(torn_bytes) {
+        Ok(torn_bytes @ 1..) => {
+            device.set_length(length_bytes - torn_bytes)?;
             device.sync()?;
-            Ok(end)
+            Ok(length_bytes - torn_bytes)
         }
-        _ => Ok(length_bytes),
+        Ok(0) => Ok(length_bytes),
+        Err(error) if error.code == Code::JournalDamaged => Ok(length_bytes),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes behind the last whole record.
+fn torn_bytes(mut reader: SegmentReader) -> Result<u64, DiskError> {
+    loop {
+        if let Next::End { torn_bytes } = reader.next()? {
+            return Ok(torn_bytes);
+        }
     }
 }
 

@@ -107,14 +107,10 @@ pub trait UnitSource: Send + Sync {
 
     /// First run of the disk's bytes at or after `from_bytes` that may hold data; `None` where the rest reads as zero.
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;
-
-    /// What is known to have changed since a generation; a hint about where to look, never a proof.
-    fn feed(&self) -> Option<&dyn ChangeFeed> {
-        None
-    }
 }
 
-/// Names the bytes of a disk that may have changed since the state that the target sealed.
+/// Names the bytes of a disk that may have changed since the state that the target sealed: a hint about where to look, never
+/// a proof. Digests decide.
 pub trait ChangeFeed: Send + Sync {
     /// First run at or after `from_bytes` that may differ from the base; `None` where the rest is unchanged.
     fn next_changed(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;

@@ -30,7 +30,9 @@ pub(crate) fn by_kind<I: Image + ?Sized>(image: &I, length_bytes: u64) -> Result
         | ImageFormat::Vhdx
         | ImageFormat::VmdkMonolithicSparse
         | ImageFormat::VmdkTwoGbMaxExtentSparse
-        | ImageFormat::VmdkStreamOptimized => {
+        | ImageFormat::VmdkStreamOptimized
+        | ImageFormat::Nbd
+        | ImageFormat::PageBlob => {
             let reason = format!("a {} image keeps its size", format.as_str());
             Err(refuse(Code::ImageUnsupported, reason).with_remedy(NEW_IMAGE))
         }

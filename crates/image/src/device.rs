@@ -83,6 +83,7 @@ impl Image for DeviceImage {
             content_id: None,
             adapter_type: None,
             files: vec![self.device.path().into()],
+            version: None,
         }
     }
 

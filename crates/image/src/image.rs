@@ -31,6 +31,10 @@ pub enum ImageFormat {
     VmdkTwoGbMaxExtentSparse,
     /// VMDK: compressed grains in one pass; not writable in place.
     VmdkStreamOptimized,
+    /// An export of an NBD server; read only.
+    Nbd,
+    /// A page blob of Azure, or a snapshot of one; read only.
+    PageBlob,
 }
 
 impl ImageFormat {
@@ -48,6 +52,8 @@ impl ImageFormat {
             Self::VmdkMonolithicSparse => "monolithicSparse",
             Self::VmdkTwoGbMaxExtentSparse => "twoGbMaxExtentSparse",
             Self::VmdkStreamOptimized => "streamOptimized",
+            Self::Nbd => "nbd",
+            Self::PageBlob => "page-blob",
         }
     }
 }
@@ -85,8 +91,10 @@ pub struct ImageIdentity {
     pub content_id: Option<u32>,
     /// `ddb.adapterType` of a VMDK.
     pub adapter_type: Option<String>,
-    /// Every file it is made of, the one it was opened by first.
+    /// Every file it is made of, the one it was opened by first; none of a disk behind a network.
     pub files: Vec<std::path::PathBuf>,
+    /// Of a disk behind a network: another text once its bytes are others, such as a snapshot's time and the ETag.
+    pub version: Option<String>,
 }
 
 /// A disk image or device that was opened, read-only or for writing.

@@ -95,6 +95,7 @@ impl Image for RawImage {
             content_id: None,
             adapter_type: None,
             files: vec![self.device.path().into()],
+            version: None,
         }
     }
 

@@ -138,6 +138,7 @@ fn identity(format: crate::ImageFormat, footer: &VhdFooter, device: &dyn Device)
         content_id: None,
         adapter_type: None,
         files: vec![device.path().into()],
+        version: None,
     }
 }
 

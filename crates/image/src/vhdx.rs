@@ -177,6 +177,7 @@ impl Image for Vhdx {
             content_id: None,
             adapter_type: None,
             files: vec![self.name().into()],
+            version: None,
         }
     }
 

@@ -52,6 +52,9 @@ pub(crate) fn look_at(image: &dyn Image, epoch: Epoch) -> Result<String, DiskErr
         };
         line.expect("text grows");
     }
+    if let Some(version) = &identity.version {
+        writeln!(text, "version {version}").expect("text grows");
+    }
     Ok(text)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: apart from the faults planned, it is the disk that it wraps; which fault struck can be asked.
 
-use failback_blockio::{ChangeFeed, Device, DiskError, Operation, ReadPath, UnitSource, Zeroing};
+use failback_blockio::{Device, DiskError, Operation, ReadPath, UnitSource, Zeroing};
 use failback_model::{ByteRange, Code, DiskGeometry, SectorSize};
 use std::io;
 use std::path::Path;
@@ -253,10 +253,6 @@ impl<T: UnitSource> UnitSource for Faulty<T> {
 
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
         self.inner.next_data(from_bytes)
-    }
-
-    fn feed(&self) -> Option<&dyn ChangeFeed> {
-        self.inner.feed()
     }
 }
 

@@ -103,6 +103,7 @@ impl Image for VmdkDisk {
             content_id: Some(descriptor.content_id()),
             adapter_type: descriptor.adapter_type(),
             files,
+            version: None,
         }
     }
 

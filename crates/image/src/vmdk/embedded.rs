@@ -153,5 +153,6 @@ pub(super) fn identity(format: ImageFormat, path: &Path, descriptor: &Descriptor
         content_id: Some(descriptor.content_id()),
         adapter_type: descriptor.adapter_type(),
         files: vec![path.into()],
+        version: None,
     }
 }

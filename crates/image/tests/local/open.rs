@@ -103,6 +103,7 @@ fn a_disk_is_its_partitions_and_a_loop_device_its_file() {
             content_id: None,
             adapter_type: None,
             files: vec![path.into()],
+            version: None,
         };
         let same = failback_image::same_disk(&of(a), &of(b));
         assert_eq!(same, failback_image::same_disk(&of(b), &of(a)), "{a:?} and {b:?}");

@@ -96,7 +96,14 @@ impl UnitSource for MemoryImage {
 impl Image for MemoryImage {
     fn identity(&self) -> ImageIdentity {
         let files = vec![self.device.path().into()];
-        ImageIdentity { format: ImageFormat::Raw, uuid: None, content_id: None, adapter_type: None, files }
+        ImageIdentity {
+            format: ImageFormat::Raw,
+            uuid: None,
+            content_id: None,
+            adapter_type: None,
+            files,
+            version: None,
+        }
     }
 
     fn provisioning(&self) -> Provisioning {

@@ -100,7 +100,14 @@ impl UnitSource for DeviceImage {
 impl Image for DeviceImage {
     fn identity(&self) -> ImageIdentity {
         let files = Vec::new();
-        ImageIdentity { format: ImageFormat::Raw, uuid: None, content_id: None, adapter_type: None, files }
+        ImageIdentity {
+            format: ImageFormat::Raw,
+            uuid: None,
+            content_id: None,
+            adapter_type: None,
+            files,
+            version: None,
+        }
     }
 
     fn provisioning(&self) -> Provisioning {

@@ -1,0 +1,65 @@
+//! Change feeds: what may have changed since a state before.
+//!
+//! **Invariant**: a feed is a hint. Whoever uses it reads some of what it does not name, too.
+
+use crate::open::OpenOptions;
+use crate::spec::SourceSpec;
+use failback_blockio::{ChangeFeed, DiskError};
+use failback_model::{BlockRange, Code, Finding, Layout};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What names the changes of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedSpec {
+    /// `bitmap:NAME`: the dirty bitmap of an NBD export, `qemu:dirty-bitmap:NAME`.
+    Bitmap(String),
+    /// `extents:PATH`: a JSON list of extents.
+    Extents(PathBuf),
+    /// `diff:SNAPSHOT`: page-range diff of a page blob against an earlier snapshot of it, by its time, or by `@FILE` that holds
+    /// its URL.
+    Diff(String),
+}
+
+impl FromStr for FeedSpec {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("bitmap", name)) if !name.is_empty() => Ok(Self::Bitmap(name.into())),
+            Some(("extents", path)) if !path.is_empty() => Ok(Self::Extents(path.into())),
+            Some(("diff", base)) if !base.is_empty() => Ok(Self::Diff(base.into())),
+            _ => Err("a feed is bitmap:NAME, extents:PATH or diff:SNAPSHOT"),
+        }
+    }
+}
+
+/// Opens what names the changes of a source.
+pub fn open_feed(
+    _feed: &FeedSpec,
+    _source: &SourceSpec,
+    _options: &OpenOptions,
+) -> Result<Box<dyn ChangeFeed>, Finding> {
+    Err(Finding::warning(Code::FeedUnusable, "this build has no feeds"))
+}
+
+/// Blocks that a feed names, ascending; neighbours are joined.
+pub fn changed_blocks(feed: &dyn ChangeFeed, layout: Layout) -> Result<Vec<BlockRange>, DiskError> {
+    let block_bytes = layout.block_size().bytes();
+    let mut blocks: Vec<BlockRange> = Vec::new();
+    let mut at = 0;
+    while at < layout.length_bytes() {
+        let Some(range) = feed.next_changed(at)? else { break };
+        let end = range.end().min(layout.length_bytes());
+        if range.start() >= end {
+            break;
+        }
+        let (first, last) = (range.start().max(at) / block_bytes, end.div_ceil(block_bytes));
+        match blocks.last_mut() {
+            Some(before) if before.end.0 >= first => before.end.0 = before.end.0.max(last),
+            _ => blocks.push(BlockRange::new(first, last)),
+        }
+        at = end;
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,35 @@
+//! Opening a source by what the user wrote.
+
+use crate::spec::SourceSpec;
+use failback_image::{Access, Image};
+use failback_model::{Code, Finding};
+use std::sync::Arc;
+
+/// How a source behind a network is read.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Connections, or requests under way, at most; each reader thread of a scan takes one.
+    pub connections: usize,
+    /// Command that makes the signature of a SAS URL anew: its standard output is the URL. Empty: there is none.
+    pub renew: Vec<String>,
+    /// Of a page blob: the snapshot to read (its time as Azure writes it); none: what the URL names.
+    pub snapshot: Option<String>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { connections: 4, renew: Vec::new(), snapshot: None }
+    }
+}
+
+/// Opens a source to be read.
+pub fn open(spec: &SourceSpec, _options: &OpenOptions) -> Result<Arc<dyn Image>, Finding> {
+    match spec {
+        SourceSpec::Local(spec) => {
+            failback_image::open(spec, Access::Read).map_err(|error| error.to_finding())
+        }
+        SourceSpec::Nbd(_) | SourceSpec::Blob(_) => {
+            Err(Finding::error(Code::SourceUnsupported, "this build reads no source behind a network"))
+        }
+    }
+}

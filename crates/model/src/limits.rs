@@ -449,3 +449,8 @@ const _: () = {
     );
     assert!(TAKEOVER_MAX.as_secs() < IDLE_MAX.as_secs(), "whoever asks still waits for the answer");
 };
+
+/// Time for a connection to a service to stand.
+pub const HTTP_CONNECT_MAX: Duration = Duration::from_secs(15);
+/// Silence of a service after which its answer counts as lost.
+pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(60);

@@ -497,3 +497,7 @@ const _: () = {
     assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
     assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
 };
+/// Time for a connection to a service to stand.
+pub const HTTP_CONNECT_MAX: Duration = Duration::from_secs(15);
+/// Silence of a service after which its answer counts as lost.
+pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(60);

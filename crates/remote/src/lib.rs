@@ -7,6 +7,7 @@
 mod extents;
 mod feed;
 pub mod nbd;
+pub mod http;
 mod open;
 mod read_only;
 mod spec;

@@ -492,3 +492,8 @@ const _: () = {
     assert!(AZURE_POLL_MAX.as_secs() < AZURE_OPERATION_MAX.as_secs());
     assert!(AZURE_LATE_MAX.as_secs() <= AZURE_SNAPSHOT_WINDOW.as_secs(), "what may come late still counts");
 };
+
+/// Time for a connection to a service to stand.
+pub const HTTP_CONNECT_MAX: Duration = Duration::from_secs(15);
+/// Silence of a service after which its answer counts as lost.
+pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(60);

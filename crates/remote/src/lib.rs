@@ -6,6 +6,7 @@
 
 pub mod arm;
 mod feed;
+pub mod http;
 mod open;
 mod read_only;
 mod spec;

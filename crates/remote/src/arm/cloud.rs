@@ -3,7 +3,7 @@
 use super::call::{CallError, call};
 use super::resource::checked;
 use super::rest::{Arm, Method, Request};
-use super::secret::SecretUrl;
+use crate::http::SecretUrl;
 use failback_model::limits::{AZURE_ACCESS_TIME, AZURE_LIST_PAGES_MAX};
 use failback_model::{Code, Finding};
 use serde_json::{Value, json};
@@ -79,8 +79,12 @@ impl Cloud<'_> {
         let action = format!("{path}/beginGetAccess");
         let answer = call(self.0, &Request::new(Method::Post, &action, DISKS).with(body))?;
         let url = ["accessSAS", "accessSas"].iter().find_map(|key| answer[*key].as_str());
-        url.map(|url| SecretUrl::new(url.into())).ok_or_else(|| {
-            CallError::Failed(Finding::error(Code::CloudFailed, format!("{action}: no URL came")))
+        let url = url.ok_or("none came").and_then(SecretUrl::parse);
+        url.map_err(|why| {
+            CallError::Failed(Finding::error(
+                Code::CloudFailed,
+                format!("{action}: the URL to read by: {why}"),
+            ))
         })
     }
 

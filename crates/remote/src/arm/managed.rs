@@ -9,7 +9,7 @@ use super::cloud::Cloud;
 use super::notes::{Member, Notes, Set, Stage};
 use super::resource::AzureDisk;
 use super::rest::Arm;
-use super::secret::SecretUrl;
+use crate::http::SecretUrl;
 use failback_model::limits::{AZURE_ACCESS_LEFT_MIN, AZURE_ACCESS_TIME};
 use failback_model::{Code, DiskId, Finding, MachineId, PointLabel};
 use std::fmt;
@@ -248,7 +248,6 @@ fn find(notes: &Notes, id: &SnapshotId) -> Result<(usize, usize), Finding> {
 
 /// When a URL expires, as its `se` says.
 fn expiry(url: &SecretUrl) -> Option<u64> {
-    let query = url.reveal().split_once('?')?.1;
-    let end = query.split('&').find_map(|part| part.strip_prefix("se="))?;
-    super::cloud::time_in(&end.replace("%3A", ":").replace("%3a", ":").into())
+    let end = url.expose().query_pairs().find(|(key, _)| key == "se")?.1;
+    super::cloud::time_in(&end.as_ref().into())
 }

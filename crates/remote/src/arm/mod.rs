@@ -23,4 +23,4 @@ pub use accounting::{Accounting, may_differ};
 pub use managed::{Access, ManagedSnapshots, SnapshotId, State, Taken};
 pub use resource::AzureDisk;
 pub use rest::{Arm, Method, Reply, Request};
-pub use secret::{SecretUrl, without_signatures};
+pub use secret::without_signatures;

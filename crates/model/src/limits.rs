@@ -484,8 +484,15 @@ pub const AZURE_LIST_PAGES_MAX: usize = 64;
 pub const AZURE_REPLY_MAX_BYTES: usize = 4 << 20;
 /// Longest text of the cloud that a finding repeats.
 pub const AZURE_MESSAGE_MAX_BYTES: usize = 512;
+/// Largest file or answer with a token.
+pub const TOKEN_FILE_MAX_BYTES: u64 = 64 << 10;
+/// How long a token is used where nobody says how long it holds.
+pub const TOKEN_TIME_DEFAULT: Duration = Duration::from_secs(20 * 60);
+/// A token that holds less than this is made anew.
+pub const TOKEN_LEFT_MIN: Duration = Duration::from_secs(5 * 60);
 
 const _: () = {
+    assert!(TOKEN_LEFT_MIN.as_secs() < TOKEN_TIME_DEFAULT.as_secs());
     assert!(AZURE_ACCESSES_MAX >= 2, "a snapshot and the base of its difference are read at once");
     assert!(AZURE_ACCESS_LEFT_MIN.as_secs() * 2 <= AZURE_ACCESS_TIME.as_secs());
     assert!(AZURE_POLL.as_secs() <= AZURE_POLL_MAX.as_secs());

@@ -10,6 +10,7 @@
 mod accounting;
 mod call;
 mod cloud;
+mod http_arm;
 mod managed;
 mod notes;
 mod removal;
@@ -20,6 +21,7 @@ mod take;
 mod write_order;
 
 pub use accounting::{Accounting, may_differ};
+pub use http_arm::{HttpArm, PUBLIC_ENDPOINT};
 pub use managed::{Access, ManagedSnapshots, SnapshotId, State, Taken};
 pub use resource::AzureDisk;
 pub use rest::{Arm, Method, Reply, Request};

@@ -96,7 +96,7 @@ impl World {
         let monitor = format!("{url}&monitor=true");
         // Both ways of Azure come in turn: with the state's own place, and with that of the result only.
         let mut headers = vec![("location", monitor), ("retry-after", "3".into())];
-        if status == 201 || self.next % 2 == 0 {
+        if status == 201 || self.next.is_multiple_of(2) {
             headers.push(("azure-asyncoperation", url));
         }
         ArmReply { status, headers, body: json!({}) }

@@ -5,6 +5,8 @@
 //! **Invariant**: a source is read only, and what is read of it is of one state: a source that changes meanwhile is an error.
 
 mod extents;
+pub mod arm;
+pub mod entra;
 mod feed;
 pub mod nbd;
 pub mod http;

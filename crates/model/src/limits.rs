@@ -426,6 +426,15 @@ pub const HOOK_KILLED_MAX: Duration = Duration::from_secs(5);
 pub const HOOK_OUTPUT_MAX_BYTES: usize = 8 << 10;
 /// Arguments of a hook.
 pub const HOOK_ARGUMENTS_MAX: usize = 64;
+
+/// Closed cycles whose outcomes are remembered.
+pub const CYCLES_KEPT: usize = 32;
+/// Ranges of blocks that are remembered of what feeds named since a sealed state; more are joined over the smallest gaps.
+pub const NAMED_RANGES_MAX: usize = 64 << 10;
+/// What of a source's unnamed blocks is read again in each cycle, to notice a feed that leaves something out.
+pub const FEED_CHECK_BYTES: u64 = 16 << 20;
+/// How long a final cycle may take before the source is started again.
+pub const FINAL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 

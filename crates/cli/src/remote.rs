@@ -97,6 +97,7 @@ impl Remote {
             connect,
             options,
             state: None,
+            agreed: None,
             seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: cancel.clone(),

@@ -6,6 +6,7 @@
 
 use crate::seen::SeenSource;
 use failback_blockio::UnitSource;
+use failback_engine::TrustedDigests;
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
@@ -21,6 +22,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::runtime::Handle;
+
+/// A sealed state of the target whose digests are at hand, proven against its root.
+#[derive(Clone)]
+pub struct Agreed {
+    /// Its root.
+    pub root: Digest,
+    /// The generation that the target gave it.
+    pub generation: Generation,
+    /// How its disk was cut.
+    pub layout: Layout,
+    /// Its digests.
+    pub digests: Arc<dyn TrustedDigests>,
+}
 
 /// What is sent, to whom, and how.
 pub struct Delivery {
@@ -50,6 +64,9 @@ pub struct Delivery {
     pub options: PassOptions,
     /// Folder for the finished part of the scan; `None`: nothing is kept.
     pub state: Option<PathBuf>,
+    /// The state that the target was last sealed at, where its digests are at hand: if it still is that state, its digests
+    /// need not come.
+    pub agreed: Option<Agreed>,
     /// What earlier tries found out about the source.
     pub seen: SeenSource,
     /// Counts what happens.
@@ -159,6 +176,7 @@ impl Delivery {
             layout,
             options: &options,
             ships_everything: welcome.is_new && !welcome.has_seeds,
+            base: self.base(welcome, layout),
             scan_log: state.map(|state| state as _),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
@@ -170,6 +188,15 @@ impl Delivery {
         let root = end.run(way, known)?;
         let generation = welcome.generation.next();
         Ok(Sent { root, generation, pass_bytes: welcome.pass_bytes, blocks_total: layout.block_count() })
+    }
+
+    /// The digests of the state that the target says it is in.
+    fn base(&self, welcome: &Welcome, layout: Layout) -> Option<Arc<dyn TrustedDigests>> {
+        let is_in = |agreed: &&Agreed| {
+            let is_same = (agreed.root, agreed.generation) == (welcome.root, welcome.generation);
+            is_same && !welcome.root.is_zero() && agreed.layout == layout
+        };
+        self.agreed.as_ref().filter(is_in).map(|agreed| Arc::clone(&agreed.digests))
     }
 
     fn scan_state(&self, layout: Layout) -> Result<Option<Arc<SourceState>>, PassError> {

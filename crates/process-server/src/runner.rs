@@ -117,6 +117,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
             ..disk.options(attempt.window_bytes)
         },
         state: Some(attempt.state.clone()),
+        agreed: None,
         seen: attempt.seen.clone(),
         progress: Arc::clone(&attempt.progress),
         cancel: attempt.cancel.clone(),

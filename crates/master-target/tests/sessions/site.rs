@@ -191,6 +191,7 @@ impl Site {
             },
             options: PassOptions { threads: 2, block_size: BlockSize::DEFAULT, ..PassOptions::default() },
             state: Some(self.folder.path().join("scan")),
+            agreed: None,
             seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: Cancel::default(),

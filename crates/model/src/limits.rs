@@ -449,3 +449,105 @@ const _: () = {
     );
     assert!(TAKEOVER_MAX.as_secs() < IDLE_MAX.as_secs(), "whoever asks still waits for the answer");
 };
+
+/// Longest name of an export, a context or a text that an NBD server may send.
+pub const NBD_TEXT_MAX_BYTES: usize = 4096;
+/// Longest reply to an option of an NBD server.
+pub const NBD_OPTION_REPLY_MAX_BYTES: usize = 64 << 10;
+/// Most replies to one option.
+pub const NBD_OPTION_REPLIES_MAX: usize = 4096;
+/// Names of exports or bitmaps that an error lists.
+pub const NBD_LISTED_MAX: usize = 16;
+/// Data asked for by one request.
+pub const NBD_REQUEST_BYTES: u32 = 256 << 10;
+/// The same of a server that prefers more.
+pub const NBD_REQUEST_MAX_BYTES: u32 = 4 << 20;
+/// Requests under way on one connection.
+pub const NBD_IN_FLIGHT_MAX: usize = 16;
+/// Largest smallest block of a server.
+pub const NBD_MIN_BLOCK_MAX_BYTES: u32 = 64 << 10;
+/// Most extents in one reply.
+pub const NBD_EXTENTS_MAX: usize = 128 << 10;
+/// Bytes of the disk whose extents are asked for at once.
+pub const NBD_MAP_BYTES: u64 = 1 << 30;
+/// Replies about extents that are kept.
+pub const NBD_MAPS_KEPT: usize = 8;
+/// Most connections to one export.
+pub const NBD_CONNECTIONS_MAX: usize = 16;
+/// Time for connecting and negotiating.
+pub const NBD_SETUP_MAX: Duration = Duration::from_secs(15);
+/// Silence of a server that owes a reply, after which its connection is given up.
+pub const NBD_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Time for the data of one reply once it has begun.
+pub const NBD_REPLY_MAX: Duration = Duration::from_secs(300);
+/// Time for finding a server again whose connection was lost.
+pub const NBD_RECONNECT_MAX: Duration = Duration::from_secs(10);
+/// Times that one call begins anew on another connection.
+pub const NBD_RETRIES: usize = 2;
+/// Largest list of extents that names changes.
+pub const EXTENT_LIST_MAX_BYTES: u64 = 256 << 20;
+/// Most extents in it.
+pub const EXTENT_LIST_MAX: usize = 4 << 20;
+
+const _: () = {
+    assert!(NBD_REQUEST_BYTES as u64 == UNIT_MIN_BYTES && NBD_REQUEST_BYTES <= NBD_REQUEST_MAX_BYTES);
+    assert!(NBD_MIN_BLOCK_MAX_BYTES <= NBD_REQUEST_BYTES, "a request holds at least one block");
+    assert!(NBD_TEXT_MAX_BYTES + 16 <= NBD_OPTION_REPLY_MAX_BYTES);
+    assert!(NBD_MAP_BYTES <= u32::MAX as u64, "the length of a request is 32 bits");
+    assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
+    assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
+};
+/// Snapshots of a disk that Azure makes within [`AZURE_SNAPSHOT_WINDOW`].
+pub const AZURE_SNAPSHOTS_PER_WINDOW: usize = 7;
+/// Time over which Azure counts the snapshots of a disk.
+pub const AZURE_SNAPSHOT_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// Snapshots of a disk, or restore points of a machine, that Azure keeps at once.
+pub const AZURE_SNAPSHOTS_MAX: usize = 500;
+/// Snapshots of one disk that Azure gives access to at once.
+pub const AZURE_ACCESSES_MAX: usize = 5;
+/// Azure gives no difference between snapshots where the disk grew across this, bytes.
+pub const AZURE_DIFF_BOUNDARY_BYTES: u64 = 4 << 40;
+/// How long access to a snapshot is asked for.
+pub const AZURE_ACCESS_TIME: Duration = Duration::from_secs(12 * 60 * 60);
+/// Access that lasts less than this is renewed before it is used.
+pub const AZURE_ACCESS_LEFT_MIN: Duration = Duration::from_secs(60 * 60);
+/// Longest that one operation of the cloud is waited for.
+pub const AZURE_OPERATION_MAX: Duration = Duration::from_secs(30 * 60);
+/// Longest that the copy behind a snapshot of an Ultra or Premium v2 disk is waited for.
+pub const AZURE_COPY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time between two looks at an operation where the cloud names none.
+pub const AZURE_POLL: Duration = Duration::from_secs(2);
+/// Longest time between two looks, whatever the cloud names.
+pub const AZURE_POLL_MAX: Duration = Duration::from_secs(120);
+/// Time between two looks at a copy.
+pub const AZURE_COPY_POLL: Duration = Duration::from_secs(15);
+/// Tries of a request that the cloud was too busy for, or that got no answer.
+pub const AZURE_TRIES_MAX: u32 = 8;
+/// A request that a killed daemon sent may still be carried out this long after.
+pub const AZURE_LATE_MAX: Duration = Duration::from_secs(5 * 60);
+/// Pages of a list that are read.
+pub const AZURE_LIST_PAGES_MAX: usize = 64;
+/// Largest answer of the cloud's management.
+pub const AZURE_REPLY_MAX_BYTES: usize = 4 << 20;
+/// Longest text of the cloud that a finding repeats.
+pub const AZURE_MESSAGE_MAX_BYTES: usize = 512;
+/// Largest file or answer with a token.
+pub const TOKEN_FILE_MAX_BYTES: u64 = 64 << 10;
+/// How long a token is used where nobody says how long it holds.
+pub const TOKEN_TIME_DEFAULT: Duration = Duration::from_secs(20 * 60);
+/// A token that holds less than this is made anew.
+pub const TOKEN_LEFT_MIN: Duration = Duration::from_secs(5 * 60);
+
+const _: () = {
+    assert!(TOKEN_LEFT_MIN.as_secs() < TOKEN_TIME_DEFAULT.as_secs());
+    assert!(AZURE_ACCESSES_MAX >= 2, "a snapshot and the base of its difference are read at once");
+    assert!(AZURE_ACCESS_LEFT_MIN.as_secs() * 2 <= AZURE_ACCESS_TIME.as_secs());
+    assert!(AZURE_POLL.as_secs() <= AZURE_POLL_MAX.as_secs());
+    assert!(AZURE_POLL_MAX.as_secs() < AZURE_OPERATION_MAX.as_secs());
+    assert!(AZURE_LATE_MAX.as_secs() <= AZURE_SNAPSHOT_WINDOW.as_secs(), "what may come late still counts");
+};
+
+/// Time for a connection to a service to stand.
+pub const HTTP_CONNECT_MAX: Duration = Duration::from_secs(15);
+/// Silence of a service after which its answer counts as lost.
+pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(60);

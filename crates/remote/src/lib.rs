@@ -4,11 +4,17 @@
 //!
 //! **Invariant**: a source is read only, and what is read of it is of one state: a source that changes meanwhile is an error.
 
+mod extents;
+pub mod arm;
+pub mod entra;
 mod feed;
+pub mod nbd;
+pub mod http;
 mod open;
 mod read_only;
 mod spec;
 
+pub use extents::parse_extents;
 pub use feed::{FeedSpec, changed_blocks, open_feed};
 pub use open::{OpenOptions, open};
 pub use read_only::{ReadOnly, RemoteDisk};

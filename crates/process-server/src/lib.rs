@@ -18,7 +18,7 @@ pub mod supervisor;
 mod verdict;
 
 pub use claim::NOT_QUIESCED;
-pub use delivery::{Delivery, Sent};
+pub use delivery::{Agreed, Delivery, Sent};
 pub use runner::accepted;
 pub use seen::SeenSource;
 pub use server::ProcessServer;

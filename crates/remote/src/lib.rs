@@ -4,12 +4,12 @@
 //!
 //! **Invariant**: a source is read only, and what is read of it is of one state: a source that changes meanwhile is an error.
 
-mod extents;
 pub mod arm;
 pub mod entra;
+mod extents;
 mod feed;
-pub mod nbd;
 pub mod http;
+pub mod nbd;
 mod open;
 mod read_only;
 mod spec;

@@ -1,5 +1,7 @@
 //! Support for tests and measurements: what they run on, made from seeds. Only ever a dev-dependency.
 
+#[cfg(feature = "arm")]
+mod arm;
 mod asked;
 mod daemon;
 mod disk;
@@ -15,6 +17,8 @@ mod storage_daemon;
 mod tls;
 mod write_log;
 
+#[cfg(feature = "arm")]
+pub use arm::{ArmReply, FakeArm};
 pub use asked::asked;
 pub use daemon::{DaemonEnd, DaemonProcess};
 pub use disk::{Content, GeneratedDisk, Mutation};

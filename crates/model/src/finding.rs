@@ -209,6 +209,7 @@ codes! {
     FinalFailed = "FB420", Refused, "final cycle was not made", "the source runs on: see which step failed, then 'failback cycle MACHINE --final' again";
     BudgetSpent = "FB421", Interrupted, "deadline or budget cannot be kept", "raise --max-egress or --finish-by, or go on without";
     SecretExposed = "FB422", Usage, "a signature stands where others can read it", "put it into a file of mode 0600 and name that as @FILE, or use env:NAME or credential:NAME";
+    NbdBroken = "FB430", Failure, "NBD server breaks the protocol", "see what it said; read the export with nbdinfo, and report this with both";
     ProtocolViolation = "FB501", Failure, "peer broke the protocol", "both ends must be the same version; report this with both logs";
     PeerFailed = "FB502", Interrupted, "the other end stopped with an error", "see the other end's error, then run the same command again";
     VersionMismatch = "FB503", Refused, "ends speak no protocol version in common", "bring both ends to releases that share one: the master target first";

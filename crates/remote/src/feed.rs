@@ -2,6 +2,8 @@
 //!
 //! **Invariant**: a feed is a hint. Whoever uses it reads some of what it does not name, too.
 
+use crate::extents::ExtentList;
+use crate::nbd::{Bitmap, NbdUri};
 use crate::open::OpenOptions;
 use crate::spec::SourceSpec;
 use failback_blockio::{ChangeFeed, DiskError};
@@ -36,11 +38,25 @@ impl FromStr for FeedSpec {
 
 /// Opens what names the changes of a source.
 pub fn open_feed(
-    _feed: &FeedSpec,
-    _source: &SourceSpec,
-    _options: &OpenOptions,
+    feed: &FeedSpec,
+    source: &SourceSpec,
+    options: &OpenOptions,
 ) -> Result<Box<dyn ChangeFeed>, Finding> {
-    Err(Finding::warning(Code::FeedUnusable, "this build has no feeds"))
+    match (feed, source) {
+        (FeedSpec::Bitmap(name), SourceSpec::Nbd(uri)) => {
+            Ok(Box::new(Bitmap::open(&NbdUri::parse(uri)?, name)?))
+        }
+        (FeedSpec::Bitmap(_), _) => Err(unusable("a bitmap belongs to a source behind NBD")),
+        (FeedSpec::Extents(path), _) => {
+            let length_bytes = crate::open(source, options)?.geometry().length_bytes;
+            Ok(Box::new(ExtentList::open(path, length_bytes)?))
+        }
+        (FeedSpec::Diff(_), _) => Err(unusable("this build has no page-range diff")),
+    }
+}
+
+fn unusable(why: &str) -> Finding {
+    Finding::warning(Code::FeedUnusable, why)
 }
 
 /// Blocks that a feed names, ascending; neighbours are joined.

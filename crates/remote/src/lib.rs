@@ -6,12 +6,15 @@
 
 pub mod arm;
 pub mod entra;
+mod extents;
 mod feed;
 pub mod http;
+pub mod nbd;
 mod open;
 mod read_only;
 mod spec;
 
+pub use extents::parse_extents;
 pub use feed::{FeedSpec, changed_blocks, open_feed};
 pub use open::{OpenOptions, open};
 pub use read_only::{ReadOnly, RemoteDisk};

@@ -1,5 +1,7 @@
 //! Opening a source by what the user wrote.
 
+use crate::ReadOnly;
+use crate::nbd::{NbdDisk, NbdUri};
 use crate::spec::SourceSpec;
 use failback_image::{Access, Image};
 use failback_model::{Code, Finding};
@@ -23,13 +25,20 @@ impl Default for OpenOptions {
 }
 
 /// Opens a source to be read.
-pub fn open(spec: &SourceSpec, _options: &OpenOptions) -> Result<Arc<dyn Image>, Finding> {
+pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Arc<dyn Image>, Finding> {
     match spec {
         SourceSpec::Local(spec) => {
             failback_image::open(spec, Access::Read).map_err(|error| error.to_finding())
         }
-        SourceSpec::Nbd(_) | SourceSpec::Blob(_) => {
-            Err(Finding::error(Code::SourceUnsupported, "this build reads no source behind a network"))
+        SourceSpec::Nbd(uri) => {
+            let disk = NbdDisk::open(&NbdUri::parse(uri)?, options.connections);
+            disk.map(|disk| Arc::new(ReadOnly(disk)) as _).map_err(|error| error.to_finding())
+        }
+        SourceSpec::Blob(_) => Err(Finding::error(Code::SourceUnsupported, "this build reads no page blobs")),
+        SourceSpec::Managed(disk) => {
+            let evidence = format!("{disk} is a managed disk, which changes while it is read");
+            Err(Finding::error(Code::SourceUnsupported, evidence)
+                .with_remedy("name it as a disk's source of a process server, whose cycles take snapshots of it; or grant access to a snapshot and read that as azblob:@FILE"))
         }
     }
 }

@@ -35,5 +35,10 @@ pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Arc<dyn Image>, 
             disk.map(|disk| Arc::new(ReadOnly(disk)) as _).map_err(|error| error.to_finding())
         }
         SourceSpec::Blob(_) => Err(Finding::error(Code::SourceUnsupported, "this build reads no page blobs")),
+        SourceSpec::Managed(disk) => {
+            let evidence = format!("{disk} is a managed disk, which changes while it is read");
+            Err(Finding::error(Code::SourceUnsupported, evidence)
+                .with_remedy("name it as a disk's source of a process server, whose cycles take snapshots of it; or grant access to a snapshot and read that as azblob:@FILE"))
+        }
     }
 }

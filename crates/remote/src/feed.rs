@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: a feed is a hint. Whoever uses it reads some of what it does not name, too.
 
+use crate::azure;
 use crate::open::OpenOptions;
 use crate::spec::SourceSpec;
 use failback_blockio::{ChangeFeed, DiskError};
@@ -36,10 +37,13 @@ impl FromStr for FeedSpec {
 
 /// Opens what names the changes of a source.
 pub fn open_feed(
-    _feed: &FeedSpec,
-    _source: &SourceSpec,
-    _options: &OpenOptions,
+    feed: &FeedSpec,
+    source: &SourceSpec,
+    options: &OpenOptions,
 ) -> Result<Box<dyn ChangeFeed>, Finding> {
+    if let (FeedSpec::Diff(base), SourceSpec::Blob(address)) = (feed, source) {
+        return azure::open_diff(address, base, options);
+    }
     Err(Finding::warning(Code::FeedUnusable, "this build has no feeds"))
 }
 

@@ -4,6 +4,7 @@
 //!
 //! **Invariant**: a source is read only, and what is read of it is of one state: a source that changes meanwhile is an error.
 
+pub mod azure;
 mod feed;
 pub mod http;
 mod open;

@@ -1,8 +1,10 @@
 //! Opening a source by what the user wrote.
 
+use crate::azure::{self, TokenSource};
 use crate::spec::SourceSpec;
 use failback_image::{Access, Image};
 use failback_model::{Code, Finding};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How a source behind a network is read.
@@ -14,22 +16,25 @@ pub struct OpenOptions {
     pub renew: Vec<String>,
     /// Of a page blob: the snapshot to read (its time as Azure writes it); none: what the URL names.
     pub snapshot: Option<String>,
+    /// Certificates (PEM) that are trusted beside this host's own.
+    pub ca_file: Option<PathBuf>,
+    /// Of a page blob: gives tokens where access does not go by signatures.
+    pub token: Option<Arc<dyn TokenSource>>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { connections: 4, renew: Vec::new(), snapshot: None }
+        Self { connections: 4, renew: Vec::new(), snapshot: None, ca_file: None, token: None }
     }
 }
 
 /// Opens a source to be read.
-pub fn open(spec: &SourceSpec, _options: &OpenOptions) -> Result<Arc<dyn Image>, Finding> {
+pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Arc<dyn Image>, Finding> {
     match spec {
         SourceSpec::Local(spec) => {
             failback_image::open(spec, Access::Read).map_err(|error| error.to_finding())
         }
-        SourceSpec::Nbd(_) | SourceSpec::Blob(_) => {
-            Err(Finding::error(Code::SourceUnsupported, "this build reads no source behind a network"))
-        }
+        SourceSpec::Blob(address) => azure::open(address, options),
+        SourceSpec::Nbd(_) => Err(Finding::error(Code::SourceUnsupported, "this build reads no NBD export")),
     }
 }

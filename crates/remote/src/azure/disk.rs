@@ -184,7 +184,7 @@ impl UnitSource for PageBlob {
 
     fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let end = self.geometry.length_bytes;
-        if !ByteRange::at(offset_bytes, buffer.len() as u64).is_some_and(|range| range.end() <= end) {
+        if ByteRange::at(offset_bytes, buffer.len() as u64).is_none_or(|range| range.end() > end) {
             let reason = format!("{} bytes pass the disk's end at {end}", buffer.len());
             return Err(
                 DiskError::new(Code::ReadFailed, Operation::Read, self.name(), reason).at(offset_bytes)

@@ -97,7 +97,7 @@ fn runs() -> (Vec<DigestRun>, Vec<TargetRun>) {
         });
         let theirs: Vec<u8> = theirs.flatten().collect();
         target.push(TargetRun { blocks, digests: Some(theirs.into()) });
-        source.push(DigestRun { blocks, digests: Some(own), kept: Vec::new() });
+        source.push(DigestRun { blocks, digests: Some(own), known: Vec::new(), kept: Vec::new() });
     }
     (source, target)
 }

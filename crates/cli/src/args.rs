@@ -34,7 +34,9 @@ Examples:
 Images are named by path. The extension tells the format (.vmdk, .vhd, .vhdx, .raw, .img); a prefix
 overrides it: vmdk:PATH, vhd:PATH, vhdx:PATH, raw:PATH, dev:PATH. A block device such as /dev/sdb
 needs neither; dev: insists that it is one. VHDX and dynamic VHD are only read. New images get the
-rights that the umask leaves. Sizes take K, M, G or T (powers of 1024).
+rights that the umask leaves. A source may also be an export of an NBD server, named by its URI:
+nbd://HOST[:PORT]/EXPORT, nbds://… with TLS, nbd+unix:///EXPORT?socket=PATH. Sizes take K, M, G or T
+(powers of 1024).
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused before anything was written,
 4 failed on the way (run it again), 5 contents are wrong, 130 stopped by a signal (run it again)."
@@ -250,9 +252,11 @@ Examples:
   failback sync --dry-run azure-copy.vhd web01.vmdk
   failback sync --verify --json azure-copy.vhd /dev/sdb
   failback sync --vmdk-type monolithicSparse --seed template.vmdk azure-copy.vhd new.vmdk
-  failback sync --target-identity failback://master-target/site-1 azure-copy.vhd mt://mt:9443/web01/disk0")]
+  failback sync --target-identity failback://master-target/site-1 azure-copy.vhd mt://mt:9443/web01/disk0
+  failback sync nbd://10.0.0.5/web01 web01.vmdk
+  failback sync 'nbd+unix:///web01?socket=/run/web01.sock' web01.vmdk")]
 pub(crate) struct SyncArgs {
-    /// Disk that comes home: an image or a device
+    /// Disk that comes home: an image, a device or a source behind a network
     #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
     pub(crate) source: OsString,
     /// Where it comes home to: an image, a device, an image that will be created, or a disk of a master target
@@ -289,9 +293,10 @@ pub(crate) struct SyncArgs {
 Examples:
   failback hash web01.vmdk
   failback hash --manifest web01.manifest /dev/sdb
-  failback hash --json --block-size 1M web01.vhd")]
+  failback hash --json --block-size 1M web01.vhd
+  failback hash nbd://10.0.0.5/web01")]
 pub(crate) struct HashArgs {
-    /// Image or device to hash
+    /// Image, device or source behind a network to hash
     #[arg(value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
     pub(crate) image: OsString,
     /// Also write every block's digest into this file, which must not exist
@@ -310,9 +315,10 @@ pub(crate) struct HashArgs {
 #[command(after_help = "\
 Examples:
   failback image info web01.vmdk
-  failback image info --json /dev/sdb")]
+  failback image info --json /dev/sdb
+  failback image info 'nbds://10.0.0.5/web01?tls-certificates=/etc/failback/nbd'")]
 pub(crate) struct InfoArgs {
-    /// Image or device to look at
+    /// Image, device or source behind a network to look at
     #[arg(value_name = "IMAGE", value_hint = ValueHint::AnyPath)]
     pub(crate) image: OsString,
     #[command(flatten)]
@@ -347,7 +353,7 @@ Examples:
   failback image convert --vmdk-type streamOptimized web01.raw web01-export.vmdk
   failback image convert --verify web01.vmdk raw:web01.disk")]
 pub(crate) struct ConvertArgs {
-    /// Image or device to copy
+    /// Image, device or source behind a network to copy
     #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
     pub(crate) source: OsString,
     /// Image to make; must not exist

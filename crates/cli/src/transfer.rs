@@ -8,10 +8,11 @@ use crate::job::Job;
 use crate::progress::show;
 use crate::protection::Protection;
 use crate::summary::{Facts, PassSummary};
-use failback_image::{Access, CreateOptions, Image, ImageFormat, ImageSpec};
+use failback_image::{CreateOptions, Image, ImageFormat, ImageSpec};
 use failback_model::{BlockSize, Code, Finding, PointClaim, PointLabel};
 use failback_pass::{Cancel, Measure, PassOptions, Plan, Progress, Target, Totals, source_unix_ms};
 use failback_process_server::NOT_QUIESCED;
+use failback_remote::{OpenOptions, SourceSpec};
 use failback_service::clock::unix_ms;
 use std::ffi::OsStr;
 use std::fs;
@@ -29,9 +30,9 @@ pub(crate) enum Unfinished {
     Remove,
 }
 
-/// Opens an image to be read.
+/// Opens an image or a source behind a network to be read.
 pub(crate) fn open_to_read(text: &OsStr) -> Result<Arc<dyn Image>, Finding> {
-    failback_image::open(&ImageSpec::parse(text), Access::Read).map_err(|error| error.to_finding())
+    failback_remote::open(&SourceSpec::parse(text)?, &OpenOptions::default())
 }
 
 /// Checks a block size.

@@ -132,6 +132,7 @@ mod tests {
         DigestRun {
             blocks: BlockRange::new(start, start + values.len() as u64),
             digests: Some(values.iter().map(|&v| digest(v)).collect()),
+            known: Vec::new(),
             kept: Vec::new(),
         }
     }

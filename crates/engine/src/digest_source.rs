@@ -14,6 +14,8 @@ pub struct DigestRun {
     pub blocks: BlockRange,
     /// One a block; `None` where all are zero.
     pub digests: Option<Vec<Digest>>,
+    /// Blocks among these whose digests were known before, ascending; the others were read.
+    pub known: Vec<BlockRange>,
     /// Bytes of some of these blocks that a scan kept, because they will ship for certain.
     pub kept: Vec<KeptBytes>,
 }
@@ -30,7 +32,22 @@ pub struct KeptBytes {
 impl DigestRun {
     /// Blocks of zeros.
     pub fn zeros(blocks: BlockRange) -> Self {
-        Self { blocks, digests: None, kept: Vec::new() }
+        Self { blocks, digests: None, known: Vec::new(), kept: Vec::new() }
+    }
+
+    /// The blocks that were read, in order, with their digests (`None`: zeros).
+    pub fn read(&self) -> impl Iterator<Item = (BlockRange, Option<&[Digest]>)> {
+        let mut at = self.blocks.start;
+        let ends = self.known.iter().copied().chain([BlockRange::new(self.blocks.end.0, self.blocks.end.0)]);
+        ends.filter_map(move |known| {
+            let run = BlockRange::new(at.0, known.start.0);
+            at = known.end;
+            let digests = self.digests.as_ref().map(|digests| {
+                let first = (run.start.0 - self.blocks.start.0) as usize;
+                &digests[first..first + run.count() as usize]
+            });
+            (!run.is_empty()).then_some((run, digests))
+        })
     }
 }
 

@@ -3,21 +3,18 @@
 //! **Invariant**: as for every digest source, runs come in disk order, touch each other and cover the disk.
 
 use crate::digest_source::{DigestRun, DigestSource, ScanEnd};
-use crate::read::read_digests;
 use crate::scan::Scan;
 use failback_blockio::DiskError;
-use failback_model::limits::CHUNK_BLOCKS;
-use failback_model::{BlockRange, Digest};
+use failback_model::{BlockIndex, BlockRange, Digest};
 use std::ops::ControlFlow;
-use std::time::Instant;
 
-/// Runs of unknown blocks up to this long are read by the delivering thread: starting reader threads costs more.
-const SHORT_RUN_BLOCKS: u64 = 64;
-
-/// Digests that are known and need no reading.
-pub trait TrustedDigests: Send {
+/// Digests that are known and need no reading. Threads ask for them in any order.
+pub trait TrustedDigests: Send + Sync {
     /// The digests of blocks that are trusted. Where they cannot be read, the blocks are scanned.
     fn digests(&self, blocks: BlockRange) -> Result<Vec<Digest>, DiskError>;
+
+    /// The first block at or behind `from` whose digest need not be that of zeros; `None` where all the rest is zero.
+    fn next_data(&self, from: BlockIndex) -> Result<Option<BlockIndex>, DiskError>;
 }
 
 /// What is known of a disk before it is scanned.
@@ -44,69 +41,6 @@ pub struct PartlyTrusted {
 
 impl DigestSource for PartlyTrusted {
     fn deliver(&mut self, deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>) -> Result<(), ScanEnd> {
-        let whole = self.scan.blocks;
-        let mut at = whole.start.0;
-        let ranges = std::mem::take(&mut self.known.ranges);
-        for range in ranges {
-            let (start, end) = (range.start.0.clamp(at, whole.end.0), range.end.0.min(whole.end.0));
-            if start >= end {
-                continue;
-            }
-            self.scan_run(BlockRange::new(at, start), deliver)?;
-            self.known_run(BlockRange::new(start, end), deliver)?;
-            at = end;
-        }
-        self.scan_run(BlockRange::new(at, whole.end.0), deliver)
+        self.scan.deliver_beside(Some(&self.known), deliver)
     }
-}
-
-impl PartlyTrusted {
-    fn known_run(
-        &self,
-        blocks: BlockRange,
-        deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>,
-    ) -> Result<(), ScanEnd> {
-        let mut at = blocks.start.0;
-        while at < blocks.end.0 {
-            // Cut at chunks, so that no run is above what one message holds.
-            let end = ((at / CHUNK_BLOCKS + 1) * CHUNK_BLOCKS).min(blocks.end.0);
-            let part = BlockRange::new(at, end);
-            match self.known.digests.digests(part) {
-                Ok(digests) => hand_over(part, digests, deliver)?,
-                Err(_) => self.scan_run(part, deliver)?,
-            }
-            at = end;
-        }
-        Ok(())
-    }
-
-    fn scan_run(
-        &self,
-        blocks: BlockRange,
-        deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>,
-    ) -> Result<(), ScanEnd> {
-        if blocks.is_empty() {
-            return Ok(());
-        }
-        if blocks.count() > SHORT_RUN_BLOCKS || self.scan.keep.is_some() {
-            return Scan { blocks, ..self.scan.clone() }.deliver(deliver);
-        }
-        let started = Instant::now();
-        let (digests, bytes_read) = read_digests(&*self.scan.source, self.scan.layout, blocks)?;
-        (self.scan.meter)(bytes_read, started.elapsed());
-        hand_over(blocks, digests, deliver)
-    }
-}
-
-fn hand_over(
-    blocks: BlockRange,
-    digests: Vec<Digest>,
-    deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>,
-) -> Result<(), ScanEnd> {
-    let run = if digests.iter().all(Digest::is_zero) {
-        DigestRun::zeros(blocks)
-    } else {
-        DigestRun { blocks, digests: Some(digests), kept: Vec::new() }
-    };
-    if deliver(run).is_continue() { Ok(()) } else { Err(ScanEnd::Stopped) }
 }

@@ -1,26 +1,27 @@
 //! A scan: reader threads that read units of a disk and hash what they read, in the disk's order for whoever listens.
 //!
-//! Threads take segments from one plan, so any number of them keeps the disk busy; a small window of segments ahead of
-//! the listener bounds what waits.
+//! Threads take steps from one plan, so any number of them keeps the disk busy, also where what is known leaves only
+//! scattered blocks to read; a small window of steps ahead of the listener bounds what waits.
 //!
-//! **Invariant**: a segment's buffers are taken in disk order, so the first segment that the listener waits for never
-//! waits for buffers that later segments hold.
+//! **Invariant**: a step's buffers are taken in disk order, so the first step that the listener waits for never waits for
+//! buffers that later steps hold.
 
 mod plan;
 
 use crate::digest_source::{DigestRun, DigestSource, KeptBytes, ScanEnd};
+use crate::partly_trusted::{Known, TrustedDigests};
 use crate::read::{byte_count, read_around_holes, units};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use failback_blockio::{AlignedBuffer, BufferPool, DiskError, Operation, UnitSource};
 use failback_model::{BlockRange, Code, Digest, Layout, block_digest};
-use plan::Plan;
+use plan::{Part, Plan};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Segments that may be read ahead of the listener, for each thread.
-const AHEAD_SEGMENTS: u64 = 4;
+/// Steps that may be read ahead of the listener, for each thread.
+const AHEAD_STEPS: u64 = 4;
 
 /// Told of every read: bytes and the thread time that reading and hashing them took.
 pub type Meter = Arc<dyn Fn(u64, Duration) + Send + Sync>;
@@ -42,12 +43,10 @@ pub struct Scan {
     pub meter: Meter,
 }
 
-/// One step of the plan: one segment, or a hole of any length.
+/// One step of the plan.
 struct Step {
     ticket: u64,
-    blocks: BlockRange,
-    /// Blocks that hold data, in order; the others are holes.
-    data: Vec<BlockRange>,
+    part: Part,
     /// Units to read into, in order; empty where nothing is kept.
     buffers: Vec<AlignedBuffer>,
 }
@@ -55,7 +54,8 @@ struct Step {
 /// The plan and how far the listener is.
 struct Shared<'a> {
     scan: &'a Scan,
-    plan: Mutex<Plan>,
+    known: Option<&'a dyn TrustedDigests>,
+    plan: Mutex<Plan<'a>>,
     progress: Mutex<Progress>,
     advanced: Condvar,
 }
@@ -68,15 +68,26 @@ struct Progress {
 
 impl DigestSource for Scan {
     fn deliver(&mut self, deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>) -> Result<(), ScanEnd> {
-        let shared = Shared::new(self);
-        let (sender, receiver) = bounded(self.threads.max(1) * AHEAD_SEGMENTS as usize);
+        self.deliver_beside(None, deliver)
+    }
+}
+
+impl Scan {
+    /// Delivers what is known, and scans the rest.
+    pub(crate) fn deliver_beside(
+        &self,
+        known: Option<&Known>,
+        deliver: &mut dyn FnMut(DigestRun) -> ControlFlow<()>,
+    ) -> Result<(), ScanEnd> {
+        let shared = Shared::new(self, known);
+        let (sender, receiver) = bounded(self.threads.max(1) * AHEAD_STEPS as usize);
         let stop = StopOnDrop(&shared);
         std::thread::scope(|scope| {
             for number in 0..self.threads.max(1) {
                 let (shared, sender) = (&shared, sender.clone());
                 std::thread::Builder::new()
                     .name(format!("scan-{number}"))
-                    .spawn_scoped(scope, move || shared.read_segments(&sender))
+                    .spawn_scoped(scope, move || shared.read_steps(&sender))
                     .expect("a thread can be started");
             }
             drop(sender);
@@ -93,21 +104,21 @@ impl DigestSource for Scan {
 }
 
 /// Lets all threads of a scan end, whether it ends by an error or by a panic.
-struct StopOnDrop<'a>(&'a Shared<'a>);
+struct StopOnDrop<'a, 'scan>(&'a Shared<'scan>);
 
-impl Drop for StopOnDrop<'_> {
+impl Drop for StopOnDrop<'_, '_> {
     fn drop(&mut self) {
         self.0.stop();
     }
 }
 
-/// One reader thread's: where it panics, its segment will never come, so nobody shall wait for it.
-struct PanicGuard<'a> {
-    shared: &'a Shared<'a>,
+/// One reader thread's: where it panics, its step will never come, so nobody shall wait for it.
+struct PanicGuard<'a, 'scan> {
+    shared: &'a Shared<'scan>,
     runs: &'a Sender<Result<(u64, DigestRun), DiskError>>,
 }
 
-impl Drop for PanicGuard<'_> {
+impl Drop for PanicGuard<'_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.shared.stop();
@@ -124,10 +135,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Shared<'a> {
-    fn new(scan: &'a Scan) -> Self {
+    fn new(scan: &'a Scan, known: Option<&'a Known>) -> Self {
         Self {
             scan,
-            plan: Mutex::new(Plan::new(scan.layout, scan.blocks)),
+            known: known.map(|known| &*known.digests),
+            plan: Mutex::new(Plan::new(scan.layout, scan.blocks, known)),
             progress: Mutex::new(Progress { delivered: 0, is_awaited: false, is_stopped: false }),
             advanced: Condvar::new(),
         }
@@ -168,9 +180,10 @@ impl<'a> Shared<'a> {
     }
 
     /// One reader thread.
-    fn read_segments(&self, runs: &Sender<Result<(u64, DigestRun), DiskError>>) {
+    fn read_steps(&self, runs: &Sender<Result<(u64, DigestRun), DiskError>>) {
         let unit_bytes = (self.scan.layout.unit_blocks() * self.scan.layout.block_size().bytes()) as usize;
-        let mut scratch = AlignedBuffer::new(unit_bytes);
+        let mut reading =
+            Reading { scan: self.scan, known: self.known, scratch: AlignedBuffer::new(unit_bytes) };
         let _guard = PanicGuard { shared: self, runs };
         loop {
             let step = match self.next_step() {
@@ -179,7 +192,7 @@ impl<'a> Shared<'a> {
                 Err(error) => return drop(runs.send(Err(error))),
             };
             let ticket = step.ticket;
-            let run = read_segment(self.scan, step, &mut scratch);
+            let run = reading.step(step);
             if runs.send(run.map(|run| (ticket, run))).is_err() {
                 return;
             }
@@ -189,7 +202,7 @@ impl<'a> Shared<'a> {
     /// Takes the next step, with its buffers, once the listener is near enough.
     fn next_step(&self) -> Result<Option<Step>, DiskError> {
         let mut plan = lock(&self.plan);
-        let ahead = self.scan.threads.max(1) as u64 * AHEAD_SEGMENTS;
+        let ahead = self.scan.threads.max(1) as u64 * AHEAD_STEPS;
         let mut progress = lock(&self.progress);
         while plan.next_ticket() >= progress.delivered + ahead && !progress.is_stopped {
             progress.is_awaited = true;
@@ -199,63 +212,85 @@ impl<'a> Shared<'a> {
             return Ok(None);
         }
         drop(progress);
-        let Some((blocks, data)) = plan.advance(&*self.scan.source)? else { return Ok(None) };
+        let Some(part) = plan.advance(&*self.scan.source)? else { return Ok(None) };
         let ticket = plan.take_ticket();
         let layout = self.scan.layout;
-        let units = data.iter().flat_map(|&part| units(layout, part));
+        let units = part.data.iter().flat_map(|&run| units(layout, run));
         let buffers = match &self.scan.keep {
             Some(pool) => units.map(|unit| pool.acquire(byte_count(layout, unit))).collect(),
             None => Vec::new(),
         };
-        Ok(Some(Step { ticket, blocks, data, buffers }))
+        Ok(Some(Step { ticket, part, buffers }))
     }
 }
 
-/// Reads and hashes one step, unit by unit, so that a unit is hashed while it is in the cache.
-fn read_segment(scan: &Scan, step: Step, scratch: &mut AlignedBuffer) -> Result<DigestRun, DiskError> {
-    let (layout, blocks) = (scan.layout, step.blocks);
-    if step.data.is_empty() {
-        return Ok(DigestRun::zeros(blocks));
-    }
-    let started = Instant::now();
-    let mut digests = Vec::with_capacity(blocks.count() as usize);
-    let mut kept = Vec::new();
-    let mut buffers = step.buffers.into_iter();
-    let mut bytes_read = 0;
-    for unit in step.data.iter().flat_map(|&part| units(layout, part)) {
-        digests.resize((unit.start.0 - blocks.start.0) as usize, Digest::ZERO);
-        let count = byte_count(layout, unit);
-        match buffers.next() {
-            Some(mut buffer) => {
-                if read_unit(scan, unit, &mut buffer[..count], &mut digests, &mut bytes_read)? {
-                    kept.push(KeptBytes { first: unit.start, bytes: buffer.into_bytes() });
-                }
+/// What one reader thread reads with.
+struct Reading<'a> {
+    scan: &'a Scan,
+    known: Option<&'a dyn TrustedDigests>,
+    scratch: AlignedBuffer,
+}
+
+impl Reading<'_> {
+    /// Reads and hashes one step, unit by unit, so that a unit is hashed while it is in the cache.
+    fn step(&mut self, step: Step) -> Result<DigestRun, DiskError> {
+        let (blocks, mut known) = (step.part.blocks(), step.part.known);
+        if step.part.is_zero {
+            return Ok(DigestRun { known, ..DigestRun::zeros(blocks) });
+        }
+        let layout = self.scan.layout;
+        let within =
+            |run: BlockRange| (run.start.0 - blocks.start.0) as usize..(run.end.0 - blocks.start.0) as usize;
+        let mut digests = vec![Digest::ZERO; blocks.count() as usize];
+        let unread = known.extract_if(.., |run| match self.known.map(|known| known.digests(*run)) {
+            Some(Ok(held)) => {
+                digests[within(*run)].copy_from_slice(&held);
+                false
             }
-            None => {
-                read_unit(scan, unit, &mut scratch[..count], &mut digests, &mut bytes_read)?;
+            _ => true,
+        });
+        let unread: Vec<_> = unread.collect();
+        let started = Instant::now();
+        let (mut kept, mut bytes_read) = (Vec::new(), 0);
+        let mut buffers = step.buffers.into_iter();
+        for unit in step.part.data.iter().flat_map(|&run| units(layout, run)) {
+            let count = byte_count(layout, unit);
+            let found = &mut digests[within(unit)];
+            match buffers.next() {
+                Some(mut buffer) => {
+                    bytes_read += self.scan.read_unit(unit, &mut buffer[..count], found)?;
+                    if !found.iter().all(Digest::is_zero) {
+                        kept.push(KeptBytes { first: unit.start, bytes: buffer.into_bytes() });
+                    }
+                }
+                None => bytes_read += self.scan.read_unit(unit, &mut self.scratch[..count], found)?,
             }
         }
+        for unit in unread.iter().flat_map(|&run| units(layout, run)) {
+            let buffer = &mut self.scratch[..byte_count(layout, unit)];
+            bytes_read += self.scan.read_unit(unit, buffer, &mut digests[within(unit)])?;
+        }
+        if !step.part.data.is_empty() || !unread.is_empty() {
+            (self.scan.meter)(bytes_read, started.elapsed());
+        }
+        let digests = digests.iter().any(|digest| !digest.is_zero()).then_some(digests);
+        Ok(DigestRun { blocks, digests, known, kept })
     }
-    (scan.meter)(bytes_read, started.elapsed());
-    if digests.iter().all(Digest::is_zero) {
-        return Ok(DigestRun::zeros(blocks));
-    }
-    digests.resize(blocks.count() as usize, Digest::ZERO);
-    Ok(DigestRun { blocks, digests: Some(digests), kept })
 }
 
-/// Reads one unit and appends its blocks' digests; whether any block is not zero.
-fn read_unit(
-    scan: &Scan,
-    unit: BlockRange,
-    buffer: &mut [u8],
-    digests: &mut Vec<Digest>,
-    bytes_read: &mut u64,
-) -> Result<bool, DiskError> {
-    *bytes_read += read_around_holes(&*scan.source, scan.layout.bytes_of(unit).start(), buffer)?;
-    let before = digests.len();
-    digests.extend(buffer.chunks(scan.layout.block_size().bytes() as usize).map(block_digest));
-    Ok(digests[before..].iter().any(|digest| !digest.is_zero()))
+impl Scan {
+    /// Reads one unit and hashes its blocks; how much was read.
+    fn read_unit(
+        &self,
+        unit: BlockRange,
+        buffer: &mut [u8],
+        digests: &mut [Digest],
+    ) -> Result<u64, DiskError> {
+        let bytes_read = read_around_holes(&*self.source, self.layout.bytes_of(unit).start(), buffer)?;
+        let blocks = buffer.chunks(self.layout.block_size().bytes() as usize);
+        digests.iter_mut().zip(blocks).for_each(|(digest, block)| *digest = block_digest(block));
+        Ok(bytes_read)
+    }
 }
 
 #[cfg(test)]

@@ -209,6 +209,7 @@ codes! {
     FinalFailed = "FB420", Refused, "final cycle was not made", "the source runs on: see which step failed, then 'failback cycle MACHINE --final' again";
     BudgetSpent = "FB421", Interrupted, "deadline or budget cannot be kept", "raise --max-egress or --finish-by, or go on without";
     SecretExposed = "FB422", Usage, "a signature stands where others can read it", "put it into a file of mode 0600 and name that as @FILE, or use env:NAME or credential:NAME";
+    NbdBroken = "FB430", Failure, "NBD server breaks the protocol", "see what it said; read the export with nbdinfo, and report this with both";
     BlobMissing = "FB440", Refused, "page blob or snapshot is not there", "check the URL and the snapshot's time; a snapshot that was deleted cannot be read";
     BlobUnsupported = "FB441", Refused, "blob is no disk that can be read here", "see what it is; a disk of 4096-byte sectors (VHDX) is read over NBD from a machine that holds it";
     BlobNetworkDenied = "FB442", Refused, "the disk's network policy refuses this host", "set the snapshot's networkAccessPolicy to AllowAll, or read it from inside the network that its disk access resource allows";

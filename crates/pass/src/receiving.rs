@@ -299,7 +299,7 @@ impl Loop<'_> {
     fn take_run(&mut self, run: &DigestRun) -> Result<(), PassError> {
         let end = self.end.layout.bytes_of(run.blocks).end();
         self.end.progress.scanned_target_bytes.store(end, Ordering::Relaxed);
-        self.end.sink.scanned(run.blocks, run.digests.as_deref())?;
+        run.read().try_for_each(|(blocks, digests)| self.end.sink.scanned(blocks, digests))?;
         match &run.digests {
             None => self.session.handle_scanned(run.blocks, None),
             Some(digests) => {

@@ -286,7 +286,7 @@ impl Loop<'_> {
         let bytes = self.end.layout.bytes_of(run.blocks).end();
         self.end.progress.scanned_source_bytes.store(bytes, Ordering::Relaxed);
         if let Some(log) = &self.end.scan_log {
-            log.scanned(run.blocks, run.digests.as_deref())?;
+            run.read().try_for_each(|(blocks, digests)| log.scanned(blocks, digests))?;
         }
         if let Some(digests) = &run.digests {
             self.manifest.set_run(run.blocks.start, digests)?;

@@ -6,10 +6,10 @@
 
 use crate::config::{Disk, Machine};
 use crate::hook::{Hook, HookError};
-use failback_image::{Access, ImageSpec};
 use failback_model::limits::HOOK_THAW_MAX;
 use failback_model::{Code, DiskId, Finding, JobId, PointClaim, PointLabel};
 use failback_pass::source_unix_ms;
+use failback_remote::{OpenOptions, SourceSpec};
 use failback_service::clock::unix_ms;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -119,11 +119,12 @@ async fn newest(disks: Vec<Disk>, own: DiskId) -> Result<u64, Finding> {
     let look = move || {
         let mut newest = 0;
         for disk in &disks {
-            let written = failback_image::open(&ImageSpec::parse(&disk.source), Access::Read)
-                .and_then(|image| source_unix_ms(&*image, now_unix_ms));
+            let written = SourceSpec::parse(&disk.source)
+                .and_then(|source| failback_remote::open(&source, &OpenOptions::default()))
+                .and_then(|image| source_unix_ms(&*image, now_unix_ms).map_err(|error| error.to_finding()));
             newest = newest.max(match written {
                 Ok(unix_ms) => unix_ms,
-                Err(error) if disk.id == own => return Err(error.to_finding()),
+                Err(finding) if disk.id == own => return Err(finding),
                 Err(_) => now_unix_ms,
             });
         }

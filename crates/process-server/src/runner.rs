@@ -3,9 +3,9 @@
 use crate::config::{Disk, Machine};
 use crate::delivery::Delivery;
 use crate::seen::SeenSource;
-use failback_image::{Access, ImageSpec};
 use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId, PointClaim};
 use failback_pass::{Cancel, Measure, PassError, PassOptions, Progress, Totals};
+use failback_remote::{OpenOptions, SourceSpec};
 use failback_service::clock::offset_ms;
 use failback_service::control::PassFlags;
 use failback_service::status::{DiskHandle, DiskStage, LinkBytes, PassEnd, PassFacts, PassProbe, Sealed};
@@ -91,8 +91,7 @@ fn first(error: &PassError) -> Finding {
 
 fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     let (machine, disk) = (&attempt.machine, &attempt.disk);
-    let source = failback_image::open(&ImageSpec::parse(&disk.source), Access::Read);
-    let source = source.map_err(|error| error.to_finding())?;
+    let source = failback_remote::open(&SourceSpec::parse(&disk.source)?, &OpenOptions::default())?;
     Ok(Delivery {
         source,
         machine: machine.id.clone(),

@@ -3,6 +3,8 @@
 //! **Invariant**: a feed is a hint. Whoever uses it reads some of what it does not name, too.
 
 use crate::azure;
+use crate::extents::ExtentList;
+use crate::nbd::{Bitmap, NbdUri};
 use crate::open::OpenOptions;
 use crate::spec::SourceSpec;
 use failback_blockio::{ChangeFeed, DiskError};
@@ -41,10 +43,22 @@ pub fn open_feed(
     source: &SourceSpec,
     options: &OpenOptions,
 ) -> Result<Box<dyn ChangeFeed>, Finding> {
-    if let (FeedSpec::Diff(base), SourceSpec::Blob(address)) = (feed, source) {
-        return azure::open_diff(address, base, options);
+    match (feed, source) {
+        (FeedSpec::Bitmap(name), SourceSpec::Nbd(uri)) => {
+            Ok(Box::new(Bitmap::open(&NbdUri::parse(uri)?, name)?))
+        }
+        (FeedSpec::Bitmap(_), _) => Err(unusable("a bitmap belongs to a source behind NBD")),
+        (FeedSpec::Extents(path), _) => {
+            let length_bytes = crate::open(source, options)?.geometry().length_bytes;
+            Ok(Box::new(ExtentList::open(path, length_bytes)?))
+        }
+        (FeedSpec::Diff(base), SourceSpec::Blob(address)) => azure::open_diff(address, base, options),
+        (FeedSpec::Diff(_), _) => Err(unusable("a page-range diff belongs to a page blob")),
     }
-    Err(Finding::warning(Code::FeedUnusable, "this build has no feeds"))
+}
+
+fn unusable(why: &str) -> Finding {
+    Finding::warning(Code::FeedUnusable, why)
 }
 
 /// Blocks that a feed names, ascending; neighbours are joined.

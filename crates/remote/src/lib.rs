@@ -5,12 +5,15 @@
 //! **Invariant**: a source is read only, and what is read of it is of one state: a source that changes meanwhile is an error.
 
 pub mod azure;
+mod extents;
 mod feed;
 pub mod http;
+pub mod nbd;
 mod open;
 mod read_only;
 mod spec;
 
+pub use extents::parse_extents;
 pub use feed::{FeedSpec, changed_blocks, open_feed};
 pub use open::{OpenOptions, open};
 pub use read_only::{ReadOnly, RemoteDisk};

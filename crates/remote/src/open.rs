@@ -1,9 +1,11 @@
 //! Opening a source by what the user wrote.
 
+use crate::ReadOnly;
 use crate::azure::{self, TokenSource};
+use crate::nbd::{NbdDisk, NbdUri};
 use crate::spec::SourceSpec;
 use failback_image::{Access, Image};
-use failback_model::{Code, Finding};
+use failback_model::Finding;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,7 +36,10 @@ pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Arc<dyn Image>, 
         SourceSpec::Local(spec) => {
             failback_image::open(spec, Access::Read).map_err(|error| error.to_finding())
         }
+        SourceSpec::Nbd(uri) => {
+            let disk = NbdDisk::open(&NbdUri::parse(uri)?, options.connections);
+            disk.map(|disk| Arc::new(ReadOnly(disk)) as _).map_err(|error| error.to_finding())
+        }
         SourceSpec::Blob(address) => azure::open(address, options),
-        SourceSpec::Nbd(_) => Err(Finding::error(Code::SourceUnsupported, "this build reads no NBD export")),
     }
 }

@@ -57,4 +57,8 @@ impl TrustedDigests for HeldDigests {
     fn digests(&self, blocks: BlockRange) -> Result<Vec<Digest>, DiskError> {
         Self::digests(self, blocks)
     }
+
+    fn next_data(&self, from: BlockIndex) -> Result<Option<BlockIndex>, DiskError> {
+        Self::next_data(self, from)
+    }
 }

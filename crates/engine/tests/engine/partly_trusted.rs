@@ -4,12 +4,13 @@ use failback_blockio::{BufferPool, Device, DiskError, Operation, UnitSource};
 use failback_engine::{
     DigestRun, DigestSource, KeptBytes, Known, PartlyTrusted, Scan, ScanEnd, TrustedDigests,
 };
-use failback_model::{BlockRange, BlockSize, ByteRange, Code, Digest, DiskGeometry, Layout};
+use failback_model::{BlockIndex, BlockRange, BlockSize, ByteRange, Code, Digest, DiskGeometry, Layout};
 use failback_testkit::{Call, Damage, Fault, Faulty, MemoryDevice, Random, When};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A disk that notes which bytes were read.
 struct Noting {
@@ -48,6 +49,11 @@ impl TrustedDigests for Remembered {
             }
             _ => Ok(self.0[blocks.start.0 as usize..blocks.end.0 as usize].to_vec()),
         }
+    }
+
+    fn next_data(&self, from: BlockIndex) -> Result<Option<BlockIndex>, DiskError> {
+        let is_data = |block: &usize| !self.0[*block].is_zero() || self.1 == Some(*block as u64);
+        Ok((from.0 as usize..self.0.len()).find(is_data).map(|block| BlockIndex(block as u64)))
     }
 }
 
@@ -118,10 +124,15 @@ impl Case {
 }
 
 /// All digests that a source delivers, and what it kept. Runs touch and stay within what one message holds.
+///
+/// What a run says was read is what was not known.
 fn collect(source: &mut dyn DigestSource, layout: Layout) -> (Vec<Digest>, Vec<KeptBytes>) {
     let (mut digests, mut kept) = (Vec::new(), Vec::new());
     let outcome = source.deliver(&mut |run: DigestRun| {
         assert_eq!(run.blocks.start.0, digests.len() as u64, "runs come in order and touch");
+        let read: u64 = run.read().map(|(blocks, _)| blocks.count()).sum();
+        let known: u64 = run.known.iter().map(|blocks| blocks.count()).sum();
+        assert_eq!(read + known, run.blocks.count());
         let of_run = run.digests.unwrap_or_else(|| vec![Digest::ZERO; run.blocks.count() as usize]);
         assert_eq!(of_run.len() as u64, run.blocks.count());
         digests.extend(of_run);
@@ -135,7 +146,7 @@ fn collect(source: &mut dyn DigestSource, layout: Layout) -> (Vec<Digest>, Vec<K
 
 #[test]
 fn what_is_trusted_is_not_read_and_gives_what_a_scan_gives() {
-    for seed in 0..60 {
+    for seed in 0..100 {
         let mut random = Random::new(seed);
         let case = Case::new(&mut random, []);
         let layout = case.scan.layout;
@@ -229,4 +240,117 @@ fn whoever_wants_no_more_gets_no_more() {
         });
         assert_eq!(matches!(outcome, Err(ScanEnd::Stopped)), runs == most, "seed {seed}");
     }
+}
+
+/// A disk whose reads end only once so many of them are under way, or somebody has waited for long.
+struct Meeting {
+    disk: MemoryDevice,
+    wanted: usize,
+    /// Reads under way, the most there ever were, bytes read.
+    state: Mutex<(usize, usize, u64)>,
+    changed: Condvar,
+}
+
+impl UnitSource for Meeting {
+    fn geometry(&self) -> DiskGeometry {
+        DiskGeometry { length_bytes: self.disk.length_bytes(), sector_size: self.disk.sector_size() }
+    }
+
+    fn name(&self) -> &Path {
+        self.disk.path()
+    }
+
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let mut state = self.state.lock().expect("no test panics with it");
+        (state.0, state.1, state.2) = (state.0 + 1, state.1.max(state.0 + 1), state.2 + buffer.len() as u64);
+        self.changed.notify_all();
+        let met = |state: &mut (usize, usize, u64)| state.1 < self.wanted;
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, Duration::from_secs(10), met)
+            .expect("no test panics with it");
+        state.0 -= 1;
+        drop(state);
+        Device::read_at(&self.disk, offset_bytes, buffer)
+    }
+
+    fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
+        Device::next_data(&self.disk, from_bytes)
+    }
+}
+
+#[test]
+fn scattered_blocks_are_read_by_all_threads_at_once_and_nothing_else_is() {
+    const BLOCK: u64 = 16 << 10;
+    // Far apart, and all in one chunk.
+    for stride in [1000, 20] {
+        let (threads, count) = (6, 40);
+        let length = count * stride * BLOCK;
+        let disk = MemoryDevice::new(length);
+        let changed: Vec<u64> = (0..count).map(|n| n * stride + 7).collect();
+        changed
+            .iter()
+            .for_each(|block| disk.write_at(block * BLOCK, &[7; 16 << 10]).expect("memory takes it"));
+        // Known to be of data, though it holds none: whoever reads it finds out.
+        let layout = Layout::new(length, BlockSize::new(BLOCK).expect("a block size")).expect("a small disk");
+        let mut digests = vec![Digest([9; 32]); layout.block_count() as usize];
+        let found = failback_model::block_digest(&[7; 16 << 10]);
+        let mut ranges = vec![BlockRange::new(0, changed[0])];
+        for (at, block) in changed.iter().enumerate() {
+            let next = changed.get(at + 1).copied().unwrap_or(layout.block_count());
+            ranges.push(BlockRange::new(block + 1, next));
+        }
+        let source =
+            Arc::new(Meeting { disk, wanted: threads, state: Mutex::default(), changed: Condvar::new() });
+        let scan = Scan {
+            source: Arc::clone(&source) as _,
+            layout,
+            blocks: layout.blocks(),
+            threads,
+            keep: None,
+            meter: Arc::new(|_, _| {}),
+        };
+        let known = Known { digests: Box::new(Remembered(digests.clone(), None)), ranges };
+        let (delivered, _) = collect(&mut PartlyTrusted { known, scan }, layout);
+        changed.iter().for_each(|block| digests[*block as usize] = found);
+        assert!(delivered == digests);
+        let (_, most, bytes_read) = *source.state.lock().expect("no test panics with it");
+        assert_eq!((most, bytes_read), (threads, count * BLOCK), "stride {stride}");
+    }
+}
+
+#[test]
+fn zeros_that_are_known_are_one_run_however_many_they_are() {
+    let layout = Layout::new(1 << 40, BlockSize::DEFAULT).expect("a disk of 1 TiB");
+    struct Zeros;
+    impl TrustedDigests for Zeros {
+        fn digests(&self, blocks: BlockRange) -> Result<Vec<Digest>, DiskError> {
+            panic!("{blocks:?} are known to be zero")
+        }
+        fn next_data(&self, _: BlockIndex) -> Result<Option<BlockIndex>, DiskError> {
+            Ok(None)
+        }
+    }
+    let scan = Scan {
+        source: Arc::new(Meeting {
+            disk: MemoryDevice::new(1 << 40),
+            wanted: 0,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }),
+        layout,
+        blocks: layout.blocks(),
+        threads: 2,
+        keep: None,
+        meter: Arc::new(|_, _| {}),
+    };
+    let known = Known { digests: Box::new(Zeros), ranges: vec![layout.blocks()] };
+    let mut runs = Vec::new();
+    let outcome = PartlyTrusted { known, scan }.deliver(&mut |run| {
+        assert!(run.digests.is_none() && run.read().next().is_none());
+        runs.push(run.blocks);
+        ControlFlow::Continue(())
+    });
+    outcome.expect("nothing fails");
+    assert_eq!(runs, [layout.blocks()]);
 }

@@ -6,6 +6,7 @@ use failback_model::limits::{
 };
 use failback_model::{BlockSize, DiskId, MachineId, PeerIdentity};
 use failback_pass::{Compression, PassOptions};
+use failback_remote::SourceSpec;
 use failback_service::config::{ByteSize, Fault, unstable_device};
 use failback_service::registry::{DiskEntry, MachineEntry};
 use failback_service::text;
@@ -77,7 +78,8 @@ pub struct Disk {
     #[serde(with = "text")]
     #[schemars(with = "String")]
     pub id: DiskId,
-    /// Image or device to read, as `failback sync` takes it: `/snapshots/web01.vhd`, `/dev/disk/by-id/...`, `raw:/x`.
+    /// What to read, as `failback sync` takes it: `/snapshots/web01.vhd`, `/dev/disk/by-id/...`, `raw:/x`,
+    /// `nbd://HOST/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`.
     pub source: String,
     /// Unit of comparison: a power of two from 16K to 1M.
     #[serde(default = "block_size")]
@@ -213,7 +215,9 @@ impl Disk {
         let source =
             self.source.is_empty().then(|| Fault::new("source", "it is empty", "name an image or a device"));
         let device = unstable_device("source", &self.source);
-        block_size.into_iter().chain(threads).chain(source).chain(device).collect()
+        let spec = SourceSpec::parse(&self.source).err();
+        let spec = spec.map(|finding| Fault::new("source", finding.evidence, finding.remedy));
+        block_size.into_iter().chain(threads).chain(source).chain(device).chain(spec).collect()
     }
 
     /// Options of its passes.

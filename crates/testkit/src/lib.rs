@@ -1,6 +1,8 @@
 //! Support for tests and measurements: what they run on, made from seeds. Only ever a dev-dependency.
 
 mod asked;
+#[cfg(feature = "blobs")]
+mod blobs;
 mod daemon;
 mod disk;
 mod document;
@@ -16,6 +18,8 @@ mod tls;
 mod write_log;
 
 pub use asked::asked;
+#[cfg(feature = "blobs")]
+pub use blobs::{BlobDisk, BlobFault, BlobServer};
 pub use daemon::{DaemonEnd, DaemonProcess};
 pub use disk::{Content, GeneratedDisk, Mutation};
 pub use document::{assert_part, repository};

@@ -25,3 +25,6 @@ pub use token::TokenSource;
 
 /// Version of the service's protocol: the first that allows page ranges by `maxresults` and `NextMarker`.
 const SERVICE_VERSION: &str = "2020-10-02";
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 mod asked;
 #[cfg(feature = "blobs")]
+mod azurite;
+#[cfg(feature = "blobs")]
 mod blobs;
 mod daemon;
 mod disk;
@@ -18,6 +20,8 @@ mod tls;
 mod write_log;
 
 pub use asked::asked;
+#[cfg(feature = "blobs")]
+pub use azurite::Azurite;
 #[cfg(feature = "blobs")]
 pub use blobs::{BlobDisk, BlobFault, BlobServer};
 pub use daemon::{DaemonEnd, DaemonProcess};

@@ -41,7 +41,7 @@ pub(super) fn refusal(answer: &Answer, has_expired: Option<bool>, has_token: boo
         (StatusCode::UNAUTHORIZED, _) => Refusal::Expired(said),
         (StatusCode::FORBIDDEN, "AuthorizationFailure") if has_expired == Some(false) => last(
             Code::BlobNetworkDenied,
-            ": the signature is in its time, so this host is refused (networkAccessPolicy DenyAll or AllowPrivate, or a firewall)",
+            ": the signature is in its time, so this host is refused (networkAccessPolicy DenyAll or AllowPrivate, a firewall), or it is not for this blob or snapshot",
         ),
         (StatusCode::FORBIDDEN, "PublicNetworkAccessNotPermitted" | "AuthorizationSourceIPMismatch") => {
             last(Code::BlobNetworkDenied, "")

@@ -157,7 +157,7 @@ fn snapshots_are_made_listed_and_removed() {
     let snapshots = BlobSnapshots::new(&BlobAddress::File(lab.file()), &[]).expect("a blob");
     let made = snapshots.create().expect("made");
     assert_ne!(made, foreign);
-    assert_eq!(snapshots.list().expect("listed"), [made.clone()]);
+    assert_eq!(snapshots.list().expect("listed"), std::slice::from_ref(&made));
     assert!(read(&*lab.open_at(Some(&made)).expect("opened"), 0, 24 * MIB) == lab.bytes);
     snapshots.delete(&made).expect("removed");
     snapshots.delete(&made).expect("gone is gone");

@@ -162,7 +162,7 @@ impl Supervisor {
             .clone()
             .ok_or_else(|| Finding::error(Code::Internal, format!("nobody asked for {}", machine.id)))?;
         let state = self.source_folder(&machine.id, &disk.id);
-        let snapshot = intent.snapshots.get(disk.id.as_str()).cloned();
+        let snapshot = intent.snapshot(&disk.id).map(Into::into);
         Ok(Attempt {
             throttle: self.throttle(&machine),
             machine,

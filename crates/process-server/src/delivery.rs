@@ -6,7 +6,7 @@
 
 use crate::seen::SeenSource;
 use failback_blockio::UnitSource;
-use failback_engine::TrustedDigests;
+use failback_engine::{Known, TrustedDigests};
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
@@ -163,10 +163,11 @@ impl Delivery {
         let layout = Layout::new(welcome.pass_bytes, self.options.block_size)
             .map_err(|error| PassError::Failed(Finding::error(Code::ProtocolViolation, error.to_string())))?;
         let state = self.scan_state(layout)?;
-        let known = match &state {
+        let known: Option<Known> = match &state {
             Some(state) => Some(state.trusted().map_err(stored)?.into()),
             None => None,
         };
+        let known_blocks: u64 = known.iter().flat_map(|known| &known.ranges).map(|range| range.count()).sum();
         let options = PassOptions {
             window_bytes: self.options.window_bytes.min(welcome.window_bytes),
             ..self.options.clone()
@@ -176,6 +177,7 @@ impl Delivery {
             layout,
             options: &options,
             ships_everything: welcome.is_new && !welcome.has_seeds,
+            expects_changes: !welcome.has_seeds && known_blocks > layout.block_count() / 2,
             base: self.base(welcome, layout),
             scan_log: state.map(|state| state as _),
             progress: Arc::clone(&self.progress),

@@ -144,6 +144,7 @@ impl Disk {
         let number =
             self.store.open_session(self.epoch, self.layout, false, &fingerprint).expect("a session");
         let options = PassOptions::default();
+        let opened = started.elapsed();
         let progress = [Arc::new(Progress::default()), Arc::default()];
         let sending = SendingEnd {
             source: Arc::clone(&source) as Arc<dyn UnitSource>,
@@ -182,8 +183,10 @@ impl Disk {
             receiving.run(right, Some(known)).expect("received");
             sent.join().expect("no panic").expect("sent");
         });
+        let passed = started.elapsed();
         self.close(&*image);
         let took = started.elapsed();
+        println!("  opened {opened:.3?}, passed {:.3?}, closed {:.3?}", passed - opened, took - passed);
         let read = Progress::get(&progress[0].bytes_read_source);
         assert_eq!(read, CHANGED * BLOCK_BYTES, "each block that changed is read once");
         let digests = Arc::make_mut(&mut self.digests);

@@ -94,7 +94,7 @@ impl Remote {
             data_connections: remote.connections,
             connect,
             options,
-            state: None,
+            memory: None,
             seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: cancel.clone(),

@@ -426,6 +426,15 @@ pub const HOOK_KILLED_MAX: Duration = Duration::from_secs(5);
 pub const HOOK_OUTPUT_MAX_BYTES: usize = 8 << 10;
 /// Arguments of a hook.
 pub const HOOK_ARGUMENTS_MAX: usize = 64;
+
+/// Closed cycles whose outcomes are remembered.
+pub const CYCLES_KEPT: usize = 32;
+/// Ranges of blocks that are remembered of what feeds named since a sealed state; more are joined over the smallest gaps.
+pub const NAMED_RANGES_MAX: usize = 64 << 10;
+/// What of a source's unnamed blocks is read again in each cycle, to notice a feed that leaves something out.
+pub const FEED_CHECK_BYTES: u64 = 16 << 20;
+/// How long a final cycle may take before the source is started again.
+pub const FINAL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -497,6 +506,56 @@ const _: () = {
     assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
     assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
 };
+/// Snapshots of a disk that Azure makes within [`AZURE_SNAPSHOT_WINDOW`].
+pub const AZURE_SNAPSHOTS_PER_WINDOW: usize = 7;
+/// Time over which Azure counts the snapshots of a disk.
+pub const AZURE_SNAPSHOT_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// Snapshots of a disk, or restore points of a machine, that Azure keeps at once.
+pub const AZURE_SNAPSHOTS_MAX: usize = 500;
+/// Snapshots of one disk that Azure gives access to at once.
+pub const AZURE_ACCESSES_MAX: usize = 5;
+/// Azure gives no difference between snapshots where the disk grew across this, bytes.
+pub const AZURE_DIFF_BOUNDARY_BYTES: u64 = 4 << 40;
+/// How long access to a snapshot is asked for.
+pub const AZURE_ACCESS_TIME: Duration = Duration::from_secs(12 * 60 * 60);
+/// Access that lasts less than this is renewed before it is used.
+pub const AZURE_ACCESS_LEFT_MIN: Duration = Duration::from_secs(60 * 60);
+/// Longest that one operation of the cloud is waited for.
+pub const AZURE_OPERATION_MAX: Duration = Duration::from_secs(30 * 60);
+/// Longest that the copy behind a snapshot of an Ultra or Premium v2 disk is waited for.
+pub const AZURE_COPY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time between two looks at an operation where the cloud names none.
+pub const AZURE_POLL: Duration = Duration::from_secs(2);
+/// Longest time between two looks, whatever the cloud names.
+pub const AZURE_POLL_MAX: Duration = Duration::from_secs(120);
+/// Time between two looks at a copy.
+pub const AZURE_COPY_POLL: Duration = Duration::from_secs(15);
+/// Tries of a request that the cloud was too busy for, or that got no answer.
+pub const AZURE_TRIES_MAX: u32 = 8;
+/// A request that a killed daemon sent may still be carried out this long after.
+pub const AZURE_LATE_MAX: Duration = Duration::from_secs(5 * 60);
+/// Pages of a list that are read.
+pub const AZURE_LIST_PAGES_MAX: usize = 64;
+/// Largest answer of the cloud's management.
+pub const AZURE_REPLY_MAX_BYTES: usize = 4 << 20;
+/// Longest text of the cloud that a finding repeats.
+pub const AZURE_MESSAGE_MAX_BYTES: usize = 512;
+/// Largest file or answer with a token.
+pub const TOKEN_FILE_MAX_BYTES: u64 = 64 << 10;
+/// How long a token is used where nobody says how long it holds.
+pub const TOKEN_TIME_DEFAULT: Duration = Duration::from_secs(20 * 60);
+/// A token that holds less than this is made anew.
+pub const TOKEN_LEFT_MIN: Duration = Duration::from_secs(5 * 60);
+
+const _: () = {
+    assert!(TOKEN_LEFT_MIN.as_secs() < TOKEN_TIME_DEFAULT.as_secs());
+    assert!(AZURE_ACCESSES_MAX >= 2, "a snapshot and the base of its difference are read at once");
+    assert!(AZURE_ACCESS_LEFT_MIN.as_secs() * 2 <= AZURE_ACCESS_TIME.as_secs());
+    assert!(AZURE_POLL.as_secs() <= AZURE_POLL_MAX.as_secs());
+    assert!(AZURE_POLL_MAX.as_secs() < AZURE_OPERATION_MAX.as_secs());
+    assert!(AZURE_LATE_MAX.as_secs() <= AZURE_SNAPSHOT_WINDOW.as_secs(), "what may come late still counts");
+};
+
 /// Time for a connection to a service to stand.
 pub const HTTP_CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Silence of a service after which its answer counts as lost.

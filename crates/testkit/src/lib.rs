@@ -1,5 +1,7 @@
 //! Support for tests and measurements: what they run on, made from seeds. Only ever a dev-dependency.
 
+#[cfg(feature = "arm")]
+mod arm;
 mod asked;
 #[cfg(feature = "blobs")]
 mod azurite;
@@ -19,6 +21,8 @@ mod storage_daemon;
 mod tls;
 mod write_log;
 
+#[cfg(feature = "arm")]
+pub use arm::{ArmReply, FakeArm};
 pub use asked::asked;
 #[cfg(feature = "blobs")]
 pub use azurite::Azurite;

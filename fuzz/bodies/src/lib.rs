@@ -8,6 +8,7 @@ mod frames;
 mod handshake;
 mod journal;
 mod manifest;
+mod page_ranges;
 mod receipt;
 mod session;
 mod sketch;
@@ -20,6 +21,7 @@ pub use frames::frames;
 pub use handshake::{handshake, handshake_request};
 pub use journal::journal;
 pub use manifest::manifest;
+pub use page_ranges::page_ranges;
 pub use receipt::receipt;
 pub use session::{session, session_seals};
 pub use sketch::{sketch_of, sketched};
@@ -32,7 +34,7 @@ pub use vmdk::{vmdk_descriptor, vmdk_sparse, vmdk_stream};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in the corpus.
-pub const TARGETS: [(&str, Body); 12] = [
+pub const TARGETS: [(&str, Body); 13] = [
     ("vmdk_descriptor", vmdk_descriptor),
     ("vmdk_sparse", vmdk_sparse),
     ("vmdk_stream", vmdk_stream),
@@ -45,4 +47,5 @@ pub const TARGETS: [(&str, Body); 12] = [
     ("session", session),
     ("journal", journal),
     ("receipt", receipt),
+    ("page_ranges", page_ranges),
 ];

@@ -19,5 +19,7 @@ mod host;
 mod image_parts;
 mod interruptions;
 mod journal_kills;
+mod live_guest;
+mod nbd;
 mod sites;
 mod watch;

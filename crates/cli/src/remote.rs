@@ -95,6 +95,7 @@ impl Remote {
             connect,
             options,
             memory: None,
+            agreed: None,
             seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: cancel.clone(),

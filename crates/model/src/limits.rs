@@ -485,6 +485,8 @@ pub const NBD_MAPS_KEPT: usize = 8;
 pub const NBD_CONNECTIONS_MAX: usize = 16;
 /// Time for connecting and negotiating.
 pub const NBD_SETUP_MAX: Duration = Duration::from_secs(15);
+/// The same of a connection beside one that stands: the server may let no more in.
+pub const NBD_FURTHER_SETUP_MAX: Duration = Duration::from_secs(3);
 /// Silence of a server that owes a reply, after which its connection is given up.
 pub const NBD_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Time for the data of one reply once it has begun.
@@ -503,6 +505,7 @@ const _: () = {
     assert!(NBD_MIN_BLOCK_MAX_BYTES <= NBD_REQUEST_BYTES, "a request holds at least one block");
     assert!(NBD_TEXT_MAX_BYTES + 16 <= NBD_OPTION_REPLY_MAX_BYTES);
     assert!(NBD_MAP_BYTES <= u32::MAX as u64, "the length of a request is 32 bits");
+    assert!(NBD_FURTHER_SETUP_MAX.as_secs() <= NBD_SETUP_MAX.as_secs());
     assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
     assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
 };
@@ -560,6 +563,15 @@ const _: () = {
 pub const HTTP_CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Silence of a service after which its answer counts as lost.
 pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(60);
+
+const _: () = {
+    assert!(NBD_REQUEST_BYTES as u64 == UNIT_MIN_BYTES && NBD_REQUEST_BYTES <= NBD_REQUEST_MAX_BYTES);
+    assert!(NBD_MIN_BLOCK_MAX_BYTES <= NBD_REQUEST_BYTES, "a request holds at least one block");
+    assert!(NBD_TEXT_MAX_BYTES + 16 <= NBD_OPTION_REPLY_MAX_BYTES);
+    assert!(NBD_MAP_BYTES <= u32::MAX as u64, "the length of a request is 32 bits");
+    assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
+    assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
+};
 
 /// Most bytes of one ranged read of a blob: the service vouches for no longer one by a checksum.
 pub const BLOB_READ_MAX_BYTES: u64 = 4 << 20;

@@ -8,6 +8,7 @@ use crate::comparison::{Looking, Origin, Start};
 use crate::lineage::{Base, Lineage};
 use crate::seen::SeenSource;
 use failback_blockio::UnitSource;
+use failback_engine::TrustedDigests;
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
@@ -24,6 +25,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::runtime::Handle;
+
+/// A sealed state of the target whose digests are at hand, proven against its root.
+#[derive(Clone)]
+pub struct Agreed {
+    /// Its root.
+    pub root: Digest,
+    /// The generation that the target gave it.
+    pub generation: Generation,
+    /// How its disk was cut.
+    pub layout: Layout,
+    /// Its digests.
+    pub digests: Arc<dyn TrustedDigests>,
+}
 
 /// What is sent, to whom, and how.
 pub struct Delivery {
@@ -53,6 +67,8 @@ pub struct Delivery {
     pub options: PassOptions,
     /// What is kept of the source from one pass to the next; `None`: nothing.
     pub memory: Option<Memory>,
+    /// The state that the target was last sealed at, where the caller has its digests; else it is what the memory says.
+    pub agreed: Option<Agreed>,
     /// What earlier tries found out about the source.
     pub seen: SeenSource,
     /// Counts what happens.
@@ -161,12 +177,16 @@ impl Delivery {
         let layout = Layout::new(welcome.pass_bytes, self.options.block_size)
             .map_err(|error| PassError::Failed(Finding::error(Code::ProtocolViolation, error.to_string())))?;
         let start = self.memory.as_ref().map(|memory| self.start(memory, layout)).transpose()?;
-        let (state, known, check_from) = match start {
+        let (state, known, base, check_from) = match start {
             Some(start) => {
                 let known = start.state.trusted().map_err(stored)?.into();
-                (Some(Arc::new(start.state)), Some(known), start.check_from)
+                // Where the target is at the base, its digests are at hand and need not come.
+                let base = start.base.filter(|(base, _)| base.is_at(welcome.generation, welcome.root));
+                let base = base.map(|(_, digests)| Arc::new(digests) as Arc<dyn TrustedDigests>);
+                let base = base.or_else(|| self.base(welcome, layout));
+                (Some(Arc::new(start.state)), Some(known), base, start.check_from)
             }
-            None => (None, None, 0),
+            None => (None, None, self.base(welcome, layout), 0),
         };
         let options = PassOptions {
             window_bytes: self.options.window_bytes.min(welcome.window_bytes),
@@ -177,6 +197,7 @@ impl Delivery {
             layout,
             options: &options,
             ships_everything: welcome.is_new && !welcome.has_seeds,
+            base,
             scan_log: state.clone().map(|state| state as _),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
@@ -196,6 +217,15 @@ impl Delivery {
             tracing::warn!("{}/{}: {}", self.machine, self.disk, finding.evidence);
         }
         Ok(sent)
+    }
+
+    /// The digests of the state that the target says it is in, where the caller has them.
+    fn base(&self, welcome: &Welcome, layout: Layout) -> Option<Arc<dyn TrustedDigests>> {
+        let is_in = |agreed: &&Agreed| {
+            let is_same = (agreed.root, agreed.generation) == (welcome.root, welcome.generation);
+            is_same && !welcome.root.is_zero() && agreed.layout == layout
+        };
+        self.agreed.as_ref().filter(is_in).map(|agreed| Arc::clone(&agreed.digests))
     }
 
     /// Finds out what of the source need not be scanned, and tells.

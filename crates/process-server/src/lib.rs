@@ -24,7 +24,7 @@ mod verdict;
 
 pub use claim::NOT_QUIESCED;
 pub use comparison::Origin;
-pub use delivery::{Delivery, Memory, Sent};
+pub use delivery::{Agreed, Delivery, Memory, Sent};
 pub use lineage::Base;
 pub use runner::accepted;
 pub use seen::SeenSource;

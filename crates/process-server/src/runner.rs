@@ -140,6 +140,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
             ..disk.options(attempt.window_bytes)
         },
         memory: Some(memory),
+        agreed: None,
         seen: attempt.seen.clone(),
         progress: Arc::clone(&attempt.progress),
         cancel: attempt.cancel.clone(),

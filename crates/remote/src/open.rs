@@ -5,7 +5,7 @@ use crate::azure::{self, TokenSource};
 use crate::nbd::{NbdDisk, NbdUri};
 use crate::spec::SourceSpec;
 use failback_image::{Access, Image};
-use failback_model::Finding;
+use failback_model::{Code, Finding};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +39,11 @@ pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Arc<dyn Image>, 
         SourceSpec::Nbd(uri) => {
             let disk = NbdDisk::open(&NbdUri::parse(uri)?, options.connections);
             disk.map(|disk| Arc::new(ReadOnly(disk)) as _).map_err(|error| error.to_finding())
+        }
+        SourceSpec::Managed(disk) => {
+            let evidence = format!("{disk} is a managed disk, which changes while it is read");
+            Err(Finding::error(Code::SourceUnsupported, evidence)
+                .with_remedy("name it as a disk's source of a process server, whose cycles take snapshots of it; or grant access to a snapshot and read that as azblob:@FILE"))
         }
         SourceSpec::Blob(address) => azure::open(address, options),
     }

@@ -3,6 +3,7 @@
 //! **Invariant**: a signature (`sig=` of a SAS) is never part of what a user writes in the open: it lies in a file, in the
 //! environment or among the service's credentials.
 
+use crate::arm::AzureDisk;
 use failback_image::ImageSpec;
 use failback_model::{Code, Finding};
 use std::ffi::OsStr;
@@ -18,6 +19,8 @@ pub enum SourceSpec {
     Nbd(String),
     /// `azblob:WHERE`, or `https://` without a signature: a page blob.
     Blob(BlobAddress),
+    /// `azdisk:/subscriptions/…/disks/NAME`: a managed disk, read through the snapshots that cycles take of it.
+    Managed(AzureDisk),
 }
 
 /// Where the URL of a page blob stands.
@@ -41,6 +44,9 @@ impl SourceSpec {
         {
             return Ok(Self::Nbd(words.into()));
         }
+        if let Some(path) = words.strip_prefix("azdisk:") {
+            return AzureDisk::parse(path).map(Self::Managed);
+        }
         let address = match words.strip_prefix("azblob:") {
             Some(rest) => Some(BlobAddress::parse(rest)),
             None if words.starts_with("https://") || words.starts_with("http://") => {
@@ -60,7 +66,7 @@ impl SourceSpec {
     /// Whether a text names a source behind a network, as far as its first letters tell.
     pub fn is_remote(text: &OsStr) -> bool {
         let bytes = text.as_bytes();
-        ["nbd://", "nbds://", "nbd+unix://", "nbds+unix://", "azblob:", "https://", "http://"]
+        ["nbd://", "nbds://", "nbd+unix://", "nbds+unix://", "azblob:", "azdisk:", "https://", "http://"]
             .iter()
             .any(|scheme| bytes.starts_with(scheme.as_bytes()))
     }
@@ -96,6 +102,10 @@ mod tests {
         assert_eq!(of("azblob:env:SAS"), SourceSpec::Blob(BlobAddress::Environment("SAS".into())));
         assert_eq!(of("azblob:credential:a"), SourceSpec::Blob(BlobAddress::Credential("a".into())));
         assert_eq!(of("https://h/c/b"), SourceSpec::Blob(BlobAddress::Url("https://h/c/b".into())));
+        let path = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/disks/os";
+        let disk = AzureDisk::parse(path).expect("a disk");
+        assert_eq!(of(&format!("azdisk:{path}")), SourceSpec::Managed(disk));
+        assert!(SourceSpec::parse("azdisk:/subscriptions/s/os").is_err());
         assert_eq!(of("/x/disk.vhd"), SourceSpec::Local(ImageSpec::parse("/x/disk.vhd")));
     }
 

@@ -196,6 +196,7 @@ impl Site {
                 snapshot: None,
                 hear: Box::new(|_| {}),
             }),
+            agreed: None,
             seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: Cancel::default(),

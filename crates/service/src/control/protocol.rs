@@ -24,6 +24,12 @@ pub struct PassFlags {
     /// The source is off: what is brought is its last state.
     #[serde(rename = "final")]
     pub is_final: bool,
+    /// Be done by then, milliseconds since 1970, as slowly as that allows; at that time it pauses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_by_unix_ms: Option<u64>,
+    /// Send no more than this in the whole job, bytes of frames; then it pauses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_egress_bytes: Option<u64>,
 }
 
 /// Flags as they may be said.
@@ -36,6 +42,8 @@ struct SaidFlags {
     accept_divergence: bool,
     #[serde(rename = "final")]
     is_final: bool,
+    finish_by_unix_ms: Option<u64>,
+    max_egress_bytes: Option<u64>,
     /// Nothing that a process server decides; whoever asks for it learns where it is decided.
     #[schemars(skip)]
     grow: bool,
@@ -45,13 +53,20 @@ impl TryFrom<SaidFlags> for PassFlags {
     type Error = &'static str;
 
     fn try_from(said: SaidFlags) -> Result<Self, Self::Error> {
-        let SaidFlags { verify, accept_mismatch, accept_older, accept_divergence, is_final, grow } = said;
-        match grow {
-            true => {
-                Err("a target grows where the master target's configuration says 'grow = true' for the disk")
-            }
-            false => Ok(Self { verify, accept_mismatch, accept_older, accept_divergence, is_final }),
+        if said.grow {
+            return Err(
+                "a target grows where the master target's configuration says 'grow = true' for the disk",
+            );
         }
+        Ok(Self {
+            verify: said.verify,
+            accept_mismatch: said.accept_mismatch,
+            accept_older: said.accept_older,
+            accept_divergence: said.accept_divergence,
+            is_final: said.is_final,
+            finish_by_unix_ms: said.finish_by_unix_ms,
+            max_egress_bytes: said.max_egress_bytes,
+        })
     }
 }
 

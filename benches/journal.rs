@@ -98,7 +98,7 @@ fn session(folder: &Path) -> Arc<dyn Sink> {
     let disk = store.disk(&DiskId::new("disk").expect("an id")).expect("a disk");
     let fingerprint = Fingerprint::of_text("it is new");
     let number = disk.open_session(Epoch(1), layout, true, &fingerprint).expect("a session");
-    let claim = PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new() };
+    let claim = PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new(), cycle: 0 };
     disk.sink(Arc::new(NoImage(MemoryDevice::new(layout.length_bytes()))), number, claim)
 }
 
@@ -172,7 +172,8 @@ impl Protected {
         let layout = Layout::new(GROUP_BYTES, BlockSize::DEFAULT).expect("a layout");
         let fingerprint = Fingerprint::of_image(&*image, Epoch(1)).expect("looked at");
         let number = disk.open_session(Epoch(1), layout, false, &fingerprint).expect("a session");
-        let claim = PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new() };
+        let claim =
+            PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new(), cycle: 0 };
         let sink = disk.sink(Arc::clone(&image), number, claim);
         Self { _folder: folder, store, disks: vec![(disk, image)], sink }
     }

@@ -3,7 +3,8 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use failback_blockio::UnitSource;
 use failback_engine::{
-    Comparer, DigestRun, DigestSource, Packer, Scan, TargetRun, old_pages_of, refine, unpack, whole,
+    Comparer, DigestRun, DigestSource, Packer, Scan, TargetDigests, TargetRun, old_pages_of, refine, unpack,
+    whole,
 };
 use failback_image::{Access, ImageSpec};
 use failback_model::limits::SEGMENT_BLOCKS;
@@ -96,7 +97,7 @@ fn runs() -> (Vec<DigestRun>, Vec<TargetRun>) {
             _ => own.truncated().0,
         });
         let theirs: Vec<u8> = theirs.flatten().collect();
-        target.push(TargetRun { blocks, digests: Some(theirs.into()) });
+        target.push(TargetRun { blocks, digests: TargetDigests::Truncated(theirs.into()) });
         source.push(DigestRun { blocks, digests: Some(own), known: Vec::new(), kept: Vec::new() });
     }
     (source, target)

@@ -18,5 +18,7 @@ mod host;
 mod image_parts;
 mod interruptions;
 mod journal_kills;
+mod live_guest;
+mod nbd;
 mod sites;
 mod watch;

@@ -1,7 +1,7 @@
 //! The command line as a type. Everything that can be wrong about one value alone is found here; what depends on
 //! disks is found by the commands.
 
-use crate::control_args::{OrderArgs, ReprotectArgs, StatusArgs, VerifyArgs};
+use crate::control_args::{CycleArgs, OrderArgs, ReprotectArgs, StatusArgs, VerifyArgs};
 use crate::journal_args::JournalCommand;
 use crate::pki_args::PkiCommand;
 use crate::receipt_args::ReceiptCommand;
@@ -65,6 +65,8 @@ Examples:
     Image(ImageCommand),
     /// Replicate a machine's disks home through the process server
     Reprotect(ReprotectArgs),
+    /// Begin a machine's next cycle now, or its final one
+    Cycle(CycleArgs),
     /// Show what a daemon does, how fast, and what limits it
     Status(StatusArgs),
     /// Stop a machine's passes at the next durable group
@@ -158,6 +160,7 @@ impl Command {
             Self::Image(ImageCommand::Convert(_)) => "image convert",
             Self::Image(ImageCommand::Check(_)) => "image check",
             Self::Reprotect(_) => "reprotect",
+            Self::Cycle(_) => "cycle",
             Self::Status(_) => "status",
             Self::Stop(_) => "stop",
             Self::Resume(_) => "resume",
@@ -207,6 +210,7 @@ impl Command {
             Self::Image(ImageCommand::Convert(args)) => args.output.json,
             Self::Image(ImageCommand::Check(args)) => args.output.json,
             Self::Reprotect(args) => args.order.job.output.json,
+            Self::Cycle(args) => args.order.job.output.json,
             Self::Status(args) => args.output.json,
             Self::Stop(args) | Self::Resume(args) => args.job.output.json,
             Self::Verify(args) => args.order.job.output.json,

@@ -82,6 +82,30 @@ pub(crate) struct ReprotectArgs {
     pub(crate) yes: bool,
 }
 
+/// `failback cycle`.
+#[derive(Args)]
+#[command(after_help = "\
+A machine that 'failback reprotect' brought home once is kept near its source by cycles: snapshot, feed,
+read, ship, seal, retire the snapshot. The configuration's cycle_every begins them by the clock; this
+command begins one now. With --final the hook stop_source stops the source and proves that it is off, and
+nothing follows that cycle; where it fails, start_source starts the source again. The command returns when
+that is noted: 'failback status --watch' and 'failback events' follow it.
+
+Examples:
+  failback cycle web01
+  failback cycle web01 --final
+  failback cycle web01 --final --yes --json")]
+pub(crate) struct CycleArgs {
+    #[command(flatten)]
+    pub(crate) order: OrderArgs,
+    /// The last cycle: the source is stopped for it
+    #[arg(id = "final", long)]
+    pub(crate) is_final: bool,
+    /// Do not ask: the source is stopped
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
 /// `failback verify`.
 #[derive(Args)]
 #[command(after_help = "\

@@ -73,6 +73,7 @@ fn run(command: &Command, cancel: &Cancel) -> ExitClass {
         Command::Image(ImageCommand::Convert(args)) => image::convert::run(args, cancel),
         Command::Image(ImageCommand::Check(args)) => image::check::run(args),
         Command::Reprotect(args) => control::orders::reprotect(args),
+        Command::Cycle(args) => control::orders::cycle(args),
         Command::Status(args) => control::status::run(args),
         Command::Stop(args) => control::orders::stop(args),
         Command::Resume(args) => control::orders::resume(args),

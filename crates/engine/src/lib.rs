@@ -17,7 +17,7 @@ pub mod seed;
 mod sink;
 mod unpack;
 
-pub use compare::{Comparer, Comparison, TargetRun};
+pub use compare::{Comparer, Comparison, TargetDigests, TargetRun};
 pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd};
 pub use pack::Packer;
 pub use partly_trusted::{Known, PartlyTrusted, ScanLog, TrustedDigests};

@@ -21,7 +21,7 @@ pub use segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind};
 pub use undo::{OldPages, PageRun, Undo, UndoPiece};
 
 /// Version of the segment's header and of all records.
-pub const JOURNAL_VERSION: u32 = 2;
+pub const JOURNAL_VERSION: u32 = 3;
 
 #[cfg(test)]
 mod tests;

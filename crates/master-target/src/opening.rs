@@ -3,7 +3,7 @@
 //! **Invariant**: nothing of the target changes, and nothing that is trusted of it, before all of that was judged.
 
 use crate::target::{Target, TargetDisk};
-use failback_model::{BlockSize, Code, Epoch, Finding, Layout, SessionNumber};
+use failback_model::{BlockSize, Code, Epoch, Finding, Layout, PointClaim, PointLabel, SessionNumber};
 use failback_session::handshake::Accepting;
 use failback_wire::Open;
 
@@ -15,6 +15,8 @@ pub(crate) async fn begin(
     accepting: &mut Accepting,
 ) -> Result<(Target, Layout, SessionNumber), Finding> {
     check_epoch(&open, disk.store.state().epoch)?;
+    let newest = disk.machine.points().pop();
+    check_cycle(&open, disk.store.sealed_claim(), newest.map(|point| point.claim))?;
     let epoch = open.epoch;
     let looked = blocking(move || {
         let mut target = disk.open(open.length_bytes)?;
@@ -65,6 +67,32 @@ pub(crate) fn check_epoch(open: &Open, seen: Epoch) -> Result<(), Finding> {
     }
     let reason = format!("the job's epoch {} is over: disk {} has seen {seen}", open.epoch, open.disk);
     Err(Finding::error(Code::SourceOlder, reason))
+}
+
+/// A job's cycles count up, and nothing of it follows a recovery point whose source was off.
+fn check_cycle(
+    open: &Open,
+    sealed: Option<(Epoch, PointClaim)>,
+    newest: Option<PointClaim>,
+) -> Result<(), Finding> {
+    let Some((_, sealed)) = sealed.filter(|(epoch, sealed)| *epoch == open.epoch && sealed.cycle > 0) else {
+        return Ok(());
+    };
+    let (disk, now) = (&open.disk, open.claim.cycle);
+    if now < sealed.cycle {
+        let reason = format!("cycle {now} is over: disk {disk} was sealed by cycle {}", sealed.cycle);
+        return Err(Finding::error(Code::SourceOlder, reason));
+    }
+    // A final cycle that not all disks of the machine came to is none: its source was started again.
+    let is_final =
+        newest.is_some_and(|point| point.label == PointLabel::Final && point.cycle == sealed.cycle);
+    if now > sealed.cycle && is_final {
+        let reason =
+            format!("{} was sealed by its final cycle {}: nothing follows it", open.machine, sealed.cycle);
+        return Err(Finding::error(Code::SourceOlder, reason)
+            .with_remedy("cut over to it; to replicate again begin a new job with 'failback reprotect'"));
+    }
+    Ok(())
 }
 
 pub(crate) fn said(error: failback_session::SessionError) -> Finding {

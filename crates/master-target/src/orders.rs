@@ -85,7 +85,7 @@ impl MasterTarget {
             }
             Request::Verify { job, machine, disk } => self.site.verify(job, machine, disk.as_ref()),
             Request::Bandwidth { machine, schedule, .. } => self.bandwidth(machine, schedule.as_deref()),
-            Request::Reprotect { machine, .. } => {
+            Request::Reprotect { machine, .. } | Request::Cycle { machine, .. } => {
                 let finding = Finding::error(Code::RequestInvalid, "a master target does not start passes");
                 let remedy = format!("ask the process server: failback reprotect {machine}");
                 Err(finding.with_remedy(remedy))
@@ -105,6 +105,7 @@ impl MasterTarget {
             machine.disk.iter().map(|disk| self.site.kit().board.disk(&machine.id, &disk.id).status());
         let peers: Vec<_> = machine.allow.iter().map(ToString::to_string).collect();
         MachineStatus {
+            cycle: None,
             recovery: self.site.recovery_of(machine).map(Box::new),
             id: machine.id.to_string(),
             wanted: self.site.registry().intent(&machine.id).wanted,

@@ -320,6 +320,7 @@ impl<R: Registry> Admitted<R> {
             sink: target.sink(self.number, self.claim.clone()),
             layout: self.layout,
             is_new: target.is_new,
+            is_at_seal: target.told_root().is_some(),
             seeds,
             options: &options,
             progress: Arc::clone(progress),

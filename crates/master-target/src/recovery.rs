@@ -206,7 +206,8 @@ mod tests {
     use failback_model::{PointClaim, PointLabel};
 
     fn point(number: u64, sealed_unix_ms: u64, undo_bytes: u64) -> Point {
-        let claim = PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new() };
+        let claim =
+            PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new(), cycle: 0 };
         Point { number, claim, sealed_unix_ms, restored: None, disks: Vec::new(), undo_bytes }
     }
 

@@ -3,7 +3,7 @@
 use failback_blockio::DiskError;
 use failback_engine::{Known, Sink};
 use failback_image::{Access, CreateOptions, Image, ImageSpec};
-use failback_model::{Code, Epoch, Finding, Generation, Layout, PointClaim, SessionNumber, Severity};
+use failback_model::{Code, Digest, Epoch, Finding, Generation, Layout, PointClaim, SessionNumber, Severity};
 use failback_pass::{content_end_bytes, disk_mark, is_another_disk};
 use failback_session::handshake::Target as Offer;
 use failback_store::{DiskState, DiskStore, Fingerprint, MachineStore, StoreError};
@@ -107,7 +107,7 @@ impl Target {
             disk_mark: self.mark.clone(),
             epoch: self.before.epoch,
             generation: self.before.generation,
-            root: self.before.root.filter(|_| !self.before.in_pass && self.accepted.is_none()),
+            root: self.told_root(),
             is_new: self.is_new,
             has_seeds: !self.seeds.is_empty(),
             is_resumed: self.is_resumed(),
@@ -197,6 +197,11 @@ impl Target {
     /// Whether an earlier pass was cut and left something to go on from.
     pub(crate) fn is_resumed(&self) -> bool {
         self.before.in_pass && self.before.trusted_blocks > 0 && self.accepted.is_none()
+    }
+
+    /// Root of the state that the disk is still in, as the sending end is told.
+    pub(crate) fn told_root(&self) -> Option<Digest> {
+        self.before.root.filter(|_| !self.before.in_pass && self.accepted.is_none())
     }
 
     /// What need not be scanned.

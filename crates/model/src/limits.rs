@@ -426,6 +426,15 @@ pub const HOOK_KILLED_MAX: Duration = Duration::from_secs(5);
 pub const HOOK_OUTPUT_MAX_BYTES: usize = 8 << 10;
 /// Arguments of a hook.
 pub const HOOK_ARGUMENTS_MAX: usize = 64;
+
+/// Closed cycles whose outcomes are remembered.
+pub const CYCLES_KEPT: usize = 32;
+/// Ranges of blocks that are remembered of what feeds named since a sealed state; more are joined over the smallest gaps.
+pub const NAMED_RANGES_MAX: usize = 64 << 10;
+/// What of a source's unnamed blocks is read again in each cycle, to notice a feed that leaves something out.
+pub const FEED_CHECK_BYTES: u64 = 16 << 20;
+/// How long a final cycle may take before the source is started again.
+pub const FINAL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// Time for passes to close their commit groups when a daemon stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -461,6 +470,57 @@ pub const EGRESS_STEP_BYTES: u64 = 64 << 20;
 
 const _: () = {
     assert!(PACE_TICK.as_secs() >= RATE_CHECK.as_secs() && PACE_MIN_BYTES >= WRITE_BATCH_MIN_BYTES as u64);
+};
+
+/// Longest name of an export, a context or a text that an NBD server may send.
+pub const NBD_TEXT_MAX_BYTES: usize = 4096;
+/// Longest reply to an option of an NBD server.
+pub const NBD_OPTION_REPLY_MAX_BYTES: usize = 64 << 10;
+/// Most replies to one option.
+pub const NBD_OPTION_REPLIES_MAX: usize = 4096;
+/// Names of exports or bitmaps that an error lists.
+pub const NBD_LISTED_MAX: usize = 16;
+/// Data asked for by one request.
+pub const NBD_REQUEST_BYTES: u32 = 256 << 10;
+/// The same of a server that prefers more.
+pub const NBD_REQUEST_MAX_BYTES: u32 = 4 << 20;
+/// Requests under way on one connection.
+pub const NBD_IN_FLIGHT_MAX: usize = 16;
+/// Largest smallest block of a server.
+pub const NBD_MIN_BLOCK_MAX_BYTES: u32 = 64 << 10;
+/// Most extents in one reply.
+pub const NBD_EXTENTS_MAX: usize = 128 << 10;
+/// Bytes of the disk whose extents are asked for at once.
+pub const NBD_MAP_BYTES: u64 = 1 << 30;
+/// Replies about extents that are kept.
+pub const NBD_MAPS_KEPT: usize = 8;
+/// Most connections to one export.
+pub const NBD_CONNECTIONS_MAX: usize = 16;
+/// Time for connecting and negotiating.
+pub const NBD_SETUP_MAX: Duration = Duration::from_secs(15);
+/// The same of a connection beside one that stands: the server may let no more in.
+pub const NBD_FURTHER_SETUP_MAX: Duration = Duration::from_secs(3);
+/// Silence of a server that owes a reply, after which its connection is given up.
+pub const NBD_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Time for the data of one reply once it has begun.
+pub const NBD_REPLY_MAX: Duration = Duration::from_secs(300);
+/// Time for finding a server again whose connection was lost.
+pub const NBD_RECONNECT_MAX: Duration = Duration::from_secs(10);
+/// Times that one call begins anew on another connection.
+pub const NBD_RETRIES: usize = 2;
+/// Largest list of extents that names changes.
+pub const EXTENT_LIST_MAX_BYTES: u64 = 256 << 20;
+/// Most extents in it.
+pub const EXTENT_LIST_MAX: usize = 4 << 20;
+
+const _: () = {
+    assert!(NBD_REQUEST_BYTES as u64 == UNIT_MIN_BYTES && NBD_REQUEST_BYTES <= NBD_REQUEST_MAX_BYTES);
+    assert!(NBD_MIN_BLOCK_MAX_BYTES <= NBD_REQUEST_BYTES, "a request holds at least one block");
+    assert!(NBD_TEXT_MAX_BYTES + 16 <= NBD_OPTION_REPLY_MAX_BYTES);
+    assert!(NBD_MAP_BYTES <= u32::MAX as u64, "the length of a request is 32 bits");
+    assert!(NBD_FURTHER_SETUP_MAX.as_secs() <= NBD_SETUP_MAX.as_secs());
+    assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
+    assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
 };
 
 /// Snapshots of a disk that Azure makes within [`AZURE_SNAPSHOT_WINDOW`].
@@ -517,51 +577,3 @@ const _: () = {
 pub const HTTP_CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Silence of a service after which its answer counts as lost.
 pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(60);
-
-/// Longest name of an export, a context or a text that an NBD server may send.
-pub const NBD_TEXT_MAX_BYTES: usize = 4096;
-/// Longest reply to an option of an NBD server.
-pub const NBD_OPTION_REPLY_MAX_BYTES: usize = 64 << 10;
-/// Most replies to one option.
-pub const NBD_OPTION_REPLIES_MAX: usize = 4096;
-/// Names of exports or bitmaps that an error lists.
-pub const NBD_LISTED_MAX: usize = 16;
-/// Data asked for by one request.
-pub const NBD_REQUEST_BYTES: u32 = 256 << 10;
-/// The same of a server that prefers more.
-pub const NBD_REQUEST_MAX_BYTES: u32 = 4 << 20;
-/// Requests under way on one connection.
-pub const NBD_IN_FLIGHT_MAX: usize = 16;
-/// Largest smallest block of a server.
-pub const NBD_MIN_BLOCK_MAX_BYTES: u32 = 64 << 10;
-/// Most extents in one reply.
-pub const NBD_EXTENTS_MAX: usize = 128 << 10;
-/// Bytes of the disk whose extents are asked for at once.
-pub const NBD_MAP_BYTES: u64 = 1 << 30;
-/// Replies about extents that are kept.
-pub const NBD_MAPS_KEPT: usize = 8;
-/// Most connections to one export.
-pub const NBD_CONNECTIONS_MAX: usize = 16;
-/// Time for connecting and negotiating.
-pub const NBD_SETUP_MAX: Duration = Duration::from_secs(15);
-/// Silence of a server that owes a reply, after which its connection is given up.
-pub const NBD_SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Time for the data of one reply once it has begun.
-pub const NBD_REPLY_MAX: Duration = Duration::from_secs(300);
-/// Time for finding a server again whose connection was lost.
-pub const NBD_RECONNECT_MAX: Duration = Duration::from_secs(10);
-/// Times that one call begins anew on another connection.
-pub const NBD_RETRIES: usize = 2;
-/// Largest list of extents that names changes.
-pub const EXTENT_LIST_MAX_BYTES: u64 = 256 << 20;
-/// Most extents in it.
-pub const EXTENT_LIST_MAX: usize = 4 << 20;
-
-const _: () = {
-    assert!(NBD_REQUEST_BYTES as u64 == UNIT_MIN_BYTES && NBD_REQUEST_BYTES <= NBD_REQUEST_MAX_BYTES);
-    assert!(NBD_MIN_BLOCK_MAX_BYTES <= NBD_REQUEST_BYTES, "a request holds at least one block");
-    assert!(NBD_TEXT_MAX_BYTES + 16 <= NBD_OPTION_REPLY_MAX_BYTES);
-    assert!(NBD_MAP_BYTES <= u32::MAX as u64, "the length of a request is 32 bits");
-    assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
-    assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
-};

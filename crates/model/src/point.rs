@@ -75,6 +75,9 @@ pub struct PointClaim {
     pub label: PointLabel,
     /// Why it is worth no more, in words; at most 256 bytes, empty where there is nothing to say.
     pub reason: String,
+    /// Which cycle of its job brings it, from 1: the states of a machine's disks belong together where job and cycle are the
+    /// same. 0: its job has no cycles.
+    pub cycle: u64,
 }
 
 impl PointClaim {
@@ -82,7 +85,12 @@ impl PointClaim {
     pub fn new(source_unix_ms: u64, label: PointLabel, reason: &str) -> Self {
         let mut reason = reason.replace(char::is_control, " ");
         reason.truncate(reason.floor_char_boundary(POINT_REASON_MAX_BYTES));
-        Self { source_unix_ms, label, reason }
+        Self { source_unix_ms, label, reason, cycle: 0 }
+    }
+
+    /// The same, brought by a cycle of its job.
+    pub fn of_cycle(self, cycle: u64) -> Self {
+        Self { cycle, ..self }
     }
 
     /// Whether a reason may be shown and kept as it is.

@@ -33,6 +33,8 @@ pub struct ReceivingEnd<'a> {
     pub layout: Layout,
     /// The target was just created and reads as zero.
     pub is_new: bool,
+    /// What is known of the target is of the state that the sending end was told of, so that end need not be told again.
+    pub is_at_seal: bool,
     /// Where blocks may be copied from.
     pub seeds: Option<Arc<SeedIndex>>,
     /// Threads and window; the rest is the sending end's.
@@ -105,6 +107,7 @@ impl ReceivingEnd<'_> {
                 // What no seed holds would come too late for an image that is written from front to back.
                 has_seeds: self.seeds.is_some() && !self.is_written_once(),
                 is_new: self.is_new,
+                is_at_seal: self.is_at_seal,
                 window_bytes: self.options.window_bytes,
             });
             let known_pages = HashMap::new();
@@ -300,10 +303,15 @@ impl Loop<'_> {
         let end = self.end.layout.bytes_of(run.blocks).end();
         self.end.progress.scanned_target_bytes.store(end, Ordering::Relaxed);
         run.read().try_for_each(|(blocks, digests)| self.end.sink.scanned(blocks, digests))?;
+        if let Some(digests) = &run.digests {
+            self.manifest.set_run(run.blocks.start, digests)?;
+        }
         match &run.digests {
+            _ if self.session.may_leave_out() && run.read().next().is_none() => {
+                self.session.handle_known(run.blocks);
+            }
             None => self.session.handle_scanned(run.blocks, None),
             Some(digests) => {
-                self.manifest.set_run(run.blocks.start, digests)?;
                 let truncated: Vec<TruncatedDigest> = digests.iter().map(Digest::truncated).collect();
                 self.session.handle_scanned(run.blocks, Some(&truncated));
             }

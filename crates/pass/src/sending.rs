@@ -14,7 +14,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use failback_blockio::{BufferPool, DiskError, Operation, UnitSource};
 use failback_engine::manifest::Manifest;
 use failback_engine::{
-    Comparer, DigestRun, DigestSource, Known, PartlyTrusted, Scan, ScanEnd, ScanLog, TargetRun,
+    Comparer, DigestRun, DigestSource, Known, PartlyTrusted, Scan, ScanEnd, ScanLog, TargetDigests,
+    TargetRun, TrustedDigests,
 };
 use failback_model::limits::{SEGMENT_MAX_BYTES, STOP_ACKNOWLEDGED_MAX, STOP_MAX};
 use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout};
@@ -44,6 +45,9 @@ pub struct SendingEnd<'a> {
     /// Everything that is not zero ships with its contents, so what was scanned is kept for that: the target is new and
     /// has no seeds. A block that a seed holds would keep its memory until the pass ends.
     pub ships_everything: bool,
+    /// The digests of the state that the target was said to be in, where they are at hand: then those of blocks that it
+    /// still knows to be so need not come. Whatever they say, the roots are compared at the end.
+    pub base: Option<Arc<dyn TrustedDigests>>,
     /// Told of what the scan found.
     pub scan_log: Option<Arc<dyn ScanLog>>,
     /// Counts what happens.
@@ -87,8 +91,9 @@ impl SendingEnd<'_> {
                 refinement: self.options.refinement.into(),
                 window_bytes: self.options.window_bytes,
                 verify: self.options.verify,
+                holds_base: self.base.is_some(),
             });
-            let comparer = Comparer::default();
+            let comparer = Comparer::with_base(self.base.clone());
             let kept = Kept::new(self.layout);
             let outcome = Loop {
                 end: self,
@@ -260,7 +265,11 @@ impl Loop<'_> {
     fn start(&mut self, work: SenderWork) -> Result<(), PassError> {
         match work {
             SenderWork::Compare { blocks, digests } => {
+                let digests = digests.map_or(TargetDigests::Zeros, TargetDigests::Truncated);
                 self.comparer.push_target(TargetRun { blocks, digests })
+            }
+            SenderWork::CompareBase { blocks } => {
+                self.comparer.push_target(TargetRun { blocks, digests: TargetDigests::Base })
             }
             SenderWork::Ship { job, blocks } => self.shipper.ship(job, blocks, &mut self.kept),
             SenderWork::Patch { job, blocks, digests } => self.shipper.patch(job, blocks, digests),

@@ -21,6 +21,10 @@ pub const NOT_QUIESCED: &str = "no hooks quiesced its applications";
 pub(crate) struct Taking<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) job: &'a JobId,
+    /// Its cycle.
+    pub(crate) cycle: u64,
+    /// What hooks are told of it.
+    pub(crate) environment: &'a [(&'static str, String)],
     /// The operator says that the source is off.
     pub(crate) is_final: bool,
     /// The job is stopped.
@@ -79,7 +83,14 @@ impl Taking<'_> {
             _ => &self.machine.after_snapshot,
         };
         let limit = Duration::from_secs(self.machine.hook_timeout.into());
-        let hook = Hook { name, command, machine: &self.machine.id, job: self.job, limit };
+        let hook = Hook {
+            name,
+            command,
+            machine: &self.machine.id,
+            job: self.job,
+            environment: self.environment,
+            limit,
+        };
         (!command.is_empty()).then_some(hook)
     }
 
@@ -92,7 +103,7 @@ impl Taking<'_> {
         };
         let warning = |evidence: String| Finding::warning(Code::QuiesceFailed, evidence);
         Taken {
-            claim: PointClaim::new(source_unix_ms, label, &reason),
+            claim: PointClaim::new(source_unix_ms, label, &reason).of_cycle(self.cycle),
             warnings: why_not.map(warning).into_iter().collect(),
         }
     }

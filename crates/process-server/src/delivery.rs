@@ -4,8 +4,11 @@
 //! Whatever ends it is told as a finding with the code of its cause, so that whoever decides about the next try need not
 //! know the layers below.
 
+use crate::comparison::{Looking, Origin, Start};
+use crate::lineage::{Base, Lineage};
 use crate::seen::SeenSource;
 use failback_blockio::UnitSource;
+use failback_engine::TrustedDigests;
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
@@ -13,6 +16,7 @@ use failback_model::{
 };
 use failback_pass::{Cancel, Link, PassError, PassOptions, Progress, SendingEnd, guarded_end};
 use failback_service::clock::unix_ms;
+use failback_service::status::Comparison;
 use failback_session::handshake::Opening;
 use failback_store::{Fingerprint, SourceState};
 use failback_transport::{ConnectOptions, LinkEnd, LinkHandle, RemoteLink, connect};
@@ -21,6 +25,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::runtime::Handle;
+
+/// A sealed state of the target whose digests are at hand, proven against its root.
+#[derive(Clone)]
+pub struct Agreed {
+    /// Its root.
+    pub root: Digest,
+    /// The generation that the target gave it.
+    pub generation: Generation,
+    /// How its disk was cut.
+    pub layout: Layout,
+    /// Its digests.
+    pub digests: Arc<dyn TrustedDigests>,
+}
 
 /// What is sent, to whom, and how.
 pub struct Delivery {
@@ -48,14 +65,28 @@ pub struct Delivery {
     pub connect: ConnectOptions,
     /// How it is sent. Its window is a bound; the target may grant less.
     pub options: PassOptions,
-    /// Folder for the finished part of the scan; `None`: nothing is kept.
-    pub state: Option<PathBuf>,
+    /// What is kept of the source from one pass to the next; `None`: nothing.
+    pub memory: Option<Memory>,
+    /// The state that the target was last sealed at, where the caller has its digests; else it is what the memory says.
+    pub agreed: Option<Agreed>,
     /// What earlier tries found out about the source.
     pub seen: SeenSource,
     /// Counts what happens.
     pub progress: Arc<Progress>,
     /// Stops it.
     pub cancel: Cancel,
+}
+
+/// What is kept of a source.
+pub struct Memory {
+    /// Folder for its digests.
+    pub folder: PathBuf,
+    /// Which state of it is read, and what names its changes.
+    pub origin: Origin,
+    /// Its snapshot in the cloud, where there is one.
+    pub snapshot: Option<String>,
+    /// Hears how the pass comes to know the source.
+    pub hear: Box<dyn Fn(Comparison) + Send + Sync>,
 }
 
 /// What a finished delivery brought.
@@ -95,7 +126,7 @@ impl Delivery {
 
     fn request(&self) -> Result<Open, PassError> {
         let geometry = self.source.geometry();
-        let facts = self.seen.facts(&*self.source, self.epoch)?;
+        let facts = self.seen.facts(&*self.source, self.epoch, self.claim.cycle)?;
         Ok(Open {
             version_min: Version::OLDEST.number(),
             version_max: Version::CURRENT.number(),
@@ -145,10 +176,17 @@ impl Delivery {
     fn send(&self, welcome: &Welcome, link: &RemoteLink) -> Result<Sent, PassError> {
         let layout = Layout::new(welcome.pass_bytes, self.options.block_size)
             .map_err(|error| PassError::Failed(Finding::error(Code::ProtocolViolation, error.to_string())))?;
-        let state = self.scan_state(layout)?;
-        let known = match &state {
-            Some(state) => Some(state.trusted().map_err(stored)?.into()),
-            None => None,
+        let start = self.memory.as_ref().map(|memory| self.start(memory, layout)).transpose()?;
+        let (state, known, base, check_from) = match start {
+            Some(start) => {
+                let known = start.state.trusted().map_err(stored)?.into();
+                // Where the target is at the base, its digests are at hand and need not come.
+                let base = start.base.filter(|(base, _)| base.is_at(welcome.generation, welcome.root));
+                let base = base.map(|(_, digests)| Arc::new(digests) as Arc<dyn TrustedDigests>);
+                let base = base.or_else(|| self.base(welcome, layout));
+                (Some(Arc::new(start.state)), Some(known), base, start.check_from)
+            }
+            None => (None, None, self.base(welcome, layout), 0),
         };
         let options = PassOptions {
             window_bytes: self.options.window_bytes.min(welcome.window_bytes),
@@ -159,7 +197,8 @@ impl Delivery {
             layout,
             options: &options,
             ships_everything: welcome.is_new && !welcome.has_seeds,
-            scan_log: state.map(|state| state as _),
+            base,
+            scan_log: state.clone().map(|state| state as _),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
@@ -169,13 +208,60 @@ impl Delivery {
             .with_discard(move || waiting.discard_bulk());
         let root = end.run(way, known)?;
         let generation = welcome.generation.next();
-        Ok(Sent { root, generation, pass_bytes: welcome.pass_bytes, blocks_total: layout.block_count() })
+        let sent =
+            Sent { root, generation, pass_bytes: welcome.pass_bytes, blocks_total: layout.block_count() };
+        if let (Some(memory), Some(state)) = (&self.memory, &state)
+            && let Err(finding) = self.sealed(memory, state, &sent, check_from)
+        {
+            // The seal stands; the next cycle costs more.
+            tracing::warn!("{}/{}: {}", self.machine, self.disk, finding.evidence);
+        }
+        Ok(sent)
     }
 
-    fn scan_state(&self, layout: Layout) -> Result<Option<Arc<SourceState>>, PassError> {
-        let Some(folder) = &self.state else { return Ok(None) };
-        let fingerprint = Fingerprint::of_image(&*self.source, self.epoch)?;
-        Ok(Some(Arc::new(SourceState::open(folder, &fingerprint, layout).map_err(stored)?)))
+    /// The digests of the state that the target says it is in, where the caller has them.
+    fn base(&self, welcome: &Welcome, layout: Layout) -> Option<Arc<dyn TrustedDigests>> {
+        let is_in = |agreed: &&Agreed| {
+            let is_same = (agreed.root, agreed.generation) == (welcome.root, welcome.generation);
+            is_same && !welcome.root.is_zero() && agreed.layout == layout
+        };
+        self.agreed.as_ref().filter(is_in).map(|agreed| Arc::clone(&agreed.digests))
+    }
+
+    /// Finds out what of the source need not be scanned, and tells.
+    fn start(&self, memory: &Memory, layout: Layout) -> Result<Start, PassError> {
+        let fingerprint = Fingerprint::of_source(&*self.source, self.epoch, self.claim.cycle)?;
+        let looking = Looking {
+            source: &*self.source,
+            folder: &memory.folder,
+            fingerprint: &fingerprint,
+            layout,
+            cancel: &self.cancel,
+        };
+        let start = looking.start(&memory.origin)?;
+        Progress::add(&self.progress.bytes_read_source, start.read_bytes);
+        (memory.hear)(start.comparison.clone());
+        Ok(start)
+    }
+
+    /// The target sealed what was sent: the next cycle's feed starts from there.
+    fn sealed(
+        &self,
+        memory: &Memory,
+        state: &SourceState,
+        sent: &Sent,
+        check_from: u64,
+    ) -> Result<(), Finding> {
+        state.sync().map_err(|error| error.to_finding())?;
+        let base = Base {
+            epoch: self.epoch.0,
+            cycle: self.claim.cycle,
+            generation: sent.generation.0,
+            root: sent.root.to_string(),
+            pass_bytes: sent.pass_bytes,
+            snapshot: memory.snapshot.clone(),
+        };
+        Lineage::sealed(base, check_from).keep(&memory.folder)
     }
 }
 

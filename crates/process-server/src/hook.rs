@@ -26,6 +26,8 @@ pub(crate) struct Hook<'a> {
     pub(crate) machine: &'a MachineId,
     /// For which job.
     pub(crate) job: &'a JobId,
+    /// What else it is told, in its environment.
+    pub(crate) environment: &'a [(&'static str, String)],
     /// How long it may take.
     pub(crate) limit: Duration,
 }
@@ -91,6 +93,7 @@ impl Hook<'_> {
             .args(arguments)
             .env("FAILBACK_MACHINE", self.machine.as_str())
             .env("FAILBACK_JOB", self.job.as_str())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             // The service manager listens to the daemon, not to what it starts.
             .env_remove("NOTIFY_SOCKET")
             .current_dir("/")

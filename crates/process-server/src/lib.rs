@@ -7,18 +7,25 @@
 //! action it waits for.
 
 mod claim;
+mod comparison;
 pub mod config;
+mod convergence;
 mod delivery;
 mod hook;
+mod lineage;
 mod orders;
 pub mod runner;
 mod seen;
 mod server;
+mod step;
 pub mod supervisor;
+mod template;
 mod verdict;
 
 pub use claim::NOT_QUIESCED;
-pub use delivery::{Delivery, Sent};
+pub use comparison::Origin;
+pub use delivery::{Agreed, Delivery, Memory, Sent};
+pub use lineage::Base;
 pub use runner::accepted;
 pub use seen::SeenSource;
 pub use server::ProcessServer;

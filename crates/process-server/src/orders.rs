@@ -6,7 +6,7 @@ use failback_model::{Code, Finding, JobId, MachineId};
 use failback_service::clock::unix_ms;
 use failback_service::control::{Orders, PassFlags, Request, at_master_target, outcome_of_reload};
 use failback_service::event::Caller;
-use failback_service::registry::{Intent, Wanted};
+use failback_service::registry::{CycleWish, Intent, Wanted};
 use failback_service::status::{DaemonStatus, MachineStatus};
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -32,6 +32,7 @@ impl Orders for ProcessServer {
         let alone = |finding| vec![finding];
         match request {
             Request::Reprotect { job, machine, flags } => self.begin(job, machine, *flags).map_err(alone),
+            Request::Cycle { machine, is_final, .. } => self.cycle(machine, *is_final).map_err(alone),
             Request::Verify { machine, .. } => Err(alone(not_here(machine))),
             Request::Cutover { .. }
             | Request::Cancel { .. }
@@ -57,6 +58,7 @@ impl ProcessServer {
     fn status_of(&self, machine: &Machine) -> MachineStatus {
         let status = |disk: &Disk| self.kit.board.disk(&machine.id, &disk.id).status();
         MachineStatus {
+            cycle: self.supervisor.cycle_status(machine).map(Box::new),
             id: machine.id.to_string(),
             wanted: self.registry.intent(&machine.id).wanted,
             peer: machine.target.clone(),
@@ -82,6 +84,11 @@ impl ProcessServer {
         self.supervisor.settle();
         let epoch = self.registry.intent(id).epoch;
         Ok(format!("{id}: {disks} disks go to {}, epoch {epoch}", machine.target))
+    }
+
+    fn cycle(&self, id: &MachineId, is_final: bool) -> Result<String, Finding> {
+        let wish = if is_final { CycleWish::Final } else { CycleWish::Next };
+        self.supervisor.wish(&self.registry.machine(id)?, wish)
     }
 
     fn stop(&self, id: &MachineId) -> Result<String, Finding> {
@@ -130,8 +137,8 @@ impl ProcessServer {
         // What is no definition is refused with its own words.
         let Ok(asked) = Machine::deserialize(machine) else { return Ok(()) };
         let known = self.registry.machine(&asked.id).ok();
-        let is_known = known.is_some_and(|known| known.hooks() == asked.hooks());
-        if is_known || asked.hooks().iter().all(|hook| hook.is_empty()) {
+        let is_known = known.is_some_and(|known| known.commands() == asked.commands());
+        if is_known || asked.commands().iter().all(|(_, command)| command.is_empty()) {
             return Ok(());
         }
         let finding = invalid(format!("hooks of {} over the control socket", asked.id));

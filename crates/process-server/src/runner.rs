@@ -1,11 +1,15 @@
 //! One pass of one disk: open the source, connect, open the session, send.
 
+use crate::comparison::Origin;
 use crate::config::{Disk, Machine};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Memory};
+use crate::lineage::{Base, Lineage};
 use crate::seen::SeenSource;
+use crate::template::Template;
+use failback_blockio::ChangeFeed;
 use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId, PointClaim};
 use failback_pass::{Cancel, Measure, PassError, PassOptions, Progress, Totals};
-use failback_remote::{OpenOptions, SourceSpec};
+use failback_remote::{FeedSpec, OpenOptions, SourceSpec};
 use failback_service::clock::offset_ms;
 use failback_service::control::PassFlags;
 use failback_service::status::{DiskHandle, DiskStage, LinkBytes, PassEnd, PassFacts, PassProbe, Sealed};
@@ -47,6 +51,8 @@ pub struct Attempt {
     pub seen: SeenSource,
     /// Folder for what is known of this source; made by whoever writes there.
     pub state: PathBuf,
+    /// Its snapshot in the cloud, where there is one.
+    pub snapshot: Option<String>,
 }
 
 impl Attempt {
@@ -91,7 +97,25 @@ fn first(error: &PassError) -> Finding {
 
 fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     let (machine, disk) = (&attempt.machine, &attempt.disk);
-    let source = failback_remote::open(&SourceSpec::parse(&disk.source)?, &OpenOptions::default())?;
+    let base = Lineage::of(&attempt.state).map(|lineage| lineage.base);
+    let template = Template { cycle: attempt.claim.cycle, base: base.as_ref().map(|base| base.cycle) };
+    let spec = SourceSpec::parse(template.expand(&disk.source))?;
+    let options = OpenOptions {
+        renew: disk.renew.clone(),
+        snapshot: attempt.snapshot.clone(),
+        ..disk.threads.map_or_else(OpenOptions::default, |connections| OpenOptions {
+            connections,
+            ..OpenOptions::default()
+        })
+    };
+    let source = failback_remote::open(&spec, &options)?;
+    let status = Arc::clone(&attempt.status);
+    let memory = Memory {
+        folder: attempt.state.clone(),
+        origin: Origin { feed: feed_of(disk, base, template, &spec, &options) },
+        snapshot: attempt.snapshot.clone(),
+        hear: Box::new(move |comparison| status.compared(comparison)),
+    };
     Ok(Delivery {
         source,
         machine: machine.id.clone(),
@@ -115,11 +139,36 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
             accept_mismatch: attempt.flags.accept_mismatch,
             ..disk.options(attempt.window_bytes)
         },
-        state: Some(attempt.state.clone()),
+        memory: Some(memory),
+        agreed: None,
         seen: attempt.seen.clone(),
         progress: Arc::clone(&attempt.progress),
         cancel: attempt.cancel.clone(),
     })
+}
+
+/// What names the changes since the base: as it is configured, else by the snapshots themselves.
+fn feed_of(
+    disk: &Disk,
+    base: Option<Base>,
+    template: Template,
+    spec: &SourceSpec,
+    options: &OpenOptions,
+) -> Result<(Base, Box<dyn ChangeFeed>), Option<Finding>> {
+    // The first cycle has nothing to start from, which is no fault.
+    let base = base.ok_or(None)?;
+    let feed = match (&disk.feed, &base.snapshot) {
+        (Some(feed), _) => {
+            let reason = |reason: &str| Some(Finding::warning(Code::FeedUnusable, reason));
+            template.expand(feed).parse().map_err(reason)?
+        }
+        (None, Some(snapshot)) => FeedSpec::Diff(snapshot.clone()),
+        (None, None) => return Err(None),
+    };
+    let unusable = |finding: Finding| {
+        Some(Finding::warning(Code::FeedUnusable, finding.evidence).with_remedy(finding.remedy))
+    };
+    failback_remote::open_feed(&feed, spec, options).map(|feed| (base, feed)).map_err(unusable)
 }
 
 /// What was found of the target and accepted for the job, as far as its end says; it knows what differed.

@@ -22,8 +22,13 @@ struct Seen {
 
 impl SeenSource {
     /// Facts of a source as a job has it: looked for where it is not the one that was seen last, or has changed since.
-    pub(crate) fn facts(&self, source: &dyn Image, epoch: Epoch) -> Result<Arc<SourceFacts>, DiskError> {
-        let fingerprint = Fingerprint::of_image(source, epoch)?;
+    pub(crate) fn facts(
+        &self,
+        source: &dyn Image,
+        epoch: Epoch,
+        cycle: u64,
+    ) -> Result<Arc<SourceFacts>, DiskError> {
+        let fingerprint = Fingerprint::of_source(source, epoch, cycle)?;
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*seen {
             Some(held) if held.fingerprint == fingerprint => Ok(Arc::clone(&held.facts)),
@@ -51,7 +56,7 @@ mod tests {
         let seen = SeenSource::default();
         let look = |epoch| {
             let image = failback_image::open(&ImageSpec::parse(&path), Access::Read).expect("opened");
-            seen.facts(&*image, Epoch(epoch)).expect("looked at")
+            seen.facts(&*image, Epoch(epoch), 1).expect("looked at")
         };
         let first = look(1);
         assert_eq!((first.content_end_bytes, first.sample.len()), (4 << 16, 16));

@@ -3,6 +3,7 @@
 //! **Invariant**: a disk has at most one task; a task that ended said why in the disk's status.
 
 mod claims;
+mod cycles;
 mod task;
 
 use crate::config::Machine;
@@ -35,6 +36,8 @@ struct Shared {
     running: Mutex<BTreeMap<Name, Running>>,
     throttles: Mutex<BTreeMap<MachineId, Limit>>,
     claims: Claims,
+    /// Wakes the driver of a machine's cycles.
+    drivers: Mutex<BTreeMap<MachineId, Arc<Notify>>>,
 }
 
 struct Running {
@@ -63,6 +66,7 @@ impl Supervisor {
             running: Mutex::default(),
             throttles: Mutex::default(),
             claims: Claims::default(),
+            drivers: Mutex::default(),
         }))
     }
 
@@ -73,6 +77,7 @@ impl Supervisor {
         // A machine that was released leaves no limit to the next one of its name.
         self.throttles().retain(|id, _| machines.iter().any(|machine| machine.id == *id));
         self.0.claims.retain(|id| machines.iter().any(|machine| machine.id == *id));
+        self.drive(&machines);
         for machine in machines {
             self.follow(&machine);
             let intent = self.0.registry.intent(&machine.id);
@@ -169,6 +174,7 @@ impl Supervisor {
             supervisor.tell(&name, &end);
             running.remove(&name);
             drop(running);
+            supervisor.look_again(&name.0);
             // Stopped and resumed in one breath: the new task waits for the old one's end.
             supervisor.settle_after_stop(&name, &stop);
         };
@@ -180,6 +186,10 @@ impl Supervisor {
         if stop.is_cancelled() && is_wanted && !self.0.kit.stop.is_cancelled() {
             self.settle();
         }
+    }
+
+    fn drivers(&self) -> MutexGuard<'_, BTreeMap<MachineId, Arc<Notify>>> {
+        self.0.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<Name, Running>> {

@@ -26,8 +26,9 @@ pub(crate) struct ExtentList(Vec<ByteRange>);
 /// One extent of any of the shapes; what else is said of it does not matter.
 #[derive(Deserialize)]
 struct Extent {
-    #[serde(alias = "start")]
-    offset: u64,
+    start: Option<u64>,
+    /// Where there is a `start`, a place in the image's file.
+    offset: Option<u64>,
     length: u64,
     #[serde(default)]
     depth: u64,
@@ -79,11 +80,11 @@ impl<'de> Visitor<'de> for Taker {
             if count > EXTENT_LIST_MAX {
                 return Err(A::Error::custom(format!("it has more than {EXTENT_LIST_MAX} extents")));
             }
-            let run =
-                ByteRange::at(extent.offset, extent.length).filter(|run| run.end() <= self.length_bytes);
+            let start = extent.start.or(extent.offset);
+            let start = start.ok_or_else(|| A::Error::custom("an extent has neither start nor offset"))?;
+            let run = ByteRange::at(start, extent.length).filter(|run| run.end() <= self.length_bytes);
             let Some(run) = run else {
-                let why =
-                    format!("an extent at {} passes the disk's end, {}", extent.offset, self.length_bytes);
+                let why = format!("an extent at {start} passes the disk's end, {}", self.length_bytes);
                 return Err(A::Error::custom(why));
             };
             if run.start() < end || run.is_empty() {
@@ -149,7 +150,9 @@ mod tests {
             (r#"[{"start":18446744073709551615,"length":2}]"#, "passes"),
             (r#"[{"start":-1,"length":2}]"#, "invalid value"),
             (r#"[{"start":0.5,"length":2}]"#, "invalid type"),
-            (r#"[{"length":2}]"#, "missing field"),
+            (r#"[{"length":2}]"#, "neither start"),
+            (r#"[{"start":0}]"#, "missing field"),
+            (r#"[{"start":0,"start":1,"length":2}]"#, "duplicate field"),
             (r#"[{"start":0,"length":2}"#, "EOF"),
             (r#"[{"start":0,"length":2}] []"#, "trailing"),
             (r#"{"start":0,"length":2}"#, "invalid type"),

@@ -8,8 +8,9 @@ mod stream;
 
 pub use stream::{Events, Subscription};
 
+use crate::registry::CycleOutcome;
 use crate::report::FindingLine;
-use crate::status::LinkStatus;
+use crate::status::{Comparison, LinkStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,6 +120,35 @@ pub enum Event {
         source_unix_ms: u64,
         /// Warnings: hooks that failed.
         findings: Vec<FindingLine>,
+    },
+    /// A process server knows how its pass comes to know the source: by a feed, or why not.
+    SourceCompared {
+        /// Machine.
+        machine: String,
+        /// Disk.
+        disk: String,
+        /// How.
+        comparison: Comparison,
+    },
+    /// All disks of a machine were sealed in a cycle.
+    CycleClosed {
+        /// Machine.
+        machine: String,
+        /// What it came to.
+        outcome: CycleOutcome,
+        /// The same in words, with what comes next.
+        said: String,
+        /// What went wrong beside it, and whether cycles converge.
+        findings: Vec<FindingLine>,
+    },
+    /// A cycle was given up, or a final one not made.
+    CycleFailed {
+        /// Machine.
+        machine: String,
+        /// Which.
+        number: u64,
+        /// Why.
+        finding: FindingLine,
     },
     /// A session's connections stand.
     Connected {
@@ -308,6 +338,9 @@ impl Event {
             Self::DiskReleased { .. } => "disk_released",
             Self::Job { .. } => "job",
             Self::SourceTaken { .. } => "source_taken",
+            Self::SourceCompared { .. } => "source_compared",
+            Self::CycleClosed { .. } => "cycle_closed",
+            Self::CycleFailed { .. } => "cycle_failed",
             Self::Connected { .. } => "connected",
             Self::PassStarted { .. } => "pass_started",
             Self::PassSealed { .. } => "pass_sealed",
@@ -332,11 +365,14 @@ impl Event {
             | Self::CertificatesReloaded { findings, .. }
             | Self::Job { findings, .. }
             | Self::SourceTaken { findings, .. }
+            | Self::CycleClosed { findings, .. }
             | Self::PassStarted { findings, .. }
             | Self::Verified { findings, .. }
             | Self::MachineVerified { findings, .. }
             | Self::OperationEnded { findings, .. } => findings,
+            Self::SourceCompared { comparison, .. } => comparison.finding.as_slice(),
             Self::PassInterrupted { finding, .. }
+            | Self::CycleFailed { finding, .. }
             | Self::PassFailed { finding, .. }
             | Self::PeerRefused { finding, .. } => std::slice::from_ref(finding),
             _ => &[],
@@ -351,6 +387,9 @@ impl Event {
             | Self::DiskRegistered { machine, .. }
             | Self::DiskReleased { machine, .. }
             | Self::SourceTaken { machine, .. }
+            | Self::SourceCompared { machine, .. }
+            | Self::CycleClosed { machine, .. }
+            | Self::CycleFailed { machine, .. }
             | Self::Connected { machine, .. }
             | Self::PassStarted { machine, .. }
             | Self::PassSealed { machine, .. }
@@ -372,6 +411,7 @@ impl Event {
         match self {
             Self::DiskRegistered { disk, .. }
             | Self::DiskReleased { disk, .. }
+            | Self::SourceCompared { disk, .. }
             | Self::Connected { disk, .. }
             | Self::PassStarted { disk, .. }
             | Self::PassSealed { disk, .. }
@@ -412,6 +452,9 @@ impl fmt::Display for Event {
                 let why = point_reason.as_deref().map_or(String::new(), |why| format!(" ({why})"));
                 write!(f, " for job {job}: {point_label}{why}")?;
             }
+            Self::SourceCompared { comparison, .. } => write!(f, ": {comparison}")?,
+            Self::CycleClosed { said, .. } => write!(f, ": {said}")?,
+            Self::CycleFailed { number, .. } => write!(f, ": {number}")?,
             Self::PassInterrupted { failed_tries, .. } if *failed_tries > 0 => {
                 write!(f, " (try {failed_tries})")?
             }

@@ -6,7 +6,7 @@ mod text;
 
 pub use text::Exposition;
 
-use crate::status::{DaemonStatus, DiskStatus};
+use crate::status::{CycleStatus, DaemonStatus, DiskStatus};
 use std::collections::BTreeMap;
 use text::Kind::{Counter, Gauge};
 
@@ -84,6 +84,33 @@ const DISK_GAUGES: [DiskGauge; 8] = [
     }),
 ];
 
+/// A gauge of every machine whose cycles have it.
+type CycleGauge = (&'static str, &'static str, fn(&CycleStatus) -> Option<f64>);
+
+const CYCLE_GAUGES: [CycleGauge; 7] = [
+    ("failback_cycle", "Number of the cycle that is under way or was the last.", |cycle| {
+        Some(cycle.number as f64)
+    }),
+    ("failback_cycle_lag_seconds", "Age of the newest state that is home whole (RPO).", |cycle| {
+        cycle.lag_seconds.map(|lag| lag as f64)
+    }),
+    ("failback_cycle_took_seconds", "Time of the last cycle that closed.", |cycle| {
+        cycle.last.as_ref().map(|last| seconds(last.took_ms))
+    }),
+    ("failback_cycle_shipped_bytes", "Frames toward the target in that cycle.", |cycle| {
+        cycle.last.as_ref().map(|last| last.shipped_bytes as f64)
+    }),
+    ("failback_cycle_read_bytes", "Bytes read from sources in that cycle.", |cycle| {
+        cycle.last.as_ref().map(|last| last.read_bytes as f64)
+    }),
+    ("failback_churn_bytes_per_hour", "What ships for what changes in an hour.", |cycle| {
+        cycle.churn_bytes_per_hour.map(|churn| churn as f64)
+    }),
+    ("failback_cycle_diverges", "1 where cycles do not converge on this link.", |cycle| {
+        Some(f64::from(cycle.verdict.is_some()))
+    }),
+];
+
 fn disks(text: &mut Exposition, status: &DaemonStatus) {
     let all = || {
         let disks = |machine| {
@@ -97,6 +124,14 @@ fn disks(text: &mut Exposition, status: &DaemonStatus) {
         for (machine, disk) in all() {
             if let Some(value) = value(disk, status.now_unix_ms) {
                 text.sample(name, &[("machine", machine), ("disk", &disk.id)], value);
+            }
+        }
+    }
+    for (name, help, value) in CYCLE_GAUGES {
+        text.family(name, Gauge, help);
+        for machine in &status.machines {
+            if let Some(value) = machine.cycle.as_ref().and_then(|cycle| value(cycle)) {
+                text.sample(name, &[("machine", &machine.id)], value);
             }
         }
     }
@@ -170,6 +205,7 @@ mod tests {
             sessions: 1,
             errors: BTreeMap::from([("FB509".into(), 2)]),
             machines: vec![MachineStatus {
+                cycle: None,
                 recovery: None,
                 id: "web\"01".into(),
                 wanted: crate::registry::Wanted::Running,

@@ -7,12 +7,14 @@
 //! same disk.
 
 mod check;
+mod cycles;
 mod intent;
 mod lease;
 mod orders;
 mod overlay;
 
 pub use check::faults_of;
+pub use cycles::{CycleOutcome, CycleWish, Cycles};
 pub use intent::{Intent, KeptClaim, Wanted};
 pub use lease::Lease;
 

@@ -55,6 +55,16 @@ pub fn counted(number: u64, what: &str) -> String {
     format!("{} {what}{plural}", grouped(number))
 }
 
+/// `12 s`, `5 min`, `3 h 12 min`, `4 d`.
+pub fn spoken(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d", grouped(seconds / 86_400)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

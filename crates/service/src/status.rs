@@ -5,12 +5,14 @@
 //! **Invariant**: a status is a copy: nobody who reads it can hold up a pass.
 
 mod board;
+mod cycle;
 mod handle;
 mod kept;
 mod link;
 mod probe;
 
 pub use board::Board;
+pub use cycle::{Comparison, CycleStatus, How};
 pub use handle::{DiskHandle, PassFacts, Probe, Sealed};
 pub use probe::{LinkBytes, LinkLook, PassEnd, PassProbe};
 
@@ -74,6 +76,9 @@ pub struct MachineStatus {
     /// Its recovery; none at a process server.
     #[serde(default)]
     pub recovery: Option<Box<RecoveryStatus>>,
+    /// Its cycles; none at a master target, and before the first job.
+    #[serde(default)]
+    pub cycle: Option<Box<CycleStatus>>,
     /// Its disks.
     pub disks: Vec<DiskStatus>,
 }
@@ -181,6 +186,9 @@ pub struct DiskStatus {
     pub source_unix_ms: Option<u64>,
     /// `original-location` or `alternate-location`.
     pub strategy: Option<String>,
+    /// How the process server knows what its source holds, since the last session.
+    #[serde(default)]
+    pub comparison: Option<Box<Comparison>>,
     /// Whether the pass goes on with an earlier one's work.
     pub resumed: bool,
     /// Memory that the pass may hold.

@@ -36,6 +36,7 @@ pub struct Receiver {
     stall: Stall,
     verify: bool,
     is_greeted: bool,
+    may_leave_out: bool,
     scanned_below: u64,
     digest_credit: i64,
     requests: Requests,
@@ -63,6 +64,7 @@ impl Receiver {
             has_seeds: options.has_seeds,
             is_new: options.is_new,
             verify: false,
+            digests_known: false,
         });
         Self {
             options,
@@ -70,6 +72,7 @@ impl Receiver {
             stall: Stall::default(),
             verify: false,
             is_greeted: false,
+            may_leave_out: false,
             scanned_below: 0,
             digest_credit: 0,
             requests: Requests::default(),
@@ -146,6 +149,24 @@ impl Receiver {
             self.send(Message::Digests { first, digests: payload.into() });
             first.0 += part.len() as u64;
         }
+    }
+
+    /// Whether the sending end holds the digests that are trusted here: a run of those may be named instead.
+    pub fn may_leave_out(&self) -> bool {
+        self.may_leave_out
+    }
+
+    /// Takes the next run in disk order where it is trusted and [`Self::may_leave_out`]; of any number of blocks.
+    pub fn handle_known(&mut self, blocks: BlockRange) {
+        debug_assert_eq!(blocks.start.0, self.scanned_below, "runs come in disk order");
+        self.scanned_below = blocks.end.0;
+        self.stall.moved();
+        if let Some(Message::KnownDigests { blocks: last }) = self.ordered.back_mut() {
+            last.end = blocks.end;
+            return;
+        }
+        self.digest_credit -= 1;
+        self.send(Message::KnownDigests { blocks });
     }
 
     /// Takes page digests of some of the requested blocks.
@@ -258,6 +279,7 @@ impl Receiver {
             return Err(SessionError::violation("the ends disagree about the disk's length or block size"));
         }
         self.verify = hello.verify;
+        self.may_leave_out = self.options.is_at_seal && hello.digests_known;
         self.is_greeted = true;
         Ok(())
     }

@@ -77,6 +77,7 @@ impl Sender {
             has_seeds: false,
             is_new: false,
             verify: options.verify,
+            digests_known: options.holds_base,
         });
         Self {
             options,
@@ -171,9 +172,15 @@ impl Sender {
                 let count = (digests.len() / 16) as u64;
                 let end =
                     first.0.checked_add(count).ok_or_else(|| SessionError::violation("digests past 2^64"))?;
-                self.announce(BlockRange::new(first.0, end), Some(digests))
+                let blocks = BlockRange::new(first.0, end);
+                self.announce(blocks, count, SenderWork::Compare { blocks, digests: Some(digests) })
             }
-            Message::ZeroDigests { blocks } => self.announce(blocks, None),
+            Message::ZeroDigests { blocks } => {
+                self.announce(blocks, 1, SenderWork::Compare { blocks, digests: None })
+            }
+            Message::KnownDigests { blocks } if self.options.holds_base => {
+                self.announce(blocks, 1, SenderWork::CompareBase { blocks })
+            }
             Message::PageDigests { blocks, digests } => {
                 self.queues.take_page_digests(self.options.layout, blocks, digests)
             }
@@ -278,7 +285,7 @@ impl Sender {
         Ok(())
     }
 
-    fn announce(&mut self, blocks: BlockRange, digests: Option<Bytes>) -> Result<(), SessionError> {
+    fn announce(&mut self, blocks: BlockRange, cost: u64, work: SenderWork) -> Result<(), SessionError> {
         let is_next =
             self.phase == Phase::Running && blocks.start.0 == self.announced_below && !blocks.is_empty();
         if !is_next || blocks.end.0 > self.options.layout.block_count() {
@@ -287,13 +294,12 @@ impl Sender {
                 blocks.start.0, blocks.end.0
             )));
         }
-        let cost = if digests.is_some() { blocks.count() } else { 1 };
         self.digest_credit = self
             .digest_credit
             .checked_sub(cost)
             .ok_or_else(|| SessionError::violation("more digests than there was credit for"))?;
         self.announced_below = blocks.end.0;
-        self.work.push_back(SenderWork::Compare { blocks, digests });
+        self.work.push_back(work);
         Ok(())
     }
 

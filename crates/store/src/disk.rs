@@ -106,6 +106,13 @@ impl DiskStore {
         })
     }
 
+    /// The job that sealed its last state by a pass, and what that claimed of it.
+    pub fn sealed_claim(&self) -> Option<(Epoch, PointClaim)> {
+        self.0
+            .journal
+            .read(self.0.slot, |disk| disk.sealed.as_ref().map(|sealed| (sealed.epoch, sealed.claim.clone())))
+    }
+
     /// Whether a session made its image: there is no original, and cancelling removes it.
     pub fn was_created(&self) -> bool {
         self.0.journal.read(self.0.slot, |disk| disk.is_created)

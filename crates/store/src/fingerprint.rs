@@ -7,7 +7,7 @@
 
 use crate::look::look_at;
 use failback_blockio::{DiskError, Operation};
-use failback_image::Image;
+use failback_image::{Image, ImageFormat};
 use failback_model::limits::LOOK_MAX_BYTES;
 use failback_model::{Digest, Epoch};
 use std::fs;
@@ -27,6 +27,16 @@ impl Fingerprint {
     /// and the job's epoch.
     pub fn of_image(image: &dyn Image, epoch: Epoch) -> Result<Self, DiskError> {
         Ok(Self(look_at(image, epoch)?.into()))
+    }
+
+    /// Of a source as a cycle of a job has it. Where nothing about it vouches for its bytes (a block device, an NBD export), it is
+    /// another one in each cycle.
+    pub fn of_source(source: &dyn Image, epoch: Epoch, cycle: u64) -> Result<Self, DiskError> {
+        let mut text = look_at(source, epoch)?;
+        if matches!(source.identity().format, ImageFormat::Device | ImageFormat::Nbd) {
+            text += &format!("cycle {epoch} {cycle}\n");
+        }
+        Ok(Self(text.into()))
     }
 
     /// The same of an image that nobody writes to, once its files' times are durable: a power cut must not take them back, or it

@@ -56,6 +56,7 @@ impl History {
             source_unix_ms: 0,
             label: PointLabel::CrashConsistent,
             reason: "the original".into(),
+            cycle: 0,
         };
         Some(Record::Point(Point {
             number: 0,

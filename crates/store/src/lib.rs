@@ -50,6 +50,6 @@ pub use recheck::{Divergence, Rechecked};
 pub use recover::Recovered;
 pub use retention::{Forecast, Policy, UsedSample, forecast, to_drop};
 pub use rollback::{OpenDisk, RollbackProgress, RolledBack};
-pub use source_state::SourceState;
+pub use source_state::{SourceFolder, SourceState};
 pub use trusted::{HeldDigests, TrustedState};
 pub use undo::UndoSpace;

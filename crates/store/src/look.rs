@@ -4,7 +4,7 @@
 //! device) and the job are no difference: only what a writer does is.
 
 use failback_blockio::{DiskError, Operation};
-use failback_image::Image;
+use failback_image::{Image, ImageFormat};
 use failback_model::Epoch;
 use std::fmt::Write as _;
 use std::fs;
@@ -53,7 +53,9 @@ pub(crate) fn look_at(image: &dyn Image, epoch: Epoch) -> Result<String, DiskErr
         line.expect("text grows");
     }
     if let Some(version) = &identity.version {
-        writeln!(text, "version {version}").expect("text grows");
+        // An export has no version of its own, no more than a device: another job may find other bytes there.
+        let job = if identity.format == ImageFormat::Nbd { epoch.to_string() } else { "-".into() };
+        writeln!(text, "version {job} {version}").expect("text grows");
     }
     Ok(text)
 }

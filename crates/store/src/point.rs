@@ -110,7 +110,7 @@ impl MachineStore {
         }
     }
 
-    /// Records a point where all these disks, which are all of the machine, were sealed by one job and no point says so.
+    /// Records a point where all these disks, which are all of the machine, were sealed by one cycle of a job and no point says so.
     /// `None` where that is not so, or no undo is kept.
     pub fn record_point(&self, disks: &[DiskId]) -> Result<Option<Point>, StoreError> {
         let Some(undo) = &self.undo else { return Ok(None) };
@@ -202,7 +202,7 @@ fn phase_record(state: &JournalState, kind: PhaseKind, point: u64) -> Record {
     Record::Phase(record::Phase { kind, point, epoch, at_unix_ms: unix_ms() })
 }
 
-/// The disks of the next point and what is claimed of it, where one job sealed all of them since the newest.
+/// The disks of the next point and what is claimed of it, where one cycle of a job sealed all of them since the newest.
 fn sealed_together(state: &JournalState, disks: &[DiskId]) -> Option<(Vec<record::PointDisk>, PointClaim)> {
     if disks.is_empty()
         || !matches!(state.history.phase.kind, PhaseKind::Replicating | PhaseKind::HistoryEnded)
@@ -227,8 +227,9 @@ fn sealed_together(state: &JournalState, disks: &[DiskId]) -> Option<(Vec<record
         });
     }
     let (epoch, _) = *claims.first()?;
+    let cycle = claims.first()?.1.cycle;
     let is_one_job = held.len() == disks.len()
-        && claims.iter().all(|(other, _)| *other == epoch)
+        && claims.iter().all(|(other, claim)| (*other, claim.cycle) == (epoch, cycle))
         && (epoch > state.history.phase.epoch || state.history.phase.kind == PhaseKind::HistoryEnded);
     let is_new = state.history.newest().is_none_or(|newest| newest.disks != held);
     (is_one_job && is_new).then(|| (held, together(claims.into_iter().map(|(_, claim)| claim))))

@@ -79,6 +79,12 @@ impl Reader<'_> {
         Ok(Data { sequence, patches, encoding, payload })
     }
 
+    fn run(&mut self) -> Result<BlockRange> {
+        let start = self.number("first block")?;
+        let end = self.number("block count")?.checked_add(start).ok_or(bad("block count"))?;
+        Ok(BlockRange::new(start, end))
+    }
+
     fn hello(&mut self) -> Result<Hello> {
         self.version("hello")?;
         let role = if self.flag("role")? { Role::Receiving } else { Role::Sending };
@@ -89,6 +95,7 @@ impl Reader<'_> {
             has_seeds: self.flag("has seeds")?,
             is_new: self.flag("is new")?,
             verify: self.flag("verify")?,
+            digests_known: self.flag("digests known")?,
         })
     }
 }
@@ -115,10 +122,13 @@ impl Message {
                 w.number(Version::CURRENT.number().into())
                     .flag(hello.role == Role::Receiving)
                     .number(hello.length_bytes);
-                w.number(hello.block_bytes.into()).flag(hello.has_seeds).flag(hello.is_new).flag(hello.verify)
+                w.number(hello.block_bytes.into()).flag(hello.has_seeds).flag(hello.is_new);
+                w.flag(hello.verify).flag(hello.digests_known)
             }
             Self::Digests { first, .. } => w.number(first.0),
-            Self::ZeroDigests { blocks } => w.number(blocks.start.0).number(blocks.count()),
+            Self::ZeroDigests { blocks } | Self::KnownDigests { blocks } => {
+                w.number(blocks.start.0).number(blocks.count())
+            }
             Self::DigestCredit { blocks } => w.number(*blocks),
             Self::PageDigestRequest { blocks } | Self::PageDigests { blocks, .. } => w.blocks(blocks),
             Self::Data(data) => w.data(data),
@@ -174,11 +184,8 @@ impl Message {
                 first: BlockIndex(r.number("first block")?),
                 digests: items(payload, 16, BATCH_MAX_BLOCKS, "digests")?,
             },
-            kind::ZERO_DIGESTS => {
-                let start = r.number("first block")?;
-                let end = r.number("block count")?.checked_add(start).ok_or(bad("block count"))?;
-                Self::ZeroDigests { blocks: BlockRange::new(start, end) }
-            }
+            kind::ZERO_DIGESTS => Self::ZeroDigests { blocks: r.run()? },
+            kind::KNOWN_DIGESTS => Self::KnownDigests { blocks: r.run()? },
             kind::DIGEST_CREDIT => Self::DigestCredit { blocks: r.number("blocks")? },
             kind::PAGE_DIGEST_REQUEST => Self::PageDigestRequest { blocks: r.blocks("blocks")? },
             kind::PAGE_DIGESTS => Self::PageDigests {

@@ -75,4 +75,5 @@ kinds! {
     PING = 22 Ping Link,
     PONG = 23 Pong Link,
     BYE = 24 Bye Link,
+    KNOWN_DIGESTS = 25 KnownDigests Ordered,
 }

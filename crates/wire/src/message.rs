@@ -28,6 +28,8 @@ pub struct Hello {
     pub is_new: bool,
     /// Sending end: re-read the target before sealing.
     pub verify: bool,
+    /// Sending end: it holds the digests of the state that the target is said to be in.
+    pub digests_known: bool,
 }
 
 /// How a data message's payload is encoded.
@@ -91,6 +93,12 @@ pub enum Message {
     },
     /// To source: consecutive blocks of zeros, in the same order.
     ZeroDigests {
+        /// Which blocks.
+        blocks: BlockRange,
+    },
+    /// To source: consecutive blocks whose digests are those of the state that the target was said to be in, in the same
+    /// order.
+    KnownDigests {
         /// Which blocks.
         blocks: BlockRange,
     },

@@ -167,7 +167,8 @@ impl Writer {
 
     fn claim(&mut self, claim: &PointClaim) -> &mut Self {
         assert!(PointClaim::is_reason(&claim.reason), "the other end refuses {:?}", claim.reason);
-        self.number(claim.source_unix_ms).number(claim.label.number().into()).text(&claim.reason)
+        self.number(claim.source_unix_ms).number(claim.label.number().into()).text(&claim.reason);
+        self.number(claim.cycle)
     }
 
     pub(crate) fn welcome(&mut self, welcome: &Welcome) -> &mut Self {
@@ -254,8 +255,9 @@ impl Reader<'_> {
         let label = u8::try_from(self.number("label")?).ok().and_then(PointLabel::of_number);
         let label = label.ok_or(bad("label"))?;
         let reason = self.text_of(POINT_REASON_MAX_BYTES, "reason of the label")?.to_owned();
+        let cycle = self.number("cycle")?;
         match PointClaim::is_reason(&reason) {
-            true => Ok(PointClaim { source_unix_ms, label, reason }),
+            true => Ok(PointClaim { source_unix_ms, label, reason, cycle }),
             false => Err(bad("reason of the label")),
         }
     }

@@ -88,7 +88,7 @@ fn go_on(store: &MachineStore) {
     let sink = disk.sink(
         image,
         number,
-        PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new() },
+        PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new(), cycle: 0 },
     );
     let half = layout.block_count().div_ceil(2);
     sink.scanned(BlockRange::new(0, half), None).expect("logged");

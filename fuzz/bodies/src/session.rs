@@ -76,11 +76,24 @@ impl Pass {
         let refinement =
             [RefinementMode::Auto, RefinementMode::On, RefinementMode::Off][usize::from(window >> 5) % 3];
         let has_seeds = window & 16 != 0;
+        let (holds_base, is_at_seal) = (window & 8 != 0, window & 4 != 0);
         Self {
             layout,
             window_bytes,
-            sender: Sender::new(SenderOptions { layout, refinement, window_bytes, verify: false }),
-            receiver: Receiver::new(ReceiverOptions { layout, has_seeds, is_new: false, window_bytes }),
+            sender: Sender::new(SenderOptions {
+                layout,
+                refinement,
+                window_bytes,
+                verify: false,
+                holds_base,
+            }),
+            receiver: Receiver::new(ReceiverOptions {
+                layout,
+                has_seeds,
+                is_new: false,
+                is_at_seal,
+                window_bytes,
+            }),
             now: Instant::now(),
             to_receiver: VecDeque::new(),
             to_sender: VecDeque::new(),
@@ -138,6 +151,7 @@ impl Pass {
                 SenderWork::Compare { blocks, digests } => {
                     self.comparisons.push_back((blocks, digests.is_some()));
                 }
+                SenderWork::CompareBase { blocks } => self.comparisons.push_back((blocks, false)),
                 SenderWork::Finish { .. } => self.is_sealed[0] = true,
                 work => self.sender_jobs.push(work),
             }
@@ -207,6 +221,9 @@ impl Pass {
         let count = left.min(1 + u64::from(choice >> 1));
         let blocks = BlockRange::new(self.scanned_below, self.scanned_below + count);
         self.scanned_below += count;
+        if self.receiver.may_leave_out() && choice & 2 == 2 {
+            return self.receiver.handle_known(blocks);
+        }
         let digests = vec![TruncatedDigest([choice; 16]); count as usize];
         self.receiver.handle_scanned(blocks, (choice & 1 == 1).then_some(&digests));
     }
@@ -250,7 +267,7 @@ impl Pass {
                 let blocks = self.layout.chunk_blocks(chunk).iter().take(usize::from(choice)).collect();
                 self.sender.handle_chunk_compared(blocks)?;
             }
-            SenderWork::Compare { .. } | SenderWork::Finish { .. } => {}
+            SenderWork::Compare { .. } | SenderWork::CompareBase { .. } | SenderWork::Finish { .. } => {}
         }
         Ok(())
     }

@@ -46,8 +46,13 @@ pub fn unpack_disk(which: u8) -> (Layout, Vec<u8>) {
 }
 
 fn greeted(layout: Layout) -> Receiver {
-    let mut receiver =
-        Receiver::new(ReceiverOptions { layout, has_seeds: false, is_new: false, window_bytes: 64 << 20 });
+    let mut receiver = Receiver::new(ReceiverOptions {
+        layout,
+        has_seeds: false,
+        is_new: false,
+        is_at_seal: false,
+        window_bytes: 64 << 20,
+    });
     let hello = Hello {
         role: Role::Sending,
         length_bytes: layout.length_bytes(),
@@ -55,6 +60,7 @@ fn greeted(layout: Layout) -> Receiver {
         has_seeds: false,
         is_new: false,
         verify: false,
+        digests_known: false,
     };
     receiver.handle_message(Message::Hello(hello)).expect("a greeting");
     receiver

@@ -75,6 +75,7 @@ impl Lab {
 
 fn hello() -> Hello {
     Hello {
+        digests_known: false,
         role: Role::Sending,
         length_bytes: LENGTH_BYTES,
         block_bytes: BLOCK_BYTES,

@@ -1,10 +1,10 @@
 //! `failback status --check`: one line and an exit code, as monitoring plugins have them.
 
-use super::text::spoken;
 use crate::control_args::StatusArgs;
 use crate::report::{print, warn};
 use failback_model::{ExitClass, Finding};
 use failback_service::report::printable;
+use failback_service::size::spoken;
 use failback_service::status::{DaemonStatus, DiskStage, DiskStatus};
 use serde::Serialize;
 use std::time::Duration;
@@ -178,6 +178,7 @@ mod tests {
 
     fn status(disks: Vec<DiskStatus>) -> DaemonStatus {
         let machine = MachineStatus {
+            cycle: None,
             recovery: None,
             id: "web01".into(),
             wanted: failback_service::registry::Wanted::Running,

@@ -3,7 +3,7 @@
 use super::{ask, unexpected};
 use crate::args::OutputArgs;
 use crate::confirm::confirm;
-use crate::control_args::{JobArgs, OrderArgs, ReprotectArgs};
+use crate::control_args::{CycleArgs, JobArgs, OrderArgs, ReprotectArgs};
 use crate::report::{Summary, Voice};
 use failback_model::{Code, ExitClass, Finding, JobId};
 use failback_service::clock::unix_ms;
@@ -43,6 +43,19 @@ pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
         is_final: args.is_final,
     };
     finish(voice, &order.job, |job| Request::Reprotect { job, machine, flags })
+}
+
+/// Runs `failback cycle`.
+pub(crate) fn cycle(args: &CycleArgs) -> ExitClass {
+    let voice = voice("cycle", &args.order.job.output);
+    let (machine, is_final) = (args.order.machine.clone(), args.is_final);
+    if is_final {
+        let question = format!("Stop the source of {machine} for its last cycle?");
+        if let Err(finding) = confirm(&question, args.yes) {
+            return voice.fail(&[finding]);
+        }
+    }
+    finish(voice, &args.order.job, |job| Request::Cycle { job, machine, is_final })
 }
 
 /// Runs `failback stop`.

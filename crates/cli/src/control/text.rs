@@ -3,8 +3,10 @@
 use failback_model::PointLabel;
 use failback_service::control::RecoveryStatus;
 use failback_service::report::printable;
-use failback_service::size::{counted, grouped, human};
-use failback_service::status::{DaemonStatus, DiskStage, DiskStatus, LinkStatus, Live, MachineStatus};
+use failback_service::size::{counted, grouped, human, spoken};
+use failback_service::status::{
+    CycleStatus, DaemonStatus, DiskStage, DiskStatus, LinkStatus, Live, MachineStatus,
+};
 use std::fmt::Write as _;
 
 /// Rates that are shown while they are not zero, and what they are called.
@@ -75,6 +77,9 @@ fn write_machine(text: &mut String, machine: &MachineStatus, now_ms: u64) {
     for line in machine.recovery.iter().flat_map(|recovery| recovery_lines(recovery, now_ms)) {
         let _ = writeln!(text, "  {line}");
     }
+    for line in machine.cycle.iter().flat_map(|cycle| cycle_lines(cycle, now_ms)) {
+        let _ = writeln!(text, "  {}", printable(&line));
+    }
     let width = machine.disks.iter().map(|disk| disk.id.len()).max().unwrap_or(0);
     for disk in &machine.disks {
         let _ = writeln!(text, "  {:width$}  {}", printable(&disk.id), first_line(disk, now_ms));
@@ -128,6 +133,44 @@ pub(super) fn recovery_lines(recovery: &RecoveryStatus, now_ms: u64) -> Vec<Stri
         lines.push(format!("remedy: {}", finding.remedy));
     }
     lines.iter().map(|line| printable(line)).collect()
+}
+
+/// Where a machine's cycles stand, and whether they come to an end.
+fn cycle_lines(cycle: &CycleStatus, now_ms: u64) -> Vec<String> {
+    let mut first = match &cycle.last {
+        Some(last) if cycle.closed_unix_ms.is_some() => format!(
+            "cycle {}: {} in {:.1} s",
+            cycle.number,
+            human(last.shipped_bytes),
+            last.took_ms as f64 / 1000.0
+        ),
+        _ => format!(
+            "cycle {} for {}",
+            cycle.number,
+            spoken(now_ms.saturating_sub(cycle.began_unix_ms) / 1000)
+        ),
+    };
+    if cycle.is_final {
+        first += ", the final one";
+    } else if let Some(next) = cycle.next_unix_ms {
+        let _ = write!(first, "; next in {}", spoken(next.saturating_sub(now_ms) / 1000));
+    }
+    if cycle.wish.is_some() {
+        first += "; another one was asked for";
+    }
+    if let Some(seconds) = cycle.final_seconds.filter(|_| !cycle.is_final) {
+        let _ = write!(first, "; final cycle would take about {}", spoken(seconds));
+    }
+    if let Some(lag) = cycle.lag_seconds {
+        let _ = write!(first, "; what is home is {} old", spoken(lag));
+    }
+    let verdict = cycle.verdict.iter().flat_map(|finding| {
+        [
+            format!("{} {}: {}", finding.code, finding.title, finding.evidence),
+            format!("remedy: {}", finding.remedy),
+        ]
+    });
+    std::iter::once(first).chain(verdict).collect()
 }
 
 /// Where it stands, with what a reader looks for first.
@@ -225,16 +268,6 @@ fn link(link: &LinkStatus) -> String {
     )
 }
 
-/// `12 s`, `5 min`, `3 h 12 min`, `4 d`.
-pub(super) fn spoken(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d", grouped(seconds / 86_400)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +342,7 @@ mod tests {
             sessions: 1,
             errors: BTreeMap::from([("FB509".into(), 3)]),
             machines: vec![MachineStatus {
+                cycle: None,
                 id: "web01".into(),
                 wanted: Wanted::Running,
                 peer: "mt.example:9443".into(),

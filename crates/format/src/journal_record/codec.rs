@@ -62,13 +62,14 @@ impl<'a> Fields<'a> {
         let Some(label) = PointLabel::of_number(number) else {
             return self.fault(format!("unknown label {number} of a point"));
         };
+        let cycle = self.u64()?;
         let length = usize::from(self.u16()?);
         if length > POINT_REASON_MAX_BYTES {
             return self.fault(format!("no reason has {length} bytes"));
         }
         let reason = std::str::from_utf8(self.take(length)?);
         match reason {
-            Ok(reason) => Ok(PointClaim { source_unix_ms, label, reason: reason.into() }),
+            Ok(reason) => Ok(PointClaim { source_unix_ms, label, reason: reason.into(), cycle }),
             Err(_) => self.fault("what must be text is none"),
         }
     }
@@ -148,6 +149,7 @@ pub(super) fn put_claim(into: &mut Vec<u8>, claim: &PointClaim) {
     let reason = &claim.reason[..claim.reason.floor_char_boundary(POINT_REASON_MAX_BYTES)];
     into.extend(claim.source_unix_ms.to_le_bytes());
     into.push(claim.label.number());
+    into.extend(claim.cycle.to_le_bytes());
     into.extend((reason.len() as u16).to_le_bytes());
     into.extend(reason.as_bytes());
 }

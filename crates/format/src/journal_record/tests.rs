@@ -23,7 +23,7 @@ fn golden() -> Vec<Vec<u8>> {
 }
 
 fn claim(source_unix_ms: u64, label: PointLabel, reason: &str) -> PointClaim {
-    PointClaim { source_unix_ms, label, reason: reason.into() }
+    PointClaim { source_unix_ms, label, reason: reason.into(), cycle: 0 }
 }
 
 fn golden_records() -> Vec<(DiskSlot, Record)> {
@@ -356,10 +356,8 @@ fn checkpoints() -> impl Strategy<Value = DiskCheckpoint> {
 }
 
 fn claims() -> impl Strategy<Value = PointClaim> {
-    (any::<u64>(), 0..4u8, "\\PC{0,40}").prop_map(|(source_unix_ms, label, reason)| PointClaim {
-        source_unix_ms,
-        label: PointLabel::of_number(label).unwrap(),
-        reason,
+    (any::<u64>(), 0..4u8, "\\PC{0,40}", any::<u64>()).prop_map(|(source_unix_ms, label, reason, cycle)| {
+        PointClaim { source_unix_ms, label: PointLabel::of_number(label).unwrap(), reason, cycle }
     })
 }
 

@@ -1,5 +1,6 @@
 //! Passes between an attempt and a reception over real sockets, with certificates that were issued for them.
 
+mod agreed;
 mod devices;
 mod divergence;
 mod guards;

@@ -52,7 +52,7 @@ fn a_newer_session_takes_over_and_an_older_one_disturbs_nobody() {
     let rate = Rate::bytes_per_second(4 << 20).expect("a rate");
     slow.connect.throttle = Throttle::new(Schedule::always(rate));
     // Each has its own scan to remember.
-    slow.state = None;
+    slow.memory = None;
     let replaced = std::thread::scope(|scope| {
         let running = scope.spawn(|| site.run(&slow));
         while Progress::get(&slow.progress.bytes_to_target) < 1 << 20 {

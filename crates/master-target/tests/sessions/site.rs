@@ -7,7 +7,7 @@ use failback_model::{
 };
 use failback_pass::{Cancel, PassError, PassOptions, Progress, Sealed};
 use failback_pki::{Authority, Request, Validity};
-use failback_process_server::{Delivery, SeenSource, Sent};
+use failback_process_server::{Delivery, Memory, Origin, SeenSource, Sent};
 use failback_store::{DiskStore, MachineStore};
 use failback_testkit::{GeneratedDisk, Mutation};
 use failback_transport::{
@@ -190,7 +190,13 @@ impl Site {
                 throttle: Throttle::unlimited(),
             },
             options: PassOptions { threads: 2, block_size: BlockSize::DEFAULT, ..PassOptions::default() },
-            state: Some(self.folder.path().join("scan")),
+            memory: Some(Memory {
+                folder: self.folder.path().join("scan"),
+                origin: Origin { feed: Err(None) },
+                snapshot: None,
+                hear: Box::new(|_| {}),
+            }),
+            agreed: None,
             seen: SeenSource::default(),
             progress: Arc::default(),
             cancel: Cancel::default(),

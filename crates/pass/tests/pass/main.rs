@@ -4,6 +4,7 @@ mod endings;
 mod equality;
 mod faults;
 mod guards;
+mod known;
 mod memory_image;
 mod plan;
 mod seeds;

@@ -38,7 +38,14 @@ impl Lab {
 
     async fn take(&self, machine: &Machine, is_final: bool) -> Result<Taken, Finding> {
         let job = "job-1".parse().expect("an id");
-        let taking = Taking { machine, job: &job, is_final, stop: &CancellationToken::new() };
+        let taking = Taking {
+            machine,
+            job: &job,
+            is_final,
+            cycle: 1,
+            environment: &[],
+            stop: &CancellationToken::new(),
+        };
         taking.take(&machine.disk[0].id).await
     }
 
@@ -152,7 +159,8 @@ async fn applications_are_let_go_on_where_the_job_is_stopped_meanwhile() {
          after_snapshot = [sh, 'echo after >> ran']",
     );
     let (job, stop) = ("job-1".parse().expect("an id"), CancellationToken::new());
-    let taking = Taking { machine: &machine, job: &job, is_final: false, stop: &stop };
+    let taking =
+        Taking { machine: &machine, job: &job, is_final: false, cycle: 1, environment: &[], stop: &stop };
     let stopper = async {
         while lab.ran().is_empty() {
             tokio::task::yield_now().await;
@@ -183,7 +191,14 @@ async fn without_a_snapshot_the_state_is_as_old_as_the_newest_source() {
     let file = fs::File::options().write(true).open(lab.path("d1.raw")).expect("opened");
     file.set_modified(future).expect("set");
     let job = "job-1".parse().expect("an id");
-    let taking = Taking { machine: &machine, job: &job, is_final: false, stop: &CancellationToken::new() };
+    let taking = Taking {
+        machine: &machine,
+        job: &job,
+        is_final: false,
+        cycle: 1,
+        environment: &[],
+        stop: &CancellationToken::new(),
+    };
     let taken = taking.take(&machine.disk[1].id).await.expect("it is taken");
     assert!(taken.claim.source_unix_ms <= unix_ms(), "no state comes from the future");
 }

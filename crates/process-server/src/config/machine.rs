@@ -1,13 +1,15 @@
 //! A machine and its disks as the process server knows them.
 
+use crate::template::Template;
 use failback_model::limits::{
-    DATA_CONNECTIONS_DEFAULT, DATA_CONNECTIONS_MAX, HOOK_ARGUMENTS_MAX, HOOK_TIMEOUT_DEFAULT,
-    HOOK_TIMEOUT_MAX, THREADS_MAX,
+    DATA_CONNECTIONS_DEFAULT, DATA_CONNECTIONS_MAX, FINAL_TIMEOUT_DEFAULT, HOOK_ARGUMENTS_MAX,
+    HOOK_TIMEOUT_DEFAULT, HOOK_TIMEOUT_MAX, THREADS_MAX,
 };
 use failback_model::{BlockSize, DiskId, MachineId, PeerIdentity};
 use failback_pass::{Compression, PassOptions};
-use failback_remote::SourceSpec;
+use failback_remote::{FeedSpec, SourceSpec};
 use failback_service::config::{ByteSize, Fault, unstable_device};
+use failback_service::period::Period;
 use failback_service::registry::{DiskEntry, MachineEntry};
 use failback_service::text;
 use failback_transport::{Schedule, SocketOptions};
@@ -58,6 +60,22 @@ pub struct Machine {
     /// Command that lets the applications go on; it also runs where the hooks before it failed.
     #[serde(default)]
     pub after_snapshot: Vec<String>,
+    /// Time from the beginning of a cycle to the next, such as `5m`; none: cycles run only when they are asked for.
+    #[serde(default)]
+    pub cycle_every: Option<Period>,
+    /// Command that runs once all disks are sealed in a cycle: it gives up the snapshots of the cycles in FAILBACK_RETIRE, which
+    /// nothing needs any more. Until then a snapshot and what tracks its changes must stay.
+    #[serde(default)]
+    pub after_seal: Vec<String>,
+    /// Command that stops the source for the final cycle, and ends with success only once it is proven to be off.
+    #[serde(default)]
+    pub stop_source: Vec<String>,
+    /// Command that starts the source again where the final cycle was not made.
+    #[serde(default)]
+    pub start_source: Vec<String>,
+    /// How long a final cycle may take before the source is started again.
+    #[serde(default = "final_timeout")]
+    pub final_timeout: Period,
     /// Seconds that each hook has, 1 to 3600; then it is killed with all that it started.
     #[serde(default = "hook_timeout")]
     pub hook_timeout: u32,
@@ -78,9 +96,17 @@ pub struct Disk {
     #[serde(with = "text")]
     #[schemars(with = "String")]
     pub id: DiskId,
-    /// What to read, as `failback sync` takes it: `/snapshots/web01.vhd`, `/dev/disk/by-id/...`, `raw:/x`,
-    /// `nbd://HOST/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`.
+    /// Image or device to read, as `failback sync` takes it: `/snapshots/web01.vhd`, `/dev/disk/by-id/...`, `raw:/x`,
+    /// `nbd://HOST/EXPORT`, `azblob:@/etc/failback/disk0.sas`. `{cycle}` stands for the number of the cycle, `{base}` for that of
+    /// the last cycle that the target sealed.
     pub source: String,
+    /// What names the changes since the last cycle that the target sealed: `bitmap:NAME` of an NBD export, `extents:PATH` of a
+    /// JSON list, `diff:SNAPSHOT` of a page blob; `{cycle}` and `{base}` as above. None: the source is scanned.
+    #[serde(default)]
+    pub feed: Option<String>,
+    /// Command that prints a new URL of a page blob on its standard output, for when its signature has expired.
+    #[serde(default)]
+    pub renew: Vec<String>,
     /// Unit of comparison: a power of two from 16K to 1M.
     #[serde(default = "block_size")]
     pub block_size: ByteSize,
@@ -101,21 +127,33 @@ fn hook_timeout() -> u32 {
     HOOK_TIMEOUT_DEFAULT.as_secs() as u32
 }
 
+fn final_timeout() -> Period {
+    Period(FINAL_TIMEOUT_DEFAULT)
+}
+
 fn block_size() -> ByteSize {
     ByteSize(BlockSize::DEFAULT.bytes())
 }
 
 impl Machine {
-    /// What its hooks are, to see whether two definitions run the same commands.
-    pub fn hooks(&self) -> [&[String]; 3] {
-        [&self.before_snapshot, &self.snapshot, &self.after_snapshot]
+    /// The commands that it runs, by their keys, to see whether two definitions run the same.
+    pub fn commands(&self) -> Vec<(&'static str, &[String])> {
+        let hooks: [(_, &[String]); 6] = [
+            ("before_snapshot", &self.before_snapshot),
+            ("snapshot", &self.snapshot),
+            ("after_snapshot", &self.after_snapshot),
+            ("after_seal", &self.after_seal),
+            ("stop_source", &self.stop_source),
+            ("start_source", &self.start_source),
+        ];
+        let renew = self.disk.iter().map(|disk| ("renew", &*disk.renew));
+        hooks.into_iter().chain(renew).collect()
     }
 
     /// Faults of its hooks.
     fn hook_faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        for (key, command) in ["before_snapshot", "snapshot", "after_snapshot"].into_iter().zip(self.hooks())
-        {
+        for (key, command) in self.commands() {
             let Some(program) = command.first() else { continue };
             if !program.starts_with('/') {
                 let reason = format!("{program:?} is no absolute path");
@@ -137,6 +175,9 @@ impl Machine {
                 let remedy = "name the command that makes the sources as 'snapshot'";
                 Fault::new(key, "there is no 'snapshot' that it could be about", remedy)
             }));
+        }
+        if self.cycle_every.is_some_and(|every| every.0.is_zero()) {
+            faults.push(Fault::new("cycle_every", "0s is not possible", "choose a time such as 5m"));
         }
         if !(1..=HOOK_TIMEOUT_MAX.as_secs()).contains(&self.hook_timeout.into()) {
             let remedy = format!("choose seconds from 1 to {}", HOOK_TIMEOUT_MAX.as_secs());
@@ -215,9 +256,14 @@ impl Disk {
         let source =
             self.source.is_empty().then(|| Fault::new("source", "it is empty", "name an image or a device"));
         let device = unstable_device("source", &self.source);
-        let spec = SourceSpec::parse(&self.source).err();
-        let spec = spec.map(|finding| Fault::new("source", finding.evidence, finding.remedy));
-        block_size.into_iter().chain(threads).chain(source).chain(device).chain(spec).collect()
+        let expanded = |text: &str| Template { cycle: 1, base: Some(1) }.expand(text);
+        let named = SourceSpec::parse(expanded(&self.source))
+            .err()
+            .map(|finding| Fault::new("source", finding.evidence, finding.remedy));
+        let feed = self.feed.as_deref().and_then(|feed| expanded(feed).parse::<FeedSpec>().err());
+        let feed = feed.map(|reason| Fault::new("feed", reason, "correct it, or leave it out"));
+        let faults = block_size.into_iter().chain(threads).chain(source).chain(device);
+        faults.chain(named).chain(feed).collect()
     }
 
     /// Options of its passes.

@@ -17,7 +17,9 @@ async fn run_until(
 ) -> Result<(), HookError> {
     let command = ["/bin/sh", "-c", script, file.to_str().expect("plain")].map(str::to_owned);
     let (machine, job) = ("web01".parse().expect("an id"), "job-1".parse().expect("an id"));
-    Hook { name: "snapshot", command: &command, machine: &machine, job: &job, limit }.run(stop).await
+    Hook { name: "snapshot", command: &command, machine: &machine, job: &job, environment: &[], limit }
+        .run(stop)
+        .await
 }
 
 /// A process that a hook wrote the number of.
@@ -63,7 +65,14 @@ async fn a_hook_that_fails_says_why() {
 async fn a_hook_that_is_not_there_is_named() {
     let command = ["/nowhere/lvcreate".to_owned()];
     let (machine, job) = ("web01".parse().expect("an id"), "job-1".parse().expect("an id"));
-    let hook = Hook { name: "snapshot", command: &command, machine: &machine, job: &job, limit: PATIENCE };
+    let hook = Hook {
+        name: "snapshot",
+        command: &command,
+        machine: &machine,
+        job: &job,
+        environment: &[],
+        limit: PATIENCE,
+    };
     let error = hook.run(std::future::pending()).await.expect_err("it is not there");
     assert!(matches!(error, HookError::NotStarted(..)), "{error}");
     assert!(error.to_string().contains("snapshot cannot be started: No such file"), "{error}");

@@ -1,11 +1,11 @@
-//! One claim for all disks of a machine in a job: the first task that needs it has it made, the others wait for that.
+//! One claim for all disks of a machine in a cycle of a job: the first task that needs it has it made, the others wait for that.
 //!
-//! **Invariant**: what a job claims is durable before any of its disks is opened for a pass, and never changes after that. A
+//! **Invariant**: what a cycle claims is durable before any of its disks is opened for a pass, and never changes after that. A
 //! `snapshot` that failed is run again by one task at a time, with the waits of one backoff.
 
 use super::{Name, Supervisor};
 use crate::claim::{Taken, Taking};
-use failback_model::{Code, DiskId, Epoch, Finding, JobId, MachineId, PointClaim};
+use failback_model::{Code, DiskId, Finding, JobId, MachineId, PointClaim};
 use failback_service::backoff::Backoff;
 use failback_service::clock::unix_ms;
 use failback_service::event::Event;
@@ -23,10 +23,10 @@ pub(super) struct Claims(Mutex<BTreeMap<MachineId, Gate>>);
 
 type Gate = Arc<tokio::sync::Mutex<Tries>>;
 
-/// Tries of a job that came to nothing.
+/// Tries of a cycle that came to nothing.
 #[derive(Default)]
 struct Tries {
-    epoch: Epoch,
+    cycle: u64,
     backoff: Option<Backoff>,
     failed: Option<Failed>,
 }
@@ -79,15 +79,15 @@ impl Claims {
 }
 
 impl Tries {
-    /// Whether the last try of this job failed and the next one is not due yet.
-    fn waiting(&self, epoch: Epoch) -> Option<Failed> {
-        let failed = self.failed.as_ref().filter(|_| self.epoch == epoch)?;
+    /// Whether the last try of this cycle failed and the next one is not due yet.
+    fn waiting(&self, cycle: u64) -> Option<Failed> {
+        let failed = self.failed.as_ref().filter(|_| self.cycle == cycle)?;
         (Instant::now() < failed.next).then(|| failed.clone())
     }
 
-    fn fail(&mut self, epoch: Epoch, finding: Finding) -> Failed {
-        if self.epoch != epoch {
-            *self = Self { epoch, ..Self::default() };
+    fn fail(&mut self, cycle: u64, finding: Finding) -> Failed {
+        if self.cycle != cycle {
+            *self = Self { cycle, ..Self::default() };
         }
         let seed = unix_ms() ^ u64::from(std::process::id()) << 32;
         let backoff = self.backoff.get_or_insert_with(|| Backoff::new(seed));
@@ -99,7 +99,7 @@ impl Tries {
 }
 
 impl Supervisor {
-    /// What a disk's pass claims; made once in a job.
+    /// What a disk's pass claims; made once in a cycle.
     pub(super) async fn claim(
         &self,
         (machine, disk): &Name,
@@ -114,8 +114,9 @@ impl Supervisor {
         if let Some(kept) = &intent.claim {
             return Ok(kept.of(disk));
         }
-        let (epoch, definition) = (intent.epoch(), self.0.registry.machine(machine)?);
-        if let Some(failed) = tries.waiting(epoch) {
+        let (cycle, definition) = (intent.cycles.number, self.0.registry.machine(machine)?);
+        let environment = self.environment(&definition, &intent);
+        if let Some(failed) = tries.waiting(cycle) {
             return Err(failed.into());
         }
         let job = intent
@@ -124,16 +125,23 @@ impl Supervisor {
         if !definition.snapshot.is_empty() {
             self.0.kit.board.disk(machine, disk).stage(DiskStage::Snapshot);
         }
-        let taking = Taking { machine: &definition, job: &job, is_final: intent.flags.is_final, stop };
+        let taking = Taking {
+            machine: &definition,
+            job: &job,
+            cycle,
+            environment: &environment,
+            is_final: intent.flags.is_final,
+            stop,
+        };
         let taken = match taking.take(disk).await {
             Ok(taken) => taken,
             Err(finding) if finding.code == Code::SnapshotFailed && !stop.is_cancelled() => {
-                return Err(tries.fail(epoch, finding).into());
+                return Err(tries.fail(cycle, finding).into());
             }
             Err(finding) => return Err(finding.into()),
         };
         let disks = definition.disk.iter().map(|disk| &disk.id);
-        Ok(self.keep(machine, disk, &job, epoch, taken, disks)?)
+        Ok(self.keep(machine, disk, &job, cycle, taken, disks)?)
     }
 
     /// Makes a claim durable, and tells of it.
@@ -142,7 +150,7 @@ impl Supervisor {
         machine: &MachineId,
         disk: &DiskId,
         job: &JobId,
-        epoch: Epoch,
+        cycle: u64,
         taken: Taken,
         disks: impl Iterator<Item = &'a DiskId>,
     ) -> Result<PointClaim, Finding> {
@@ -150,7 +158,7 @@ impl Supervisor {
         let kept = KeptClaim::new(claim.clone(), disks);
         let told = kept.of(disk);
         self.0.registry.intend(machine, |intent| {
-            if intent.epoch() == epoch {
+            if intent.cycles.number == cycle {
                 intent.claim = Some(kept);
             }
         })?;

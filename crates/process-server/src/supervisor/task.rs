@@ -7,7 +7,7 @@ use crate::runner::Attempt;
 use crate::seen::SeenSource;
 use crate::verdict::{Verdict, verdict};
 use failback_model::limits::BACKOFF_MAX;
-use failback_model::{Code, Finding, PointClaim};
+use failback_model::{Code, Finding, MachineId, PointClaim};
 use failback_pass::{Cancel, Progress};
 use failback_service::backoff::Backoff;
 use failback_service::budget::Grant;
@@ -66,7 +66,7 @@ impl Supervisor {
                         let wait = backoff.next_wait();
                         (backoff.attempts(), wait)
                     });
-                    match self.wait(&status, &finding, (tries, wait), stop, hurry).await {
+                    match self.wait(machine, &status, &finding, (tries, wait), stop, hurry).await {
                         Some(end) => return end,
                         None => continue,
                     }
@@ -82,8 +82,13 @@ impl Supervisor {
             let ended = self.attempt(name, work, stop).await;
             let finding = match ended {
                 Ok(sealed) => {
-                    self.seal(name);
-                    return End::Sealed(sealed);
+                    let is_current = self.seal(name, sealed.claim.cycle);
+                    if is_current {
+                        return End::Sealed(sealed);
+                    }
+                    // Its machine's cycle was given up meanwhile; the state is sealed none the less, and the next one follows.
+                    status.sealed(&sealed);
+                    continue;
                 }
                 Err(finding) if stop.is_cancelled() => {
                     tracing::debug!("{machine}/{disk}: stopped: {}", finding.evidence);
@@ -100,7 +105,7 @@ impl Supervisor {
             }
             let wait = backoff.next_wait();
             let told = (backoff.attempts(), wait);
-            if let Some(end) = self.wait(&status, &finding, told, stop, hurry).await {
+            if let Some(end) = self.wait(machine, &status, &finding, told, stop, hurry).await {
                 return end;
             }
         }
@@ -109,6 +114,7 @@ impl Supervisor {
     /// Says that a try failed, the how many-th, and waits for the next one; an end where it is not to come.
     async fn wait(
         &self,
+        machine: &MachineId,
         status: &DiskHandle,
         finding: &Finding,
         (tries, wait): (u32, Duration),
@@ -116,6 +122,7 @@ impl Supervisor {
         hurry: &Notify,
     ) -> Option<End> {
         status.retrying(finding, tries, wait);
+        self.look_again(machine);
         tokio::select! {
             () = stop.cancelled() => Some(End::Stopped),
             () = hurry.notified() => None,
@@ -154,7 +161,8 @@ impl Supervisor {
             .job
             .clone()
             .ok_or_else(|| Finding::error(Code::Internal, format!("nobody asked for {}", machine.id)))?;
-        let state = self.0.kit.state.join("sources").join(machine.id.as_str()).join(disk.id.as_str());
+        let state = self.source_folder(&machine.id, &disk.id);
+        let snapshot = intent.snapshots.get(disk.id.as_str()).cloned();
         Ok(Attempt {
             throttle: self.throttle(&machine),
             machine,
@@ -171,15 +179,22 @@ impl Supervisor {
             runtime: self.0.runtime.clone(),
             seen: work.seen.clone(),
             state,
+            snapshot,
         })
     }
 
-    /// The disk is home. A daemon that starts anew shall know.
-    fn seal(&self, (machine, disk): &Name) {
-        if let Err(finding) = self.0.registry.intend(machine, |intent| intent.seal(disk)) {
+    /// The disk is home in this cycle. A daemon that starts anew shall know. Whether the cycle is still under way.
+    fn seal(&self, (machine, disk): &Name, cycle: u64) -> bool {
+        let noted = self.0.registry.intend(machine, |intent| {
+            if intent.cycles.number == cycle {
+                intent.seal(disk);
+            }
+        });
+        if let Err(finding) = noted {
             // Then it compares once more after a restart.
             tracing::warn!("{machine}/{disk}: {}", finding.evidence);
         }
+        self.0.registry.intent(machine).cycles.number == cycle
     }
 }
 

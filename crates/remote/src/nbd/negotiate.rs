@@ -29,9 +29,9 @@ pub struct Export {
 }
 
 impl Export {
-    /// Whether several connections see the same bytes.
+    /// Whether the server offers several connections. Many serve one client only, and let others wait.
     pub const fn is_multi_conn(&self) -> bool {
-        self.flags & (flag::MULTI_CONN | flag::READ_ONLY) != 0
+        self.flags & flag::MULTI_CONN != 0
     }
 
     /// Whether another connection shows the same; the id of a context is the connection's.

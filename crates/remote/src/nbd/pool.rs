@@ -8,7 +8,9 @@ use super::socket::{Socket, Stream};
 use super::tls::Client;
 use super::transmit::Transmission;
 use super::uri::NbdUri;
-use failback_model::limits::{NBD_RECONNECT_MAX, NBD_RETRIES, NBD_SETUP_MAX, NBD_SILENCE_MAX};
+use failback_model::limits::{
+    NBD_FURTHER_SETUP_MAX, NBD_RECONNECT_MAX, NBD_RETRIES, NBD_SETUP_MAX, NBD_SILENCE_MAX,
+};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,8 +48,8 @@ impl Connector {
         Ok(Self { uri: uri.clone(), tls, context: context.map(Into::into), patience })
     }
 
-    fn greeted(&self) -> Result<Stream, NbdError> {
-        let mut socket = Socket::connect(&self.uri.transport, Instant::now() + self.patience.setup)?;
+    fn greeted(&self, within: Duration) -> Result<Stream, NbdError> {
+        let mut socket = Socket::connect(&self.uri.transport, Instant::now() + within)?;
         negotiate::greet(&mut socket)?;
         match &self.tls {
             None => Ok(Stream::Plain(socket)),
@@ -58,8 +60,8 @@ impl Connector {
         }
     }
 
-    fn connect(&self) -> Result<Transmission<Stream>, NbdError> {
-        let mut stream = self.greeted()?;
+    fn connect(&self, within: Duration) -> Result<Transmission<Stream>, NbdError> {
+        let mut stream = self.greeted(within)?;
         let export = negotiate::enter(&mut stream, &self.uri.export, self.context.as_deref())?;
         stream.socket().set_up(self.patience.silence)?;
         Ok(Transmission::new(stream, export))
@@ -67,7 +69,7 @@ impl Connector {
 
     /// Metadata contexts of the export under a namespace.
     pub(super) fn contexts(&self, namespace: &str) -> Result<Vec<String>, NbdError> {
-        let mut stream = self.greeted()?;
+        let mut stream = self.greeted(self.patience.setup)?;
         let found = negotiate::structured(&mut stream)
             .and_then(|()| negotiate::list_contexts(&mut stream, &self.uri.export, namespace));
         negotiate::abort(&mut stream);
@@ -88,17 +90,20 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct State {
     idle: Vec<Transmission<Stream>>,
+    /// Those and the ones at work.
     open: usize,
+    /// Connections that the server seems to grant.
+    most: usize,
 }
 
 impl Pool {
     /// Connects once, to see the export; up to `most` connections follow as they are needed, where the server's flags say that
     /// they see the same.
     pub(super) fn open(connector: Connector, most: usize) -> Result<Self, NbdError> {
-        let first = connector.connect()?;
+        let first = connector.connect(connector.patience.setup)?;
         let export = first.export().clone();
         let most = if export.is_multi_conn() { most.max(1) } else { 1 };
-        let state = Mutex::new(State { idle: vec![first], open: 1 });
+        let state = Mutex::new(State { idle: vec![first], open: 1, most });
         Ok(Self { connector, export, most, state, freed: Condvar::new() })
     }
 
@@ -143,19 +148,36 @@ impl Pool {
     }
 
     fn take(&self) -> Result<Transmission<Stream>, NbdError> {
-        let mut state = self.state();
         loop {
-            if let Some(connection) = state.idle.pop() {
+            let mut state = self.state();
+            let is_first = loop {
+                if let Some(connection) = state.idle.pop() {
+                    return Ok(connection);
+                }
+                if state.open < state.most {
+                    state.open += 1;
+                    break state.open == 1;
+                }
+                state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(state);
+            if is_first {
+                let connection = self.connect_again().inspect_err(|_| self.forget(false))?;
+                self.state().most = self.most;
                 return Ok(connection);
             }
-            if state.open < self.most {
-                state.open += 1;
-                break;
+            match self.connector.connect(NBD_FURTHER_SETUP_MAX).and_then(|connection| self.check(connection))
+            {
+                // The server lets no more in: those that are there must do.
+                Err(NbdError::Unreachable(_) | NbdError::Lost(_)) => {
+                    let mut state = self.state();
+                    state.open -= 1;
+                    state.most = state.open.max(1);
+                }
+                done => return done.inspect_err(|_| self.forget(false)),
             }
-            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.freed.notify_all();
         }
-        drop(state);
-        self.connect_again().inspect_err(|_| self.forget(false))
     }
 
     fn give_back(&self, connection: Transmission<Stream>) {
@@ -176,16 +198,19 @@ impl Pool {
     fn connect_again(&self) -> Result<Transmission<Stream>, NbdError> {
         let until = Instant::now() + self.connector.patience.reconnect;
         let mut pause = PAUSE_MIN;
-        let connection = loop {
-            match self.connector.connect() {
-                Ok(connection) => break connection,
+        loop {
+            match self.connector.connect(self.connector.patience.setup) {
+                Ok(connection) => return self.check(connection),
                 Err(NbdError::Unreachable(_) | NbdError::Lost(_)) if Instant::now() + pause < until => {
                     std::thread::sleep(pause);
                     pause = PAUSE_MAX.min(pause * 2);
                 }
                 Err(error) => return Err(error),
             }
-        };
+        }
+    }
+
+    fn check(&self, connection: Transmission<Stream>) -> Result<Transmission<Stream>, NbdError> {
         let (was, is) = (&self.export, connection.export());
         if !is.is_same(was) {
             return Err(NbdError::Changed(format!(

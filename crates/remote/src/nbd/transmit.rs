@@ -54,6 +54,11 @@ impl<S: Read + Write> Transmission<S> {
         &self.export
     }
 
+    #[cfg(test)]
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// Fills `buffer` from `offset_bytes`; both ends lie on multiples of the smallest block, within the export.
     pub fn read(&mut self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), NbdError> {
         let step = self.export.request_bytes as usize;

@@ -49,7 +49,6 @@ pub(super) mod info {
 
 /// Transmission flags.
 pub(super) mod flag {
-    pub(in super::super) const READ_ONLY: u16 = 1 << 1;
     pub(in super::super) const MULTI_CONN: u16 = 1 << 8;
 }
 

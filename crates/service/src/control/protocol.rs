@@ -114,6 +114,21 @@ pub enum Request {
         #[serde(default)]
         flags: PassFlags,
     },
+    /// Process server: one more cycle of a machine that was reprotected, or its last one.
+    Cycle {
+        /// Job of this request; the cycle is one of the job that `reprotect` began.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        job: JobId,
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
+        /// Stop the source and prove that it is off first; nothing follows this cycle. Where that fails, or the cycle takes
+        /// longer than `final_timeout`, the source is started again.
+        #[serde(default, rename = "final")]
+        is_final: bool,
+    },
     /// Stop the machine's passes at the next durable group, and start none until it is resumed.
     Stop {
         /// Job.
@@ -296,6 +311,7 @@ impl Request {
             Self::Registry { .. } => "registry",
             Self::Events { .. } => "events",
             Self::Reprotect { .. } => "reprotect",
+            Self::Cycle { .. } => "cycle",
             Self::Stop { .. } => "stop",
             Self::Resume { .. } => "resume",
             Self::Verify { .. } => "verify",
@@ -317,6 +333,7 @@ impl Request {
     pub const fn job(&self) -> Option<&JobId> {
         match self {
             Self::Reprotect { job, .. }
+            | Self::Cycle { job, .. }
             | Self::Stop { job, .. }
             | Self::Resume { job, .. }
             | Self::Verify { job, .. }
@@ -340,6 +357,7 @@ impl Request {
                 machine.as_ref().map(MachineId::as_str)
             }
             Self::Reprotect { machine, .. }
+            | Self::Cycle { machine, .. }
             | Self::Stop { machine, .. }
             | Self::Resume { machine, .. }
             | Self::Verify { machine, .. }

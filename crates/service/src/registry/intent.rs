@@ -1,9 +1,11 @@
 //! What an operator asked of a machine, kept until something else is asked.
 
+use super::Cycles;
 use crate::control::PassFlags;
 use failback_model::{DiskId, Epoch, JobId, PointClaim, PointLabel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What an operator wants of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -30,14 +32,20 @@ pub struct Intent {
     pub job: Option<JobId>,
     /// How its passes are carried out.
     pub flags: PassFlags,
-    /// Disks whose pass of this job is sealed: a daemon that starts anew does not repeat them.
+    /// Disks whose pass of this cycle is sealed: a daemon that starts anew does not repeat them.
     pub sealed: Vec<String>,
     /// What its passes claim; none: that is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<KeptClaim>,
+    /// Snapshots in the cloud that were taken with the claim, by disk.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub snapshots: BTreeMap<String, String>,
+    /// Its cycles (process server).
+    #[serde(default)]
+    pub cycles: Cycles,
 }
 
-/// What the passes of a job claim of the state that they bring: said once for all disks of the machine, also by a daemon
+/// What the passes of a cycle claim of the state that they bring: said once for all disks of the machine, also by a daemon
 /// that starts anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptClaim {
@@ -45,6 +53,8 @@ pub struct KeptClaim {
     #[serde(with = "crate::text")]
     label: PointLabel,
     reason: String,
+    #[serde(default)]
+    cycle: u64,
     /// The disks that the machine had then.
     disks: Vec<String>,
 }
@@ -52,17 +62,17 @@ pub struct KeptClaim {
 impl KeptClaim {
     /// A claim about these disks.
     pub fn new<'a>(claim: PointClaim, disks: impl Iterator<Item = &'a DiskId>) -> Self {
-        let PointClaim { source_unix_ms, label, reason } = claim;
-        Self { source_unix_ms, label, reason, disks: disks.map(ToString::to_string).collect() }
+        let PointClaim { source_unix_ms, label, reason, cycle } = claim;
+        Self { source_unix_ms, label, reason, cycle, disks: disks.map(ToString::to_string).collect() }
     }
 
     /// What it says of a disk. One that came later is of another instant.
     pub fn of(&self, disk: &DiskId) -> PointClaim {
         if self.disks.iter().any(|known| known == disk.as_str()) {
-            return PointClaim::new(self.source_unix_ms, self.label, &self.reason);
+            return PointClaim::new(self.source_unix_ms, self.label, &self.reason).of_cycle(self.cycle);
         }
         let reason = format!("disk {disk} was added to the machine after the job had begun");
-        PointClaim::new(self.source_unix_ms, PointLabel::PerDisk, &reason)
+        PointClaim::new(self.source_unix_ms, PointLabel::PerDisk, &reason).of_cycle(self.cycle)
     }
 }
 
@@ -70,8 +80,18 @@ impl Intent {
     /// Begins a job. Its epoch comes from the clock, so that a daemon that lost its state is not taken for an old one.
     pub fn begin(&mut self, job: JobId, flags: PassFlags, now_unix_ms: u64) {
         let epoch = (self.epoch + 1).max(now_unix_ms / 1000);
-        *self =
-            Self { wanted: Wanted::Running, epoch, job: Some(job), flags, sealed: Vec::new(), claim: None };
+        let mut cycles = std::mem::take(&mut self.cycles);
+        cycles.begin(now_unix_ms);
+        cycles.outcomes.clear();
+        let job = Some(job);
+        *self = Self { wanted: Wanted::Running, epoch, job, flags, cycles, ..Self::default() };
+    }
+
+    /// Begins the next cycle of the job. What was accepted for the one before is accepted no more.
+    pub fn next_cycle(&mut self, is_final: bool, now_unix_ms: u64) {
+        self.cycles.begin(now_unix_ms);
+        self.flags = PassFlags { verify: self.flags.verify, is_final, ..PassFlags::default() };
+        (self.sealed, self.claim, self.snapshots) = (Vec::new(), None, BTreeMap::new());
     }
 
     /// Number of the job.
@@ -86,7 +106,7 @@ impl Intent {
         }
     }
 
-    /// Whether a disk's pass of this job is sealed.
+    /// Whether a disk's pass of this cycle is sealed.
     pub fn is_sealed(&self, disk: &DiskId) -> bool {
         self.sealed.iter().any(|sealed| sealed == disk.as_str())
     }

@@ -3,7 +3,7 @@
 //! Each call tells the status, the event stream and the error counts at once, so that they cannot differ.
 
 use super::kept::{Kept, KeptSeal};
-use super::{DiskStage, DiskStatus, LinkStatus, Live};
+use super::{Comparison, DiskStage, DiskStatus, LinkStatus, Live};
 use crate::clock::{ms_of, unix_ms};
 use crate::event::{Event, Events};
 use crate::report::FindingLine;
@@ -139,6 +139,14 @@ impl DiskHandle {
     pub fn connected_by(&self, link: &LinkHandle, clock_offset_ms: i64) {
         self.connected(LinkStatus::of(link, clock_offset_ms));
         self.state().link = Some(link.clone());
+    }
+
+    /// How the source's digests come to be known in the pass that begins.
+    pub fn compared(&self, comparison: Comparison) {
+        let (machine, disk) = (self.machine(), self.disk());
+        let event = Event::SourceCompared { machine, disk, comparison: comparison.clone() };
+        self.state().status.comparison = Some(Box::new(comparison));
+        self.events.publish(event);
     }
 
     /// A pass begins; `probe` reads its counters until it ends.

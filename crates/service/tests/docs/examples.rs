@@ -7,10 +7,11 @@ use failback_service::control::{
     Reply, Request, StandingStatus, UndoStatus, Wish,
 };
 use failback_service::event::{Caller, Envelope, Event};
-use failback_service::registry::Wanted;
+use failback_service::registry::{CycleOutcome, Wanted};
 use failback_service::report::FindingLine;
 use failback_service::status::{
-    CertificateStatus, DaemonStatus, DiskStage, DiskStatus, Limiting, LinkStatus, Live, MachineStatus,
+    CertificateStatus, Comparison, DaemonStatus, DiskStage, DiskStatus, How, Limiting, LinkStatus, Live,
+    MachineStatus,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Status { machine: Some(web01()) },
         Request::Registry { machine: None },
         Request::Events { since: Some(41), machine: None },
+        Request::Cycle { job: job("job-18"), machine: web01(), is_final: true },
         Request::Reprotect {
             job: job("job-17"),
             machine: web01(),
@@ -240,6 +242,7 @@ fn status() -> DaemonStatus {
         sessions: 1,
         errors: BTreeMap::from([("FB509".into(), 2)]),
         machines: vec![MachineStatus {
+            cycle: None,
             id: "web01".into(),
             wanted: Wanted::Running,
             peer: "mt.site-1.example:9443".into(),
@@ -277,6 +280,35 @@ pub(crate) fn events() -> Vec<Envelope> {
             findings: vec![
                 (&Finding::warning(Code::QuiesceFailed, "before_snapshot ended with exit status: 1")).into(),
             ],
+        },
+        Event::SourceCompared {
+            machine: m(),
+            disk: d(),
+            comparison: Comparison {
+                how: How::Feed,
+                base_cycle: Some(6),
+                named_bytes: Some(212 << 20),
+                checked_bytes: 16 << 20,
+                finding: None,
+            },
+        },
+        Event::CycleClosed {
+            machine: m(),
+            outcome: CycleOutcome {
+                number: 7,
+                began_unix_ms: NOW - 4_100,
+                took_ms: 4_100,
+                since_last_ms: Some(300_000),
+                read_bytes: 228 << 20,
+                shipped_bytes: 131 << 20,
+            },
+            said: "cycle 7: 131 MiB in 4.1 s; next in 5 min; final cycle would take about 6 s".into(),
+            findings: Vec::new(),
+        },
+        Event::CycleFailed {
+            machine: m(),
+            number: 8,
+            finding: (&Finding::error(Code::FinalFailed, "stop_source ended with exit status: 1")).into(),
         },
         Event::Connected { machine: m(), disk: d(), link: link() },
         Event::PassStarted {

@@ -13,6 +13,8 @@ pub struct ReceiverOptions {
     pub has_seeds: bool,
     /// The target is new and reads as zero.
     pub is_new: bool,
+    /// What is trusted of it is of the state that the sending end was told of.
+    pub is_at_seal: bool,
     /// Bytes of pages that may be in hand: at least the sending end's window.
     pub window_bytes: u64,
 }

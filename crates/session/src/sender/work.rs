@@ -15,6 +15,8 @@ pub struct SenderOptions {
     pub window_bytes: u64,
     /// Ask the target to be read anew before it is sealed.
     pub verify: bool,
+    /// The digests of the state that the target is said to be in are at hand, so they need not come.
+    pub holds_base: bool,
 }
 
 /// Number of a piece of work that answers with [`crate::Sender::handle_packed`].
@@ -30,6 +32,11 @@ pub enum SenderWork {
         blocks: BlockRange,
         /// 16 bytes a block.
         digests: Option<Bytes>,
+    },
+    /// Blocks, next in disk order, whose digests are those of the base: compare, then [`crate::Sender::handle_compared`].
+    CompareBase {
+        /// Which blocks.
+        blocks: BlockRange,
     },
     /// Read these blocks and pack them whole, then [`crate::Sender::handle_packed`].
     Ship {

@@ -78,7 +78,10 @@ fn world(seed: u64) -> (World, Pace) {
         work: milliseconds(&mut random, 80),
         commit: milliseconds(&mut random, 1000),
     };
-    let setup = Setup { layout, source, target, window_bytes, refinement, has_seeds, troubles };
+    let base = (random.below(2) == 0).then(|| target.clone());
+    let is_at_seal = base.is_some();
+    let setup =
+        Setup { layout, source, target, window_bytes, refinement, has_seeds, is_at_seal, base, troubles };
     let mut world = World::new(setup, random);
     world.group_scale = Some(GROUP_MAX_BYTES / (GROUP_BLOCKS * block_bytes));
     (world.known_generation, world.durable.generation) = (3, 3);

@@ -21,7 +21,17 @@ pub(crate) fn walk(seed: u64, prepare: impl FnOnce(&mut Setup, &mut Random)) -> 
     let refinement =
         [RefinementMode::Auto, RefinementMode::On, RefinementMode::Off][random.below(3) as usize];
     let troubles = Troubles::default();
-    let mut setup = Setup { layout, source, target, window_bytes, refinement, has_seeds: false, troubles };
+    let mut setup = Setup {
+        layout,
+        source,
+        target,
+        window_bytes,
+        refinement,
+        has_seeds: false,
+        is_at_seal: false,
+        base: None,
+        troubles,
+    };
     prepare(&mut setup, &mut random);
     Walk::new(setup, random)
 }
@@ -51,8 +61,9 @@ fn differing(walk: &Walk) -> Vec<BlockIndex> {
     (0..).zip(pairs).filter(|(_, (source, target))| source != target).map(|(i, _)| BlockIndex(i)).collect()
 }
 
-/// Every seed seals, and writes exactly these blocks, each once.
-fn every_seed_seals(prepare: impl Fn(&mut Setup, &mut Random)) {
+/// Every seed seals, and writes exactly these blocks, each once; how many digests came, and how many were left out.
+fn every_seed_seals(prepare: impl Fn(&mut Setup, &mut Random)) -> (u64, u64) {
+    let (mut streamed, mut left_out) = (0, 0);
     for seed in 0..SEEDS {
         let mut walk = walk(seed, &prepare);
         let differing = differing(&walk);
@@ -61,12 +72,52 @@ fn every_seed_seals(prepare: impl Fn(&mut Setup, &mut Random)) {
         let mut written: Vec<_> = walk.world.writes.iter().map(|(&block, &times)| (block, times)).collect();
         written.sort_unstable();
         assert_eq!(written, differing.iter().map(|&block| (block, 1)).collect::<Vec<_>>(), "seed {seed}");
+        (streamed, left_out) = (streamed + walk.streamed, left_out + walk.left_out);
     }
+    (streamed, left_out)
 }
 
 #[test]
 fn any_order_of_events_seals_and_writes_each_differing_block_once() {
     every_seed_seals(|_, _| {});
+}
+
+#[test]
+fn where_both_ends_know_the_digests_few_come_and_the_same_blocks_are_written() {
+    let streamed = |is_at_seal, holds_base| {
+        every_seed_seals(|setup, random| {
+            setup.is_at_seal = is_at_seal;
+            setup.base = Some(setup.target.clone()).filter(|_| holds_base);
+            setup.has_seeds = random.below(2) == 0;
+            setup.troubles.seed_misses = random.below(101);
+            setup.troubles.failures = random.below(60);
+        })
+    };
+    let (digests, left_out) = streamed(true, true);
+    assert!(left_out > 4 * digests && digests > 0, "{digests} digests, {left_out} left out");
+    // One end alone changes nothing.
+    assert_eq!((streamed(true, false).1, streamed(false, true).1), (0, 0));
+}
+
+#[test]
+fn a_base_that_is_not_what_the_target_holds_costs_a_repair_and_no_byte() {
+    let mut repaired = 0;
+    for seed in 0..SEEDS {
+        let mut walk = walk(seed, |setup, random| {
+            setup.is_at_seal = true;
+            let (mut base, count) = (setup.target.clone(), setup.target.len() as u64);
+            for _ in 0..random.below(20).min(count) {
+                let block = random.below(count) as usize;
+                // Old contents, those of the source, or zeros.
+                base[block] = [[77; PAGES], setup.source[block], [0; PAGES]][random.below(3) as usize];
+            }
+            setup.base = Some(base);
+        });
+        run(seed, &mut walk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        walk.assert_sealed();
+        repaired += walk.world.roots - 1;
+    }
+    assert!(repaired > SEEDS / 10, "{repaired} repairs");
 }
 
 #[test]

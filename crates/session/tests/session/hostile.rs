@@ -34,6 +34,7 @@ pub(crate) fn greeting(role: Role) -> Hello {
         has_seeds: false,
         is_new: false,
         verify: false,
+        digests_known: false,
     }
 }
 
@@ -61,7 +62,7 @@ pub(crate) fn new_sender() -> Sender {
 /// A sending end that may ask for the target to be read anew.
 pub(crate) fn empty_sender(verify: bool) -> Sender {
     let (layout, refinement) = (disk(), RefinementMode::On);
-    Sender::new(SenderOptions { layout, refinement, window_bytes: 1 << 20, verify })
+    Sender::new(SenderOptions { layout, refinement, window_bytes: 1 << 20, verify, holds_base: false })
 }
 
 /// A sending end that was greeted and told of ten blocks that differ; it asks for their pages.
@@ -83,7 +84,13 @@ pub(crate) fn new_receiver(has_seeds: bool) -> Receiver {
 }
 
 fn new_receiver_of(has_seeds: bool, window_bytes: u64) -> Receiver {
-    Receiver::new(ReceiverOptions { layout: disk(), has_seeds, is_new: false, window_bytes })
+    Receiver::new(ReceiverOptions {
+        layout: disk(),
+        has_seeds,
+        is_new: false,
+        is_at_seal: false,
+        window_bytes,
+    })
 }
 
 /// A receiving end that was greeted, has seeds, and scanned 2000 blocks.
@@ -125,6 +132,7 @@ fn of_receiver() -> Vec<Message> {
     vec![
         Message::Digests { first: BlockIndex(0), digests: bytes(16) },
         Message::ZeroDigests { blocks: BlockRange::new(0, 1) },
+        Message::KnownDigests { blocks: BlockRange::new(0, 1) },
         Message::PageDigests { blocks: blocks(&[0]), digests: bytes(64) },
         Message::Written { sequence: 0, missing: Vec::new() },
         Message::Acknowledged { below: 1 },
@@ -132,6 +140,53 @@ fn of_receiver() -> Vec<Message> {
         Message::ChunkDigests { first: ChunkIndex(0), digests: bytes(32) },
         Message::FullDigests { chunk: ChunkIndex(0), digests: bytes(32 * 1024) },
     ]
+}
+
+#[test]
+fn known_digests_are_taken_in_order_by_whoever_holds_the_base_and_by_nobody_else() {
+    let known = |start, end| Message::KnownDigests { blocks: BlockRange::new(start, end) };
+    sender_refuses(sender(), known(10, 20));
+    let sender = |holds_base| {
+        let (layout, refinement) = (disk(), RefinementMode::On);
+        let options = SenderOptions { layout, refinement, window_bytes: 1 << 20, verify: false, holds_base };
+        let mut sender = Sender::new(options);
+        let Some(Message::Hello(hello)) = sender.poll_transmit() else { panic!("it greets first") };
+        assert_eq!(hello.digests_known, holds_base);
+        // What the other end says of its own digests is not asked.
+        let greeting = Hello { digests_known: true, ..greeting(Role::Receiving) };
+        sender.handle_message(Message::Hello(greeting)).expect("a greeting");
+        sender
+    };
+    sender_refuses(sender(false), known(0, 20));
+    for message in [known(1, 20), known(0, 0), known(0, BLOCKS + 1), known(5, 5)] {
+        sender_refuses(sender(true), message);
+    }
+    let mut holder = sender(true);
+    holder.handle_message(known(0, 20)).expect("the first digests");
+    assert!(matches!(holder.poll_work(), Some(SenderWork::CompareBase { .. })));
+    // Whoever might leave digests out may send them.
+    let digests = Message::Digests { first: BlockIndex(20), digests: bytes(160) };
+    holder.handle_message(digests).expect("the next digests");
+    sender_refuses(holder, known(0, 40));
+    let mut holder = sender(true);
+    let mut sent = (0..BLOCKS).map(|block| holder.handle_message(known(block, block + 1)));
+    assert!(sent.any(|taken| taken.is_err()), "each takes credit");
+}
+
+#[test]
+fn digests_are_left_out_only_where_both_ends_know_them() {
+    for (is_at_seal, digests_known) in [(false, false), (false, true), (true, false), (true, true)] {
+        let layout = disk();
+        let options =
+            ReceiverOptions { layout, has_seeds: false, is_new: false, is_at_seal, window_bytes: 1 << 20 };
+        let mut receiver = Receiver::new(options);
+        assert!(!receiver.may_leave_out(), "before the greeting");
+        let greeting = Hello { digests_known, ..greeting(Role::Sending) };
+        receiver.handle_message(Message::Hello(greeting)).expect("a greeting");
+        assert_eq!(receiver.may_leave_out(), is_at_seal && digests_known);
+        assert!(!receiver.wants_digests(), "they need credit as others do");
+        receiver_refuses(receiver, Message::KnownDigests { blocks: BlockRange::new(0, 1) });
+    }
 }
 
 #[test]

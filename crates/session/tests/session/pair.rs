@@ -168,7 +168,7 @@ impl<'a> Pair<'a> {
         while let Some(work) = self.world.sender.poll_work() {
             match work {
                 // Digests are compared in their order.
-                SenderWork::Compare { .. } | SenderWork::Finish { .. } => {
+                SenderWork::Compare { .. } | SenderWork::CompareBase { .. } | SenderWork::Finish { .. } => {
                     self.world.finish_sender_job(work).expect("it cannot fail");
                 }
                 work => {

@@ -28,7 +28,13 @@ fn comparing() -> (Sender, Layout) {
 /// A sending end that waits for the answer to its seal; nothing differed.
 pub(crate) fn sealing(layout: Layout) -> Sender {
     let refinement = RefinementMode::Auto;
-    let mut sender = Sender::new(SenderOptions { layout, refinement, window_bytes: 64 << 20, verify: false });
+    let mut sender = Sender::new(SenderOptions {
+        layout,
+        refinement,
+        window_bytes: 64 << 20,
+        verify: false,
+        holds_base: false,
+    });
     sender.handle_message(Message::Hello(greeting(layout))).expect("a greeting");
     sender.handle_message(Message::ZeroDigests { blocks: layout.blocks() }).expect("all digests");
     assert!(matches!(sender.poll_work(), Some(SenderWork::Compare { .. })));
@@ -49,6 +55,7 @@ fn greeting(layout: Layout) -> Hello {
         has_seeds: false,
         is_new: false,
         verify: false,
+        digests_known: false,
     }
 }
 
@@ -100,8 +107,13 @@ fn more_chunks_than_one_request_holds_are_too_many_and_none_is_a_riddle() {
 #[test]
 fn what_a_seal_made_durable_is_acknowledged_even_if_roots_differ() {
     let layout = layout(4, 0);
-    let mut receiver =
-        Receiver::new(ReceiverOptions { layout, has_seeds: false, is_new: true, window_bytes: 1 << 20 });
+    let mut receiver = Receiver::new(ReceiverOptions {
+        layout,
+        has_seeds: false,
+        is_new: true,
+        is_at_seal: false,
+        window_bytes: 1 << 20,
+    });
     let hello = Hello { role: Role::Sending, ..greeting(layout) };
     receiver.handle_message(Message::Hello(hello)).expect("a greeting");
     let zero = |receiver: &mut Receiver, sequence| {
@@ -147,8 +159,13 @@ fn walks_over_several_chunks_repair_each() {
 #[test]
 fn chunk_digests_are_offered_piece_by_piece() {
     let layout = layout(3000 * 1024, 0);
-    let mut receiver =
-        Receiver::new(ReceiverOptions { layout, has_seeds: false, is_new: true, window_bytes: 1 << 20 });
+    let mut receiver = Receiver::new(ReceiverOptions {
+        layout,
+        has_seeds: false,
+        is_new: true,
+        is_at_seal: false,
+        window_bytes: 1 << 20,
+    });
     let hello = Hello { role: Role::Sending, ..greeting(layout) };
     receiver.handle_message(Message::Hello(hello)).expect("a greeting");
     receiver.handle_message(Message::Seal { root: Digest::ZERO, messages: 0 }).expect("a seal");
@@ -174,8 +191,13 @@ fn chunk_digests_are_offered_piece_by_piece() {
 #[test]
 fn digests_wait_for_everything_else() {
     let layout = layout(100, 0);
-    let mut receiver =
-        Receiver::new(ReceiverOptions { layout, has_seeds: false, is_new: false, window_bytes: 1 << 20 });
+    let mut receiver = Receiver::new(ReceiverOptions {
+        layout,
+        has_seeds: false,
+        is_new: false,
+        is_at_seal: false,
+        window_bytes: 1 << 20,
+    });
     let hello = Hello { role: Role::Sending, ..greeting(layout) };
     receiver.handle_message(Message::Hello(hello)).expect("a greeting");
     receiver.handle_message(Message::DigestCredit { blocks: 1000 }).expect("credit");

@@ -28,7 +28,7 @@ impl World {
     /// Any message, about blocks in the disk or just outside.
     fn invent(&mut self) -> Message {
         let sequence = self.random.below(8);
-        match self.random.below(17) {
+        match self.random.below(18) {
             0 => Message::Hello(Hello {
                 role: if self.random.below(2) == 0 { Role::Sending } else { Role::Receiving },
                 length_bytes: self.layout.length_bytes() + self.random.below(2),
@@ -36,9 +36,11 @@ impl World {
                 has_seeds: self.random.below(2) == 0,
                 is_new: false,
                 verify: false,
+                digests_known: self.random.below(2) == 0,
             }),
             1 => Message::Digests { first: self.block(), digests: self.bytes(16) },
             2 => Message::ZeroDigests { blocks: self.range() },
+            16 => Message::KnownDigests { blocks: self.range() },
             3 => Message::DigestCredit { blocks: u64::MAX >> self.random.below(64) },
             4 => Message::PageDigestRequest { blocks: self.blocks() },
             5 => {

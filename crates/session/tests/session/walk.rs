@@ -47,6 +47,9 @@ pub(crate) struct Walk {
     committing: BTreeSet<u64>,
     durable: BTreeSet<u64>,
     numbered: u64,
+    /// Digests of the target's scan that came, and blocks that were named instead.
+    pub(crate) streamed: u64,
+    pub(crate) left_out: u64,
     /// In how many of a thousand events a stranger speaks; what honest ends keep is then not watched.
     pub(crate) strangers_permille: u64,
 }
@@ -66,6 +69,8 @@ impl Walk {
             committing: BTreeSet::new(),
             durable: BTreeSet::new(),
             numbered: 0,
+            streamed: 0,
+            left_out: 0,
             strangers_permille: 0,
         }
     }
@@ -118,6 +123,11 @@ impl Walk {
             self.world.to_target.send(&message);
         }
         while let Some(message) = self.world.receiver.poll_transmit() {
+            match &message {
+                Message::Digests { digests, .. } => self.streamed += digests.len() as u64 / 16,
+                Message::KnownDigests { blocks } => self.left_out += blocks.count(),
+                _ => {}
+            }
             if let Message::Acknowledged { below } = message {
                 let is_durable = (0..below).all(|sequence| self.durable.contains(&sequence));
                 assert!(is_durable || !self.is_watched(), "not all below {below} is durable");
@@ -197,7 +207,8 @@ impl Walk {
         // The order in which the target's digests come is the order in which they are compared; all else may overtake.
         let jobs = &self.world.sender_jobs;
         let index = self.world.random.below(jobs.len() as u64) as usize;
-        let is_comparison = |job: &SenderWork| matches!(job, SenderWork::Compare { .. });
+        let is_comparison =
+            |job: &SenderWork| matches!(job, SenderWork::Compare { .. } | SenderWork::CompareBase { .. });
         let index =
             if is_comparison(&jobs[index]) { jobs.iter().position(is_comparison) } else { Some(index) };
         let job = self.world.sender_jobs.remove(index.expect("there is one"));

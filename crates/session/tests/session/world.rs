@@ -2,7 +2,7 @@
 
 mod receiving;
 
-use crate::disk::{Block, digest, fold, page_digest, page_sets, ranges};
+use crate::disk::{Block, digest, fold, page_digest, page_sets, part, ranges};
 use crate::durable::{Durable, Leftover};
 use crate::link::Link;
 use crate::log::Log;
@@ -37,6 +37,10 @@ pub(crate) struct Setup {
     pub(crate) window_bytes: u64,
     pub(crate) refinement: RefinementMode,
     pub(crate) has_seeds: bool,
+    /// What the target trusts is of the state that the source's side was told of.
+    pub(crate) is_at_seal: bool,
+    /// What the source's side believes the target to hold.
+    pub(crate) base: Option<Vec<Block>>,
     pub(crate) troubles: Troubles,
 }
 
@@ -55,7 +59,8 @@ pub(crate) struct World {
     pub(crate) entries: Vec<Digest>,
     pub(crate) to_target: Link,
     pub(crate) to_source: Link,
-    pub(crate) comparisons: VecDeque<(BlockRange, Option<Bytes>)>,
+    pub(crate) comparisons: VecDeque<(BlockRange, u64, Option<Bytes>)>,
+    base: Option<Vec<Block>>,
     pub(crate) sender_jobs: Vec<SenderWork>,
     pub(crate) receiver_jobs: Vec<ReceiverWork>,
     pub(crate) scanned_below: u64,
@@ -78,9 +83,17 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(setup: Setup, random: Random) -> Self {
-        let Setup { layout, source, target, window_bytes, refinement, has_seeds, troubles } = setup;
-        let sender_options = SenderOptions { layout, refinement, window_bytes, verify: false };
-        let receiver_options = ReceiverOptions { layout, has_seeds, is_new: false, window_bytes };
+        let Setup { layout, source, target, window_bytes, refinement, has_seeds, is_at_seal, base, troubles } =
+            setup;
+        let sender_options =
+            SenderOptions { layout, refinement, window_bytes, verify: false, holds_base: base.is_some() };
+        let receiver_options = ReceiverOptions { layout, has_seeds, is_new: false, is_at_seal, window_bytes };
+        let mut durable = Durable::new(source.len());
+        if is_at_seal {
+            target.iter().enumerate().for_each(|(block, values)| durable.scanned(block, digest(values)));
+            durable.close();
+            durable.commit();
+        }
         Self {
             layout,
             random,
@@ -89,7 +102,7 @@ impl World {
             receiver_options,
             sender: Sender::new(sender_options),
             receiver: Receiver::new(receiver_options),
-            durable: Durable::new(source.len()),
+            durable,
             known_generation: 0,
             log: Log::default(),
             scans: HashMap::new(),
@@ -100,6 +113,7 @@ impl World {
             to_target: Link::default(),
             to_source: Link::default(),
             comparisons: VecDeque::new(),
+            base,
             sender_jobs: Vec::new(),
             receiver_jobs: Vec::new(),
             scanned_below: 0,
@@ -123,6 +137,8 @@ impl World {
                 "block {block} is trusted, but is not that"
             );
         }
+        // What a cut session left is no state that was sealed; the source's side may still think so.
+        self.receiver_options.is_at_seal = false;
         self.sender = Sender::new(self.sender_options);
         self.receiver = Receiver::new(self.receiver_options);
         self.entries = vec![Digest::ZERO; self.source.len()];
@@ -153,6 +169,10 @@ impl World {
         let truncated: Vec<TruncatedDigest> = digests.iter().map(Digest::truncated).collect();
         let is_zero = digests.iter().all(Digest::is_zero);
         self.entries[blocks.start.0 as usize..end as usize].copy_from_slice(&digests);
+        // What was found otherwise is told.
+        if self.receiver.may_leave_out() && self.random.below(8) > 0 {
+            return self.receiver.handle_known(blocks);
+        }
         self.receiver.handle_scanned(blocks, (!is_zero).then_some(&truncated));
     }
 
@@ -170,8 +190,7 @@ impl World {
 
     /// Compares the next announced run.
     pub(crate) fn compare(&mut self) {
-        let Some((blocks, theirs)) = self.comparisons.pop_front() else { return };
-        let cost = theirs.as_ref().map_or(1, |_| blocks.count());
+        let Some((blocks, cost, theirs)) = self.comparisons.pop_front() else { return };
         let theirs: Vec<TruncatedDigest> = match &theirs {
             Some(bytes) => Message::truncated_digests(bytes).collect(),
             None => vec![TruncatedDigest::ZERO; blocks.count() as usize],
@@ -195,7 +214,15 @@ impl World {
     /// Ends one piece of the sending end's work.
     pub(crate) fn finish_sender_job(&mut self, job: SenderWork) -> Result<(), SessionError> {
         match job {
-            SenderWork::Compare { blocks, digests } => self.comparisons.push_back((blocks, digests)),
+            SenderWork::Compare { blocks, digests } => {
+                let cost = digests.as_ref().map_or(1, |_| blocks.count());
+                self.comparisons.push_back((blocks, cost, digests));
+            }
+            SenderWork::CompareBase { blocks } => {
+                let base = part(self.base.as_ref().expect("only whoever holds a base is asked"), blocks);
+                let digests = base.iter().flat_map(|values| digest(values).truncated().0).collect();
+                self.comparisons.push_back((blocks, 1, Some(digests)));
+            }
             SenderWork::Ship { job, blocks } => {
                 let messages = self.pack(&blocks, |_, _| true);
                 self.sender.handle_packed(job, messages, None);

@@ -31,7 +31,7 @@ pub(crate) fn disk_id() -> DiskId {
 
 /// What nobody asks for in these tests.
 pub(crate) fn claim() -> PointClaim {
-    PointClaim { source_unix_ms: 0, label: PointLabel::CrashConsistent, reason: String::new() }
+    PointClaim { source_unix_ms: 0, label: PointLabel::CrashConsistent, reason: String::new(), cycle: 0 }
 }
 
 pub(crate) fn range(start: u64, end: u64) -> BlockRange {

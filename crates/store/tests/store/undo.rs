@@ -37,7 +37,7 @@ fn ids() -> Vec<DiskId> {
 }
 
 fn claim(at: u64) -> PointClaim {
-    PointClaim { source_unix_ms: at, label: PointLabel::CrashConsistent, reason: String::new() }
+    PointClaim { source_unix_ms: at, label: PointLabel::CrashConsistent, reason: String::new(), cycle: 0 }
 }
 
 impl Machine {

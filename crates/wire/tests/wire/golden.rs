@@ -106,9 +106,16 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         has_seeds: false,
         is_new: false,
         verify: true,
+        digests_known: true,
     };
-    let receiving =
-        Hello { role: Role::Receiving, has_seeds: true, is_new: true, verify: false, ..hello.clone() };
+    let receiving = Hello {
+        role: Role::Receiving,
+        has_seeds: true,
+        is_new: true,
+        verify: false,
+        digests_known: false,
+        ..hello.clone()
+    };
     vec![
         ("01-hello-sending", Message::Hello(hello)),
         ("01-hello-receiving", Message::Hello(receiving)),
@@ -148,6 +155,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("22-ping", Message::Ping { nonce: 300 }),
         ("23-pong", Message::Pong { nonce: 300 }),
         ("24-bye", Message::Bye),
+        ("25-known-digests", Message::KnownDigests { blocks: BlockRange::new(128, 16_512) }),
     ]
 }
 

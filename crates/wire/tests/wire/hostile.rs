@@ -177,7 +177,7 @@ fn page_sets_are_exact_and_share_no_page() {
 
 #[test]
 fn unknown_kinds_versions_flags_and_texts_are_refused() {
-    for kind in [0, 25, 255] {
+    for kind in [0, 26, 255] {
         assert_eq!(refused(kind, &[], 0), ErrorKind::UnknownKind);
     }
     for version in [0, 2, u64::from(u16::MAX) + 1, u64::MAX] {
@@ -252,7 +252,7 @@ fn each_kind_has_the_class_that_its_message_has() {
         assert_eq!(frame.is_ordered(), message.is_ordered(), "{name}");
         assert_eq!(message.is_ordered(), message.class() != Class::Bulk, "{name}");
     }
-    assert_eq!(frame(25, &[], &[]).class(), None);
+    assert_eq!(frame(26, &[], &[]).class(), None);
 }
 
 proptest! {
@@ -260,7 +260,7 @@ proptest! {
 
     #[test]
     fn no_bytes_break_the_decoder_and_what_decodes_encodes_to_the_same(
-        kind in 0u8..27,
+        kind in 0u8..28,
         body in prop::collection::vec(prop_oneof![Just(0u8), Just(1), 0u8..8, any::<u8>()], 0..90),
         payload in prop_oneof![Just(0usize), 0usize..200, Just(4096)],
     ) {

@@ -96,11 +96,11 @@ prop_compose! {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let flags = any::<[bool; 4]>();
+    let flags = any::<[bool; 5]>();
     (number(), 0u32..=1 << 20, flags).prop_map(|(length_bytes, block_bytes, flags)| {
-        let [is_sending, has_seeds, is_new, verify] = flags;
+        let [is_sending, has_seeds, is_new, verify, digests_known] = flags;
         let role = if is_sending { Role::Sending } else { Role::Receiving };
-        Hello { role, length_bytes, block_bytes, has_seeds, is_new, verify }
+        Hello { role, length_bytes, block_bytes, has_seeds, is_new, verify, digests_known }
     })
 }
 
@@ -229,6 +229,8 @@ fn pass_message() -> impl Strategy<Value = Message> {
         (first, items(16, BATCH_MAX_BLOCKS)).prop_map(|(first, digests)| Message::Digests { first, digests }),
         (number(), number())
             .prop_map(|(a, b)| Message::ZeroDigests { blocks: BlockRange::new(a.min(b), a.max(b)) }),
+        (number(), number())
+            .prop_map(|(a, b)| Message::KnownDigests { blocks: BlockRange::new(a.min(b), a.max(b)) }),
         number().prop_map(|blocks| Message::DigestCredit { blocks }),
         blocks().prop_map(|blocks| Message::PageDigestRequest { blocks }),
         (blocks(), items(16, PAGE_REPLY_MAX_PAGES))

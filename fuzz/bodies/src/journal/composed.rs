@@ -161,7 +161,12 @@ impl Counters {
 
 fn claim(choice: u8) -> PointClaim {
     let label = PointLabel::of_number(choice % 4).expect("there are four");
-    PointClaim { source_unix_ms: u64::from(choice), label, reason: format!("reason {choice}") }
+    PointClaim {
+        source_unix_ms: u64::from(choice),
+        label,
+        reason: format!("reason {choice}"),
+        cycle: u64::from(choice),
+    }
 }
 
 /// One of a few small disks.

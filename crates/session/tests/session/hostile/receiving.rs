@@ -108,7 +108,8 @@ fn offers_count_at_the_length_of_their_blocks() {
     let block_bytes = 1 << 20;
     let layout =
         failback_model::Layout::new(1 << 30, failback_model::BlockSize::new(block_bytes).unwrap()).unwrap();
-    let options = ReceiverOptions { layout, has_seeds: true, is_new: false, window_bytes: 64 << 20 };
+    let options =
+        ReceiverOptions { layout, has_seeds: true, is_new: false, is_at_seal: false, window_bytes: 64 << 20 };
     let greeting =
         Hello { length_bytes: 1 << 30, block_bytes: block_bytes as u32, ..greeting(Role::Sending) };
     let offer = |block| {

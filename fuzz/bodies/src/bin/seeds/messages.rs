@@ -28,6 +28,7 @@ fn one_of_each() -> Vec<u8> {
         has_seeds: true,
         is_new: false,
         verify: true,
+        digests_known: true,
     };
     let blocks = vec![BlockIndex(3), BlockIndex(4), BlockIndex(900_000)];
     let digests = |length: usize| Bytes::from(vec![0x5a; length]);
@@ -36,6 +37,7 @@ fn one_of_each() -> Vec<u8> {
         Message::Hello(hello),
         Message::Digests { first: BlockIndex(70_000), digests: digests(64) },
         Message::ZeroDigests { blocks: BlockRange::new(0, 1 << 30) },
+        Message::KnownDigests { blocks: BlockRange::new(0, 1 << 30) },
         Message::DigestCredit { blocks: 65_536 },
         Message::PageDigestRequest { blocks: blocks.clone() },
         Message::PageDigests { blocks: blocks.clone(), digests: digests(48 * 16) },

@@ -459,6 +459,8 @@ const _: () = {
     assert!(TAKEOVER_MAX.as_secs() < IDLE_MAX.as_secs(), "whoever asks still waits for the answer");
 };
 
+/// Blocks that are read to predict a pass by.
+pub const FORECAST_BLOCKS: u64 = 256;
 /// How often a job with a deadline or a budget looks at its pace.
 pub const PACE_TICK: Duration = Duration::from_secs(1);
 /// Slowest pace that is chosen, bytes a second.

@@ -80,9 +80,9 @@ impl Goal {
             u64::try_from(needed).unwrap_or(u64::MAX).max(PACE_MIN_BYTES)
         });
         // Close to its end a budget is not overrun by what one look to the next lets out.
-        let rest = self.max_egress_bytes.map(|most| {
-            ((most - sent_bytes) / (2 * PACE_TICK.as_secs().max(1))).max(PACE_MIN_BYTES)
-        });
+        let rest = self
+            .max_egress_bytes
+            .map(|most| ((most - sent_bytes) / (2 * PACE_TICK.as_secs().max(1))).max(PACE_MIN_BYTES));
         let wanted = [steady, rest].into_iter().flatten().min().and_then(Rate::bytes_per_second);
         let rate = wanted.unwrap_or(Rate::Unlimited).min(ceiling);
         let late = steady.and_then(|needed| self.too_slow(needed, ceiling, standing));
@@ -110,7 +110,8 @@ impl Goal {
         let (most, left) = (self.max_egress_bytes?, standing.left_bytes?);
         let needs = standing.sent_bytes.saturating_add(left);
         (needs > most).then(|| {
-            let evidence = format!("about {} are needed in all, and {} may be sent", human(needs), human(most));
+            let evidence =
+                format!("about {} are needed in all, and {} may be sent", human(needs), human(most));
             Finding::warning(Code::BudgetSpent, evidence)
         })
     }

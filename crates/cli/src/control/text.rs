@@ -342,6 +342,7 @@ mod tests {
             sessions: 1,
             errors: BTreeMap::from([("FB509".into(), 3)]),
             machines: vec![MachineStatus {
+                pace: None,
                 cycle: None,
                 id: "web01".into(),
                 wanted: Wanted::Running,

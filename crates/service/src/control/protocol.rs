@@ -1,5 +1,6 @@
 //! What may be asked and what is answered.
 
+use super::forecast::Forecast;
 use super::point::{MachinePoints, Plan};
 use crate::report::FindingLine;
 use crate::status::DaemonStatus;
@@ -128,6 +129,14 @@ pub enum Request {
         /// longer than `final_timeout`, the source is started again.
         #[serde(default, rename = "final")]
         is_final: bool,
+    },
+    /// Process server: what the next passes of a machine are expected to read and send. Reads a sample of its sources, connects to
+    /// nobody and changes nothing.
+    Forecast {
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
     },
     /// Stop the machine's passes at the next durable group, and start none until it is resumed.
     Stop {
@@ -312,6 +321,7 @@ impl Request {
             Self::Events { .. } => "events",
             Self::Reprotect { .. } => "reprotect",
             Self::Cycle { .. } => "cycle",
+            Self::Forecast { .. } => "forecast",
             Self::Stop { .. } => "stop",
             Self::Resume { .. } => "resume",
             Self::Verify { .. } => "verify",
@@ -363,6 +373,7 @@ impl Request {
             | Self::Verify { machine, .. }
             | Self::Receipt { machine, .. }
             | Self::Points { machine }
+            | Self::Forecast { machine }
             | Self::Cancel { machine, .. }
             | Self::Commit { machine, .. }
             | Self::DropPoints { machine, .. }
@@ -421,6 +432,11 @@ pub enum Reply {
     Plan {
         /// It.
         plan: Plan,
+    },
+    /// What the next passes are expected to cost.
+    Forecast {
+        /// It.
+        forecast: Forecast,
     },
     /// Events follow, one a line.
     Events {

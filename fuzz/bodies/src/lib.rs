@@ -38,8 +38,7 @@ pub use vmdk::{vmdk_descriptor, vmdk_sparse, vmdk_stream};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in the corpus.
-pub const TARGETS: [(&str, Body); 14] = [
-pub const TARGETS: [(&str, Body); 13] = [
+pub const TARGETS: [(&str, Body); 15] = [
     ("vmdk_descriptor", vmdk_descriptor),
     ("vmdk_sparse", vmdk_sparse),
     ("vmdk_stream", vmdk_stream),

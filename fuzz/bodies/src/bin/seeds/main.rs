@@ -22,7 +22,6 @@ fn main() -> std::io::Result<()> {
     let all = images::seeds().into_iter().chain(messages::seeds());
     let all =
         all.chain(sessions::seeds()).chain(journals::seeds()).chain(receipts::seeds()).chain(nbd::seeds());
-    let all = all.chain(sessions::seeds()).chain(journals::seeds()).chain(receipts::seeds());
     let all = all.chain(page_ranges::seeds());
     for (target, name, bytes) in all {
         let folder = corpus.join(target);

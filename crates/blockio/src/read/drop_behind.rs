@@ -150,9 +150,9 @@ mod tests {
     fn what_others_had_cached_stays_and_the_rest_goes() {
         // Unlike /tmp never in memory.
         let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
-        // Across a border of windows.
-        let window = WINDOW_BYTES as usize;
-        let file = file_with(folder.path(), window - 6 * MIB..window + 5 * MIB);
+        // Across borders of windows, and half a window at either end.
+        let (half, start) = (WINDOW_BYTES as usize / 2, 10 * WINDOW_BYTES as usize);
+        let file = file_with(folder.path(), start + half..start + half + 11 * MIB);
         let before = residency(&file);
         for mode in [ReadMode::DropBehind, ReadMode::Direct] {
             let device =

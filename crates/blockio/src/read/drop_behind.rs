@@ -18,8 +18,8 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is judged at once: little more than a read and its read-ahead, since each scattered read pays for two.
-const WINDOW_BYTES: u64 = 1 << 20;
+/// What is judged at once.
+const WINDOW_BYTES: u64 = 16 << 20;
 /// Windows that are remembered: those that stay cached behind the reader, since blocks that differ are read again soon,
 /// and the one ahead.
 const WINDOWS_KEPT: usize = (DROP_BEHIND_BYTES / WINDOW_BYTES) as usize + 1;
@@ -64,7 +64,7 @@ impl DropBehind {
 
     fn judge(&self, file: &File, index: u64) {
         let mut judged = self.lock();
-        if judged.iter().rev().any(|window| window.index == index) {
+        if judged.iter().any(|window| window.index == index) {
             return;
         }
         let range = ByteRange::new(index * WINDOW_BYTES, (index + 1) * WINDOW_BYTES);
@@ -150,9 +150,9 @@ mod tests {
     fn what_others_had_cached_stays_and_the_rest_goes() {
         // Unlike /tmp never in memory.
         let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
-        // Across borders of windows, and half a window at either end.
-        let (half, start) = (WINDOW_BYTES as usize / 2, 10 * WINDOW_BYTES as usize);
-        let file = file_with(folder.path(), start + half..start + half + 11 * MIB);
+        // Across a border of windows.
+        let window = WINDOW_BYTES as usize;
+        let file = file_with(folder.path(), window - 6 * MIB..window + 5 * MIB);
         let before = residency(&file);
         for mode in [ReadMode::DropBehind, ReadMode::Direct] {
             let device =

@@ -197,7 +197,7 @@ impl Disk {
 }
 
 fn claim() -> PointClaim {
-    PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new() }
+    PointClaim { source_unix_ms: 0, label: PointLabel::PerDisk, reason: String::new(), cycle: 0 }
 }
 
 fn median(times: &[Duration]) -> f64 {

@@ -10,6 +10,7 @@ mod handshake;
 mod journal;
 mod manifest;
 mod nbd;
+mod page_ranges;
 mod receipt;
 mod session;
 mod sketch;
@@ -24,6 +25,7 @@ pub use handshake::{handshake, handshake_request};
 pub use journal::journal;
 pub use manifest::manifest;
 pub use nbd::nbd;
+pub use page_ranges::page_ranges;
 pub use receipt::receipt;
 pub use session::{session, session_seals};
 pub use sketch::{sketch_of, sketched};
@@ -36,7 +38,7 @@ pub use vmdk::{vmdk_descriptor, vmdk_sparse, vmdk_stream};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in the corpus.
-pub const TARGETS: [(&str, Body); 14] = [
+pub const TARGETS: [(&str, Body); 15] = [
     ("vmdk_descriptor", vmdk_descriptor),
     ("vmdk_sparse", vmdk_sparse),
     ("vmdk_stream", vmdk_stream),
@@ -51,4 +53,5 @@ pub const TARGETS: [(&str, Body); 14] = [
     ("receipt", receipt),
     ("nbd", nbd),
     ("extents", extents),
+    ("page_ranges", page_ranges),
 ];

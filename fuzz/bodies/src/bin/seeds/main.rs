@@ -5,6 +5,7 @@ mod images;
 mod journals;
 mod messages;
 mod nbd;
+mod page_ranges;
 mod receipts;
 mod sessions;
 mod vhdx;
@@ -21,6 +22,7 @@ fn main() -> std::io::Result<()> {
     let all = images::seeds().into_iter().chain(messages::seeds());
     let all =
         all.chain(sessions::seeds()).chain(journals::seeds()).chain(receipts::seeds()).chain(nbd::seeds());
+    let all = all.chain(page_ranges::seeds());
     for (target, name, bytes) in all {
         let folder = corpus.join(target);
         std::fs::create_dir_all(&folder)?;

@@ -4,6 +4,7 @@
 use crate::control_args::{CycleArgs, OrderArgs, ReprotectArgs, StatusArgs, VerifyArgs};
 use crate::journal_args::JournalCommand;
 use crate::pki_args::PkiCommand;
+use crate::plan_args::PlanArgs;
 use crate::receipt_args::ReceiptCommand;
 use crate::registry_args::{BandwidthArgs, EventsArgs, RegisterArgs, ReleaseArgs, ReloadArgs};
 use crate::remote_args::RemoteArgs;
@@ -63,6 +64,8 @@ Examples:
   failback image convert web01.vhd web01.vmdk
   failback image check --json web01.vmdk")]
     Image(ImageCommand),
+    /// Predict what the next passes of a machine read, ship, take and cost
+    Plan(PlanArgs),
     /// Replicate a machine's disks home through the process server
     Reprotect(ReprotectArgs),
     /// Begin a machine's next cycle now, or its final one
@@ -161,6 +164,7 @@ impl Command {
             Self::Image(ImageCommand::Check(_)) => "image check",
             Self::Reprotect(_) => "reprotect",
             Self::Cycle(_) => "cycle",
+            Self::Plan(_) => "plan",
             Self::Status(_) => "status",
             Self::Stop(_) => "stop",
             Self::Resume(_) => "resume",
@@ -211,6 +215,7 @@ impl Command {
             Self::Image(ImageCommand::Check(args)) => args.output.json,
             Self::Reprotect(args) => args.order.job.output.json,
             Self::Cycle(args) => args.order.job.output.json,
+            Self::Plan(args) => args.output.json,
             Self::Status(args) => args.output.json,
             Self::Stop(args) | Self::Resume(args) => args.job.output.json,
             Self::Verify(args) => args.order.job.output.json,

@@ -1,6 +1,7 @@
 //! The command line of the commands that speak with a daemon.
 
 use crate::args::OutputArgs;
+use crate::plan_args::GoalArgs;
 use clap::{Args, ValueHint};
 use failback_model::{DiskId, JobId, MachineId};
 use failback_service::period::Period;
@@ -58,7 +59,8 @@ Examples:
   failback reprotect web01 --verify --yes --json
   failback reprotect web01 --accept-mismatch
   failback reprotect web01 --accept-divergence
-  failback reprotect web01 --final")]
+  failback reprotect web01 --final
+  failback reprotect web01 --finish-by 06:00 --max-egress 200G")]
 pub(crate) struct ReprotectArgs {
     #[command(flatten)]
     pub(crate) order: OrderArgs,
@@ -77,6 +79,8 @@ pub(crate) struct ReprotectArgs {
     /// The source is off: what comes home is its last state
     #[arg(id = "final", long)]
     pub(crate) is_final: bool,
+    #[command(flatten)]
+    pub(crate) goal: GoalArgs,
     /// Do not ask: the machine's target disks are overwritten
     #[arg(long)]
     pub(crate) yes: bool,

@@ -17,6 +17,7 @@ mod man;
 mod pace;
 mod pki;
 mod pki_args;
+mod plan_args;
 mod plan_summary;
 mod progress;
 mod protection;
@@ -74,6 +75,7 @@ fn run(command: &Command, cancel: &Cancel) -> ExitClass {
         Command::Image(ImageCommand::Check(args)) => image::check::run(args),
         Command::Reprotect(args) => control::orders::reprotect(args),
         Command::Cycle(args) => control::orders::cycle(args),
+        Command::Plan(args) => control::forecast::run(args),
         Command::Status(args) => control::status::run(args),
         Command::Stop(args) => control::orders::stop(args),
         Command::Resume(args) => control::orders::resume(args),

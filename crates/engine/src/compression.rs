@@ -29,6 +29,11 @@ pub(crate) fn compress(payload: &[u8], level: i32) -> Option<Bytes> {
     saves(compressed.len(), payload.len()).then(|| compressed.into())
 }
 
+/// Bytes that a payload would travel as: compressed where that pays.
+pub fn packed_bytes(payload: &[u8], level: i32) -> usize {
+    compress(payload, level).map_or(payload.len(), |compressed| compressed.len())
+}
+
 fn saves(compressed: usize, plain: usize) -> bool {
     compressed < plain - plain / 16
 }

@@ -18,6 +18,7 @@ mod sink;
 mod unpack;
 
 pub use compare::{Comparer, Comparison, TargetDigests, TargetRun};
+pub use compression::packed_bytes;
 pub use digest_source::{DigestRun, DigestSource, KeptBytes, NewDisk, ScanEnd};
 pub use pack::Packer;
 pub use partly_trusted::{Known, PartlyTrusted, ScanLog, TrustedDigests};

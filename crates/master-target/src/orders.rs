@@ -105,6 +105,7 @@ impl MasterTarget {
             machine.disk.iter().map(|disk| self.site.kit().board.disk(&machine.id, &disk.id).status());
         let peers: Vec<_> = machine.allow.iter().map(ToString::to_string).collect();
         MachineStatus {
+            pace: None,
             cycle: None,
             recovery: self.site.recovery_of(machine).map(Box::new),
             id: machine.id.to_string(),

@@ -459,6 +459,21 @@ const _: () = {
     assert!(TAKEOVER_MAX.as_secs() < IDLE_MAX.as_secs(), "whoever asks still waits for the answer");
 };
 
+/// Blocks that are read to predict a pass by.
+pub const FORECAST_BLOCKS: u64 = 256;
+/// How often a job with a deadline or a budget looks at its pace.
+pub const PACE_TICK: Duration = Duration::from_secs(1);
+/// Slowest pace that is chosen, bytes a second.
+pub const PACE_MIN_BYTES: u64 = 64 << 10;
+/// Pace beyond what is needed, percent: a link is not steady.
+pub const PACE_MARGIN_PERCENT: u64 = 10;
+/// What is noted of a budget ahead of being sent: a daemon that is killed has sent no more than was noted.
+pub const EGRESS_STEP_BYTES: u64 = 64 << 20;
+
+const _: () = {
+    assert!(PACE_TICK.as_secs() >= RATE_CHECK.as_secs() && PACE_MIN_BYTES >= WRITE_BATCH_MIN_BYTES as u64);
+};
+
 /// Longest name of an export, a context or a text that an NBD server may send.
 pub const NBD_TEXT_MAX_BYTES: usize = 4096;
 /// Longest reply to an option of an NBD server.
@@ -509,6 +524,7 @@ const _: () = {
     assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
     assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
 };
+
 /// Snapshots of a disk that Azure makes within [`AZURE_SNAPSHOT_WINDOW`].
 pub const AZURE_SNAPSHOTS_PER_WINDOW: usize = 7;
 /// Time over which Azure counts the snapshots of a disk.

@@ -2,12 +2,18 @@
 
 use crate::ProcessServer;
 use crate::config::{Disk, Machine};
+use crate::runner::{predict, source_of};
 use failback_model::{Code, Finding, JobId, MachineId};
+use failback_pass::ASSUMED_READ_BYTES_PER_SECOND;
 use failback_service::clock::unix_ms;
-use failback_service::control::{Orders, PassFlags, Request, at_master_target, outcome_of_reload};
+use failback_service::control::{
+    DiskForecast, Forecast, Orders, PassFlags, Request, at_master_target, outcome_of_reload,
+};
 use failback_service::event::Caller;
 use failback_service::registry::{CycleWish, Intent, Wanted};
+use failback_service::report::FindingLine;
 use failback_service::status::{DaemonStatus, MachineStatus};
+use failback_transport::{Rate, WeekTime};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -22,6 +28,26 @@ impl Orders for ProcessServer {
 
     fn registry(&self, machine: Option<&MachineId>) -> Result<Vec<Value>, Finding> {
         self.registry.definitions(machine)
+    }
+
+    fn forecast(&self, machine: &MachineId) -> Result<Forecast, Finding> {
+        let machine = self.registry.machine(machine)?;
+        if self.supervisor.is_running(&machine.id) {
+            let evidence = format!("passes of {} run or wait for their next try", machine.id);
+            let remedy =
+                format!("'failback status {}' has what was predicted, beside what became of it", machine.id);
+            return Err(Finding::error(Code::AlreadyRunning, evidence).with_remedy(remedy));
+        }
+        let bandwidth_bytes_per_second = match machine.bandwidth.rate_at(WeekTime::now()) {
+            Rate::Unlimited => None,
+            Rate::BytesPerSecond(rate) => Some(rate.get()),
+        };
+        Ok(Forecast {
+            machine: machine.id.to_string(),
+            disks: machine.disk.iter().map(|disk| self.forecast_of(&machine, disk)).collect(),
+            bandwidth_bytes_per_second,
+            assumed_read_bytes_per_second: ASSUMED_READ_BYTES_PER_SECOND,
+        })
     }
 
     fn is_draining(&self) -> bool {
@@ -59,11 +85,32 @@ impl ProcessServer {
         let status = |disk: &Disk| self.kit.board.disk(&machine.id, &disk.id).status();
         MachineStatus {
             cycle: self.supervisor.cycle_status(machine).map(Box::new),
+            pace: self.supervisor.pace_status(machine).map(Box::new),
             id: machine.id.to_string(),
             wanted: self.registry.intent(&machine.id).wanted,
             peer: machine.target.clone(),
             recovery: None,
             disks: machine.disk.iter().map(status).collect(),
+        }
+    }
+
+    /// A disk's forecast; where there is none, its findings say why.
+    fn forecast_of(&self, machine: &Machine, disk: &Disk) -> DiskForecast {
+        let state = self.kit.state.join("sources").join(machine.id.as_str()).join(disk.id.as_str());
+        let intent = self.registry.intent(&machine.id);
+        let cycle = intent.claim.as_ref().map_or(0, |claim| claim.of(&disk.id).cycle);
+        let snapshot = intent.snapshot(&disk.id).map(Into::into);
+        let status = self.kit.board.disk(&machine.id, &disk.id).status();
+        let (source, feed) = match source_of(disk, &state, cycle, snapshot.as_ref()) {
+            Ok(opened) => opened,
+            Err(finding) => return unpredicted(disk, &finding),
+        };
+        let forecast = predict(&*source, &disk.options(0), &state, &feed, status.generation);
+        match forecast {
+            Ok(forecast) => {
+                DiskForecast { disk: disk.id.to_string(), source: disk.source.clone(), ..forecast }
+            }
+            Err(finding) => unpredicted(disk, &finding),
         }
     }
 
@@ -155,6 +202,15 @@ impl ProcessServer {
         };
         self.supervisor.set_bandwidth(&machine, schedule);
         Ok(said)
+    }
+}
+
+fn unpredicted(disk: &Disk, finding: &Finding) -> DiskForecast {
+    DiskForecast {
+        disk: disk.id.to_string(),
+        source: disk.source.clone(),
+        findings: vec![FindingLine::from(finding)],
+        ..DiskForecast::default()
     }
 }
 

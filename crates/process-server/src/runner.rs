@@ -3,19 +3,23 @@
 use crate::comparison::Origin;
 use crate::config::{Disk, Machine};
 use crate::delivery::{Delivery, Memory};
+use crate::forecast::Look;
 use crate::lineage::{Base, Lineage};
 use crate::seen::SeenSource;
 use crate::template::Template;
 use failback_blockio::ChangeFeed;
-use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, MachineId, PointClaim};
+use failback_image::Image;
+use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, Layout, MachineId, PointClaim};
 use failback_pass::{Cancel, Measure, PassError, PassOptions, Progress, Totals};
 use failback_remote::{FeedSpec, OpenOptions, SourceSpec};
 use failback_service::clock::offset_ms;
-use failback_service::control::PassFlags;
-use failback_service::status::{DiskHandle, DiskStage, LinkBytes, PassEnd, PassFacts, PassProbe, Sealed};
+use failback_service::control::{DiskForecast, PassFlags};
+use failback_service::status::{
+    DiskHandle, DiskStage, LinkBytes, PassEnd, PassFacts, PassProbe, Predicted, Sealed,
+};
 use failback_transport::{ConnectOptions, LinkHandle, Throttle, Tls};
 use failback_wire::Welcome;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -81,6 +85,7 @@ impl Runner for Network {
     fn run(&self, attempt: &Attempt) -> Result<Sealed, Finding> {
         attempt.status.stage(DiskStage::Planning);
         let delivery = delivery(attempt)?;
+        foretell(attempt, &delivery);
         attempt.status.stage(DiskStage::Connecting);
         let sent = delivery.run(&attempt.runtime, |welcome, link| opened(attempt, &delivery, welcome, link));
         let sent = sent.map_err(|error| first(&error))?;
@@ -97,22 +102,11 @@ fn first(error: &PassError) -> Finding {
 
 fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     let (machine, disk) = (&attempt.machine, &attempt.disk);
-    let base = Lineage::of(&attempt.state).map(|lineage| lineage.base);
-    let template = Template { cycle: attempt.claim.cycle, base: base.as_ref().map(|base| base.cycle) };
-    let spec = SourceSpec::parse(template.expand(&disk.source))?;
-    let options = OpenOptions {
-        renew: disk.renew.clone(),
-        snapshot: attempt.snapshot.clone(),
-        ..disk.threads.map_or_else(OpenOptions::default, |connections| OpenOptions {
-            connections,
-            ..OpenOptions::default()
-        })
-    };
-    let source = failback_remote::open(&spec, &options)?;
+    let (source, feed) = source_of(disk, &attempt.state, attempt.claim.cycle, attempt.snapshot.as_ref())?;
     let status = Arc::clone(&attempt.status);
     let memory = Memory {
         folder: attempt.state.clone(),
-        origin: Origin { feed: feed_of(disk, base, template, &spec, &options) },
+        origin: Origin { feed },
         snapshot: attempt.snapshot.clone(),
         hear: Box::new(move |comparison| status.compared(comparison)),
     };
@@ -145,6 +139,64 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
         progress: Arc::clone(&attempt.progress),
         cancel: attempt.cancel.clone(),
     })
+}
+
+/// A feed with the base that it starts from, or why there is none, if there could be.
+type Feed = Result<(Base, Box<dyn ChangeFeed>), Option<Finding>>;
+
+/// A disk's source in a cycle, and what names its changes.
+pub(crate) fn source_of(
+    disk: &Disk,
+    state: &Path,
+    cycle: u64,
+    snapshot: Option<&String>,
+) -> Result<(Arc<dyn Image>, Feed), Finding> {
+    let base = Lineage::of(state).map(|lineage| lineage.base);
+    let template = Template { cycle, base: base.as_ref().map(|base| base.cycle) };
+    let spec = SourceSpec::parse(template.expand(&disk.source))?;
+    let options = OpenOptions {
+        renew: disk.renew.clone(),
+        snapshot: snapshot.cloned(),
+        ..disk.threads.map_or_else(OpenOptions::default, |connections| OpenOptions {
+            connections,
+            ..OpenOptions::default()
+        })
+    };
+    let source = failback_remote::open(&spec, &options)?;
+    Ok((source, feed_of(disk, base, template, &spec, &options)))
+}
+
+/// What a pass would cost.
+pub(crate) fn predict(
+    source: &dyn Image,
+    options: &PassOptions,
+    state: &Path,
+    feed: &Feed,
+    generation: Option<u64>,
+) -> Result<DiskForecast, Finding> {
+    let layout = Layout::new(source.geometry().length_bytes, options.block_size)
+        .map_err(|error| Finding::error(Code::ImageSizeUnsupported, error.to_string()))?;
+    Look { source, layout, options, folder: state, feed, generation }.forecast()
+}
+
+/// Says once in a cycle what the pass is expected to cost. That it cannot be told stops no pass.
+fn foretell(attempt: &Attempt, delivery: &Delivery) {
+    let (status, cycle) = (&attempt.status, attempt.claim.cycle);
+    let Some(memory) = delivery.memory.as_ref().filter(|_| !status.is_predicted(attempt.epoch, cycle)) else {
+        return;
+    };
+    let generation = status.status().generation;
+    let feed = &memory.origin.feed;
+    match predict(&*delivery.source, &delivery.options, &attempt.state, feed, generation) {
+        Ok(forecast) => status.predicted(Predicted {
+            epoch: attempt.epoch.0,
+            cycle,
+            read_bytes: forecast.read_bytes,
+            ship_estimate_bytes: forecast.ship_estimate_bytes,
+            ship_at_most_bytes: forecast.ship_at_most_bytes,
+        }),
+        Err(finding) => tracing::debug!("{}: no prediction: {}", attempt.disk.id, finding.evidence),
+    }
 }
 
 /// What names the changes since the base: as it is configured, else by the snapshots themselves.

@@ -37,7 +37,8 @@ impl ProcessServer {
         if !findings.is_empty() {
             kit.events.publish(Event::ConfigReloaded { findings: finding_lines(&findings) });
         }
-        let supervisor = Supervisor::new(kit.clone(), registry.clone(), runner, tls.clone());
+        let supervisor = Supervisor::new(kit.clone(), registry.clone(), runner, tls.clone())
+            .map_err(|finding| vec![finding])?;
         supervisor.settle();
         Ok(Arc::new(Self { kit, registry, supervisor, tls, at_start }))
     }

@@ -4,12 +4,14 @@
 
 mod claims;
 mod cycles;
+mod pacing;
 mod task;
 
 use crate::config::Machine;
+use crate::egress::Egress;
 use crate::runner::Runner;
 use claims::Claims;
-use failback_model::{DiskId, MachineId};
+use failback_model::{DiskId, Finding, MachineId};
 use failback_service::daemon::Kit;
 use failback_service::registry::{Registry, Wanted};
 use failback_transport::{Schedule, Throttle, Tls};
@@ -36,6 +38,8 @@ struct Shared {
     running: Mutex<BTreeMap<Name, Running>>,
     throttles: Mutex<BTreeMap<MachineId, Limit>>,
     claims: Claims,
+    /// What jobs sent.
+    egress: Egress,
     /// Wakes the driver of a machine's cycles.
     drivers: Mutex<BTreeMap<MachineId, Arc<Notify>>>,
 }
@@ -55,8 +59,14 @@ struct Limit {
 
 impl Supervisor {
     /// A supervisor without tasks; must be made within a runtime.
-    pub fn new(kit: Kit, registry: Registry<Machine>, runner: Arc<dyn Runner>, tls: Tls) -> Self {
-        Self(Arc::new(Shared {
+    pub fn new(
+        kit: Kit,
+        registry: Registry<Machine>,
+        runner: Arc<dyn Runner>,
+        tls: Tls,
+    ) -> Result<Self, Finding> {
+        let egress = Egress::open(kit.state.join("egress.json"))?;
+        let supervisor = Self(Arc::new(Shared {
             kit,
             registry,
             runner,
@@ -66,8 +76,11 @@ impl Supervisor {
             running: Mutex::default(),
             throttles: Mutex::default(),
             claims: Claims::default(),
+            egress,
             drivers: Mutex::default(),
-        }))
+        }));
+        supervisor.keep_pace();
+        Ok(supervisor)
     }
 
     /// Starts a task for every disk that shall replicate, is not sealed, and has none. Called after every change.
@@ -183,7 +196,8 @@ impl Supervisor {
 
     fn settle_after_stop(&self, (machine, _): &Name, stop: &CancellationToken) {
         let is_wanted = self.0.registry.intent(machine).wanted == Wanted::Running;
-        if stop.is_cancelled() && is_wanted && !self.0.kit.stop.is_cancelled() {
+        let is_paused = self.goal_over(machine).is_some();
+        if stop.is_cancelled() && is_wanted && !is_paused && !self.0.kit.stop.is_cancelled() {
             self.settle();
         }
     }

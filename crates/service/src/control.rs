@@ -11,6 +11,7 @@
 
 mod client;
 mod desk;
+mod forecast;
 mod jobs;
 mod line;
 mod point;
@@ -20,6 +21,7 @@ mod server;
 pub use client::{Client, EventLines};
 pub use desk::{About, Desk, Orders, at_master_target, outcome_of_reload};
 pub use failback_store::Wish;
+pub use forecast::{DiskForecast, Forecast};
 pub use point::{
     MachinePlan, MachinePoints, OperationStatus, Plan, PointDiskStatus, PointStatus, RecoveryStatus,
     StandingStatus, UndoStatus,

@@ -205,6 +205,7 @@ mod tests {
             sessions: 1,
             errors: BTreeMap::from([("FB509".into(), 2)]),
             machines: vec![MachineStatus {
+                pace: None,
                 cycle: None,
                 recovery: None,
                 id: "web\"01".into(),

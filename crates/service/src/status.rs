@@ -9,11 +9,13 @@ mod cycle;
 mod handle;
 mod kept;
 mod link;
+mod pace;
 mod probe;
 
 pub use board::Board;
 pub use cycle::{Comparison, CycleStatus, How};
 pub use handle::{DiskHandle, PassFacts, Probe, Sealed};
+pub use pace::{PaceStatus, Predicted};
 pub use probe::{LinkBytes, LinkLook, PassEnd, PassProbe};
 
 use crate::budget::BudgetStatus;
@@ -79,6 +81,9 @@ pub struct MachineStatus {
     /// Its cycles; none at a master target, and before the first job.
     #[serde(default)]
     pub cycle: Option<Box<CycleStatus>>,
+    /// How its job keeps its deadline or budget; none where it has neither.
+    #[serde(default)]
+    pub pace: Option<Box<PaceStatus>>,
     /// Its disks.
     pub disks: Vec<DiskStatus>,
 }
@@ -193,6 +198,9 @@ pub struct DiskStatus {
     pub resumed: bool,
     /// Memory that the pass may hold.
     pub window_bytes: Option<u64>,
+    /// What the pass was expected to cost; none at a master target.
+    #[serde(default)]
+    pub predicted: Option<Box<Predicted>>,
     /// The pass that runs, or the last one.
     pub pass: Option<Live>,
 }

@@ -29,6 +29,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     schedule: Schedule,
+    /// What the schedule's rate is held down to.
+    pace: Rate,
     bucket: Bucket,
     checked_at: Instant,
 }
@@ -43,7 +45,7 @@ impl Throttle {
     pub fn with_clock(schedule: Schedule, clock: fn() -> WeekTime) -> Self {
         let now = Instant::now();
         let bucket = Bucket::new(schedule.rate_at(clock()), now);
-        let state = Mutex::new(State { schedule, bucket, checked_at: now });
+        let state = Mutex::new(State { schedule, pace: Rate::Unlimited, bucket, checked_at: now });
         Self(Arc::new(Shared { state, changed: Notify::new(), clock }))
     }
 
@@ -55,11 +57,26 @@ impl Throttle {
     /// Follows another schedule from now on; whoever waits now feels it.
     pub fn set(&self, schedule: Schedule) {
         let mut state = self.lock();
-        let rate = schedule.rate_at((self.0.clock)());
+        let rate = schedule.rate_at((self.0.clock)()).min(state.pace);
         state.schedule = schedule;
         state.bucket.set_rate(rate, Instant::now());
         drop(state);
         self.0.changed.notify_waiters();
+    }
+
+    /// Goes no faster than this from now on, whatever the schedule allows.
+    pub fn pace(&self, pace: Rate) {
+        let mut state = self.lock();
+        let rate = state.schedule.rate_at((self.0.clock)()).min(pace);
+        state.pace = pace;
+        state.bucket.set_rate(rate, Instant::now());
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+
+    /// What the schedule allows now.
+    pub fn ceiling(&self) -> Rate {
+        self.lock().schedule.rate_at((self.0.clock)())
     }
 
     /// The schedule in force.
@@ -83,7 +100,7 @@ impl Throttle {
         let now = Instant::now();
         if now >= state.checked_at + RATE_CHECK {
             state.checked_at = now;
-            let rate = state.schedule.rate_at((self.0.clock)());
+            let rate = state.schedule.rate_at((self.0.clock)()).min(state.pace);
             state.bucket.set_rate(rate, now);
         }
         state

@@ -178,6 +178,7 @@ mod tests {
 
     fn status(disks: Vec<DiskStatus>) -> DaemonStatus {
         let machine = MachineStatus {
+            pace: None,
             cycle: None,
             recovery: None,
             id: "web01".into(),

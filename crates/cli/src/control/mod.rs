@@ -2,6 +2,7 @@
 
 mod check;
 pub(crate) mod events;
+pub(crate) mod forecast;
 pub(crate) mod orders;
 mod plan;
 pub(crate) mod points;

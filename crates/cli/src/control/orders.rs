@@ -41,6 +41,8 @@ pub(crate) fn reprotect(args: &ReprotectArgs) -> ExitClass {
         accept_older: args.accept_older,
         accept_divergence: args.accept_divergence,
         is_final: args.is_final,
+        finish_by_unix_ms: args.goal.finish_by,
+        max_egress_bytes: args.goal.max_egress,
     };
     finish(voice, &order.job, |job| Request::Reprotect { job, machine, flags })
 }

@@ -5,7 +5,7 @@ use failback_service::control::RecoveryStatus;
 use failback_service::report::printable;
 use failback_service::size::{counted, grouped, human, spoken};
 use failback_service::status::{
-    CycleStatus, DaemonStatus, DiskStage, DiskStatus, LinkStatus, Live, MachineStatus,
+    CycleStatus, DaemonStatus, DiskStage, DiskStatus, LinkStatus, Live, MachineStatus, PaceStatus,
 };
 use std::fmt::Write as _;
 
@@ -77,7 +77,8 @@ fn write_machine(text: &mut String, machine: &MachineStatus, now_ms: u64) {
     for line in machine.recovery.iter().flat_map(|recovery| recovery_lines(recovery, now_ms)) {
         let _ = writeln!(text, "  {line}");
     }
-    for line in machine.cycle.iter().flat_map(|cycle| cycle_lines(cycle, now_ms)) {
+    let pace = machine.pace.iter().flat_map(|pace| pace_lines(pace, now_ms));
+    for line in machine.cycle.iter().flat_map(|cycle| cycle_lines(cycle, now_ms)).chain(pace) {
         let _ = writeln!(text, "  {}", printable(&line));
     }
     let width = machine.disks.iter().map(|disk| disk.id.len()).max().unwrap_or(0);
@@ -222,8 +223,47 @@ fn progress(pass: &Live) -> String {
     format!("{of} {percent} % of {}{left}{received}", human(pass.total_bytes))
 }
 
+/// How a job keeps its deadline or budget.
+fn pace_lines(pace: &PaceStatus, now_ms: u64) -> Vec<String> {
+    let mut first = format!("sent {}", human(pace.sent_bytes));
+    if let Some(most) = pace.max_egress_bytes {
+        let _ = write!(first, " of {}", human(most));
+    }
+    if let Some(left) = pace.left_bytes {
+        let _ = write!(first, ", about {} left", human(left));
+    }
+    if let Some(end) = pace.finish_by_unix_ms {
+        let _ = match end.checked_sub(now_ms) {
+            Some(left) => write!(first, ", to be done in {}", spoken(left / 1000)),
+            None => write!(first, ", its time is over"),
+        };
+    }
+    if let Some(rate) = pace.bytes_per_second {
+        let _ = write!(first, ", paced at {}/s", human(rate));
+    }
+    let finding = pace.finding.iter();
+    let said = finding.map(|finding| format!("{} {}: {}", finding.code, finding.title, finding.evidence));
+    std::iter::once(first).chain(said).collect()
+}
+
+/// What was expected of a pass, beside what became of it.
+fn predicted_line(disk: &DiskStatus) -> Option<String> {
+    let predicted = disk.predicted.as_ref()?;
+    let about = match predicted.ship_estimate_bytes {
+        Some(bytes) => format!("{} to ship", human(bytes)),
+        None => format!("{} at most to ship", human(predicted.ship_at_most_bytes)),
+    };
+    let mut line = format!("predicted: {} to read, {about}", human(predicted.read_bytes));
+    if let Some(pass) = disk.pass.as_ref().filter(|_| disk.epoch == Some(predicted.epoch)) {
+        let counter = |name: &str| pass.counters.get(name).copied().unwrap_or(0);
+        let (read, shipped) = (human(counter("bytes_read_source")), human(counter("bytes_to_target")));
+        let _ = write!(line, "; so far {read} read, {shipped} shipped");
+    }
+    Some(line)
+}
+
 fn more_lines(disk: &DiskStatus) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = predicted_line(disk).into_iter().collect();
     if let (Some(pass), true) = (&disk.pass, disk.stage.is_active() && disk.link.is_some()) {
         let rates: Vec<_> = RATES
             .iter()
@@ -342,6 +382,7 @@ mod tests {
             sessions: 1,
             errors: BTreeMap::from([("FB509".into(), 3)]),
             machines: vec![MachineStatus {
+                pace: None,
                 cycle: None,
                 id: "web01".into(),
                 wanted: Wanted::Running,

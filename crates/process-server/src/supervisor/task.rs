@@ -54,6 +54,9 @@ impl Supervisor {
         // Two daemons that lost the same peer shall not come back in step.
         let mut backoff = Backoff::new(unix_ms() ^ u64::from(std::process::id()) << 32);
         loop {
+            if let Some(finding) = self.goal_over(machine) {
+                return End::Failed(finding);
+            }
             status.stage(DiskStage::Queued);
             let claim = match self.claim(name, stop).await {
                 Ok(claim) => claim,
@@ -78,8 +81,11 @@ impl Supervisor {
                 () = stop.cancelled() => return End::Stopped,
             };
             let (began, progress) = (Instant::now(), Arc::<Progress>::default());
+            let epoch = self.0.registry.intent(machine).epoch;
+            let metered = self.0.egress.meter(machine, epoch, &progress);
             let work = Try { claim, status: &status, grant, seen: &seen, progress: &progress };
             let ended = self.attempt(name, work, stop).await;
+            drop(metered);
             let finding = match ended {
                 Ok(sealed) => {
                     let is_current = self.seal(name, sealed.claim.cycle);
@@ -92,7 +98,7 @@ impl Supervisor {
                 }
                 Err(finding) if stop.is_cancelled() => {
                     tracing::debug!("{machine}/{disk}: stopped: {}", finding.evidence);
-                    return End::Stopped;
+                    return self.goal_over(machine).map_or(End::Stopped, End::Failed);
                 }
                 Err(finding) => finding,
             };
@@ -162,7 +168,7 @@ impl Supervisor {
             .clone()
             .ok_or_else(|| Finding::error(Code::Internal, format!("nobody asked for {}", machine.id)))?;
         let state = self.source_folder(&machine.id, &disk.id);
-        let snapshot = intent.snapshots.get(disk.id.as_str()).cloned();
+        let snapshot = intent.snapshot(&disk.id).map(Into::into);
         Ok(Attempt {
             throttle: self.throttle(&machine),
             machine,

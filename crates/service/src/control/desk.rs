@@ -1,5 +1,6 @@
 //! Takes requests, whoever brings them: gives each job to the daemon once, and writes the audit event.
 
+use super::forecast::Forecast;
 use super::jobs::{Job, Jobs};
 use super::point::{MachinePoints, Plan};
 use super::protocol::{ReceiptFile, Reply, Request};
@@ -27,6 +28,13 @@ pub trait Orders: Send + Sync + 'static {
     /// A machine's recovery points.
     fn points(&self, _machine: &MachineId) -> Result<MachinePoints, Finding> {
         Err(at_master_target("recovery points are kept by the master target"))
+    }
+
+    /// What the next passes of a machine are expected to cost.
+    fn forecast(&self, _machine: &MachineId) -> Result<Forecast, Finding> {
+        let evidence = "passes are predicted by the process server, which reads the sources";
+        Err(Finding::error(Code::RequestInvalid, evidence)
+            .with_remedy("ask it: 'failback plan MACHINE --socket /run/failback/process-server.sock'"))
     }
 
     /// What a verb would do: a request whose job was left out. Nothing is done.
@@ -92,6 +100,9 @@ impl Desk {
                 self.orders.receipt(machine, *number).map(|receipt| Reply::Receipt { receipt })
             }
             Request::Points { machine } => self.orders.points(machine).map(|points| Reply::Points { points }),
+            Request::Forecast { machine } => {
+                self.orders.forecast(machine).map(|forecast| Reply::Forecast { forecast })
+            }
             Request::Events { .. } => Ok(Reply::Events { started_unix_ms }),
             request => match request.job() {
                 Some(job) => return self.do_job(caller, request, job),

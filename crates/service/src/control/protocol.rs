@@ -1,5 +1,6 @@
 //! What may be asked and what is answered.
 
+use super::forecast::Forecast;
 use super::point::{MachinePoints, Plan};
 use crate::report::FindingLine;
 use crate::status::DaemonStatus;
@@ -24,6 +25,12 @@ pub struct PassFlags {
     /// The source is off: what is brought is its last state.
     #[serde(rename = "final")]
     pub is_final: bool,
+    /// Be done by then, milliseconds since 1970, as slowly as that allows; at that time it pauses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_by_unix_ms: Option<u64>,
+    /// Send no more than this in the whole job, bytes of frames; then it pauses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_egress_bytes: Option<u64>,
 }
 
 /// Flags as they may be said.
@@ -36,6 +43,8 @@ struct SaidFlags {
     accept_divergence: bool,
     #[serde(rename = "final")]
     is_final: bool,
+    finish_by_unix_ms: Option<u64>,
+    max_egress_bytes: Option<u64>,
     /// Nothing that a process server decides; whoever asks for it learns where it is decided.
     #[schemars(skip)]
     grow: bool,
@@ -45,13 +54,20 @@ impl TryFrom<SaidFlags> for PassFlags {
     type Error = &'static str;
 
     fn try_from(said: SaidFlags) -> Result<Self, Self::Error> {
-        let SaidFlags { verify, accept_mismatch, accept_older, accept_divergence, is_final, grow } = said;
-        match grow {
-            true => {
-                Err("a target grows where the master target's configuration says 'grow = true' for the disk")
-            }
-            false => Ok(Self { verify, accept_mismatch, accept_older, accept_divergence, is_final }),
+        if said.grow {
+            return Err(
+                "a target grows where the master target's configuration says 'grow = true' for the disk",
+            );
         }
+        Ok(Self {
+            verify: said.verify,
+            accept_mismatch: said.accept_mismatch,
+            accept_older: said.accept_older,
+            accept_divergence: said.accept_divergence,
+            is_final: said.is_final,
+            finish_by_unix_ms: said.finish_by_unix_ms,
+            max_egress_bytes: said.max_egress_bytes,
+        })
     }
 }
 
@@ -113,6 +129,14 @@ pub enum Request {
         /// longer than `final_timeout`, the source is started again.
         #[serde(default, rename = "final")]
         is_final: bool,
+    },
+    /// Process server: what the next passes of a machine are expected to read and send. Reads a sample of its sources, connects to
+    /// nobody and changes nothing.
+    Forecast {
+        /// Machine.
+        #[serde(with = "crate::text")]
+        #[schemars(with = "String")]
+        machine: MachineId,
     },
     /// Stop the machine's passes at the next durable group, and start none until it is resumed.
     Stop {
@@ -297,6 +321,7 @@ impl Request {
             Self::Events { .. } => "events",
             Self::Reprotect { .. } => "reprotect",
             Self::Cycle { .. } => "cycle",
+            Self::Forecast { .. } => "forecast",
             Self::Stop { .. } => "stop",
             Self::Resume { .. } => "resume",
             Self::Verify { .. } => "verify",
@@ -348,6 +373,7 @@ impl Request {
             | Self::Verify { machine, .. }
             | Self::Receipt { machine, .. }
             | Self::Points { machine }
+            | Self::Forecast { machine }
             | Self::Cancel { machine, .. }
             | Self::Commit { machine, .. }
             | Self::DropPoints { machine, .. }
@@ -406,6 +432,11 @@ pub enum Reply {
     Plan {
         /// It.
         plan: Plan,
+    },
+    /// What the next passes are expected to cost.
+    Forecast {
+        /// It.
+        forecast: Forecast,
     },
     /// Events follow, one a line.
     Events {

@@ -3,7 +3,7 @@
 //! Each call tells the status, the event stream and the error counts at once, so that they cannot differ.
 
 use super::kept::{Kept, KeptSeal};
-use super::{Comparison, DiskStage, DiskStatus, LinkStatus, Live};
+use super::{Comparison, DiskStage, DiskStatus, LinkStatus, Live, Predicted};
 use crate::clock::{ms_of, unix_ms};
 use crate::event::{Event, Events};
 use crate::report::FindingLine;
@@ -147,6 +147,17 @@ impl DiskHandle {
         let event = Event::SourceCompared { machine, disk, comparison: comparison.clone() };
         self.state().status.comparison = Some(Box::new(comparison));
         self.events.publish(event);
+    }
+
+    /// What the pass is expected to cost.
+    pub fn predicted(&self, predicted: Predicted) {
+        self.state().status.predicted = Some(Box::new(predicted));
+    }
+
+    /// Whether that was said of this cycle.
+    pub fn is_predicted(&self, epoch: Epoch, cycle: u64) -> bool {
+        let state = self.state();
+        state.status.predicted.as_ref().is_some_and(|was| (was.epoch, was.cycle) == (epoch.0, cycle))
     }
 
     /// A pass begins; `probe` reads its counters until it ends.

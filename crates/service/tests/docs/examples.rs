@@ -242,6 +242,7 @@ fn status() -> DaemonStatus {
         sessions: 1,
         errors: BTreeMap::from([("FB509".into(), 2)]),
         machines: vec![MachineStatus {
+            pace: None,
             cycle: None,
             id: "web01".into(),
             wanted: Wanted::Running,

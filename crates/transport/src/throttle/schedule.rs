@@ -48,6 +48,14 @@ impl Rate {
     pub fn bytes_per_second(bytes: u64) -> Option<Self> {
         NonZeroU64::new(bytes).map(Self::BytesPerSecond)
     }
+
+    /// The slower of two.
+    pub fn min(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unlimited, rate) | (rate, Self::Unlimited) => rate,
+            (Self::BytesPerSecond(a), Self::BytesPerSecond(b)) => Self::BytesPerSecond(a.min(b)),
+        }
+    }
 }
 
 impl fmt::Display for Rate {

@@ -18,8 +18,8 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is judged at once: little more than a read and its read-ahead, since each scattered read pays for two.
-const WINDOW_BYTES: u64 = 1 << 20;
+/// What is judged at once.
+const WINDOW_BYTES: u64 = 16 << 20;
 /// Windows that are remembered: those that stay cached behind the reader, since blocks that differ are read again soon,
 /// and the one ahead.
 const WINDOWS_KEPT: usize = (DROP_BEHIND_BYTES / WINDOW_BYTES) as usize + 1;
@@ -64,7 +64,7 @@ impl DropBehind {
 
     fn judge(&self, file: &File, index: u64) {
         let mut judged = self.lock();
-        if judged.iter().rev().any(|window| window.index == index) {
+        if judged.iter().any(|window| window.index == index) {
             return;
         }
         let range = ByteRange::new(index * WINDOW_BYTES, (index + 1) * WINDOW_BYTES);

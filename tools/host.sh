@@ -16,6 +16,7 @@ readonly rust_needed=1.95
   readonly judge_packages="qemu-utils libvmdk-utils python3-venv"
   readonly disk_packages="e2fsprogs fdisk util-linux mount"
   readonly fault_packages="nbdkit libnbd-bin fuse3 iproute2 libfaketime"
+  readonly cloud_packages="nodejs npm"
 }
 readonly python_packages="dissect.hypervisor==3.21"
 
@@ -101,6 +102,23 @@ need_python() {
   mkdir -p "$root/target"
   python3 -m venv --clear "$root/target/venv"
   "$root/target/venv/bin/pip" install --quiet --disable-pip-version-check "$python_packages"
+}
+
+# need_azurite: target/azurite with the emulator of page blobs, as its lock file says. Any Node.js from 18 serves.
+need_azurite() {
+  local folder=$root/target/azurite lock=package-lock.json
+  cmp -s "$root/tools/azurite/$lock" "$folder/$lock" && [ -x "$folder/node_modules/.bin/azurite-blob" ] && return
+  # shellcheck disable=SC2086 # a list of names
+  command -v npm >/dev/null || need_packages $cloud_packages
+  if [ "$no_install" -eq 1 ]; then die "missing emulator of page blobs: target/azurite"; fi
+  say "making target/azurite"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp "$root/tools/azurite/package.json" "$root/tools/azurite/$lock" "$folder/"
+  (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts) || {
+    rm -rf "$folder"
+    die "npm could not install the emulator of page blobs"
+  }
 }
 
 # root_runner: lets `cargo test` build as this user and run what it built as root.

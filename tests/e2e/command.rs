@@ -25,6 +25,11 @@ impl Ended {
         ended
     }
 
+    /// Everything that it wrote.
+    pub(crate) fn said(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
     /// The one line of JSON, after checking that the run succeeded.
     #[track_caller]
     pub(crate) fn success(&self) -> Value {

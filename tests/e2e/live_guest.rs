@@ -4,12 +4,19 @@
 use crate::boot::{boot, lab_disk};
 use crate::command::{project, qemu_img};
 use crate::disks::folder;
+use crate::sites::{Daemon, Sites, job, machine, merged, new_disk, target_machine};
+use failback_image::Image;
 use failback_model::{BlockSize, ByteRange, Layout};
 use failback_remote::{OpenOptions, SourceSpec, changed_blocks, open, open_feed};
+use failback_service::control::Request;
+use failback_service::event::Event;
+use failback_service::registry::CycleOutcome;
+use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longer than the guest takes for any step.
@@ -113,30 +120,35 @@ impl Guest {
         blocks.into_iter().map(|blocks| layout.bytes_of(blocks)).collect()
     }
 
+    fn opened(&self, cycle: u64) -> Arc<dyn Image> {
+        let source = open(&self.point(cycle), &OpenOptions::default());
+        source.unwrap_or_else(|finding| panic!("{}", finding.evidence))
+    }
+
     /// Brings parts of a replica to a point, and says whether all of it is the point's then.
     fn bring(&self, cycle: u64, replica: &Path, parts: &[ByteRange]) -> bool {
-        let source = open(&self.point(cycle), &OpenOptions::default());
-        let source = source.unwrap_or_else(|finding| panic!("{}", finding.evidence));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(replica)
-            .expect("opened");
-        let length = source.geometry().length_bytes;
-        file.set_len(length).expect("as long");
+        let source = self.opened(cycle);
+        let file = File::options().create(true).truncate(false).write(true).open(replica).expect("opened");
+        file.set_len(source.geometry().length_bytes).expect("as long");
         for part in parts {
             let mut bytes = vec![0; part.length_bytes() as usize];
             source.read_at(part.start(), &mut bytes).expect("read");
             file.write_all_at(&bytes, part.start()).expect("written");
         }
+        self.is_at(cycle, replica)
+    }
+
+    /// Whether a raw disk is what the guest's was at a point.
+    pub(crate) fn is_at(&self, cycle: u64, disk: &Path) -> bool {
+        let (source, file) = (self.opened(cycle), File::open(disk).expect("opened"));
+        let length = source.geometry().length_bytes;
         let (mut theirs, mut ours) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-        (0..length).step_by(1 << 20).all(|at| {
-            source.read_at(at, &mut theirs).expect("read");
-            file.read_exact_at(&mut ours, at).expect("read");
-            theirs == ours
-        })
+        file.metadata().expect("its length").len() == length
+            && (0..length).step_by(1 << 20).all(|at| {
+                source.read_at(at, &mut theirs).expect("read");
+                file.read_exact_at(&mut ours, at).expect("read");
+                theirs == ours
+            })
     }
 }
 
@@ -207,4 +219,56 @@ fn what_its_bitmaps_name_brings_each_point_home_also_after_a_cycle_that_failed()
     guest.wait_for_writes(before + 1);
     drop(guest);
     assert_eq!(boot("pvscsi", "raw", &replica), "boots=2 payload=ok driver=vmw_pvscsi");
+}
+
+/// Waits until a cycle is closed; what it came to.
+fn closed(ps: &mut Daemon, number: u64) -> CycleOutcome {
+    ps.wait(&format!("cycle {number} is closed"), |event| match event {
+        Event::CycleClosed { outcome, findings, .. } if outcome.number == number => {
+            assert!(findings.is_empty(), "{findings:?}");
+            Some(outcome.clone())
+        }
+        Event::CycleFailed { finding, .. } => panic!("{finding:?}"),
+        _ => None,
+    })
+}
+
+#[test]
+fn cycles_bring_a_guest_home_while_it_writes_and_the_last_one_boots() {
+    let sites = Sites::new();
+    let guest = Guest::start(&sites.path(""), 600);
+    let home = sites.path("home.raw");
+    let mut mt = sites.master_target(&[target_machine("app01", &[new_disk("disk0", &home)])], &json!({}));
+    let hook = |verb: &[&str]| {
+        let words = guest.hook().into_iter().chain(verb.iter().map(|word| (*word).to_owned()));
+        words.collect::<Vec<_>>()
+    };
+    let source = format!("nbd+unix:///pit{{cycle}}?socket={}", sites.path("nbd.sock").display());
+    let disk = json!({"id": "disk0", "source": source, "feed": "bitmap:since{base}", "threads": 2});
+    let hooks = json!({
+        "snapshot": hook(&["snapshot"]), "after_seal": hook(&["after-seal"]),
+        "stop_source": hook(&["--pause", "stop"]), "start_source": hook(&["start"]),
+    });
+    let mut ps = sites.process_server(&[merged(sites.source_machine("app01", &[disk]), &hooks)], &json!({}));
+
+    ps.reprotect("app01");
+    let first = closed(&mut ps, 1);
+    assert!(guest.is_at(1, &home), "the first cycle");
+    for number in 2..5 {
+        guest.wait_for_writes(guest.writes() + 3);
+        let is_final = number == 4;
+        ps.order(&Request::Cycle { job: job(), machine: machine("app01"), is_final });
+        let outcome = closed(&mut ps, number);
+        assert!(outcome.shipped_bytes > 256 << 10, "the guest wrote: {outcome:?}");
+        assert!(outcome.read_bytes < first.read_bytes, "what is read is what its bitmap names: {outcome:?}");
+        assert!(guest.is_at(number, &home), "cycle {number}");
+        assert!(
+            open(&guest.point(number - 1), &OpenOptions::default()).is_err(),
+            "the one before is retired"
+        );
+    }
+    assert_eq!(mt.disk("app01", "disk0").point_label.as_deref(), Some("final"));
+    assert!(mt.terminate().success() && ps.terminate().success());
+    drop(guest);
+    assert_eq!(boot("pvscsi", "raw", &home), "boots=2 payload=ok driver=vmw_pvscsi");
 }

@@ -4,6 +4,7 @@
 //! Needs what `tools/test` installs, and root for loop devices, mounts and network namespaces. A test that misses
 //! something fails and names it.
 
+mod blobs;
 mod boot;
 mod command;
 mod daemons;

@@ -210,6 +210,10 @@ codes! {
     BudgetSpent = "FB421", Interrupted, "deadline or budget cannot be kept", "raise --max-egress or --finish-by, or go on without";
     SecretExposed = "FB422", Usage, "a signature stands where others can read it", "put it into a file of mode 0600 and name that as @FILE, or use env:NAME or credential:NAME";
     NbdBroken = "FB430", Failure, "NBD server breaks the protocol", "see what it said; read the export with nbdinfo, and report this with both";
+    BlobMissing = "FB440", Refused, "page blob or snapshot is not there", "check the URL and the snapshot's time; a snapshot that was deleted cannot be read";
+    BlobUnsupported = "FB441", Refused, "blob is no disk that can be read here", "see what it is; a disk of 4096-byte sectors (VHDX) is read over NBD from a machine that holds it";
+    BlobNetworkDenied = "FB442", Refused, "the disk's network policy refuses this host", "set the snapshot's networkAccessPolicy to AllowAll, or read it from inside the network that its disk access resource allows";
+    BlobTokenNeeded = "FB443", Refused, "the disk is read with an Entra token only", "give an identity with the role 'Data Operator for Managed Disks', or set the snapshot's dataAccessAuthMode to None";
     ProtocolViolation = "FB501", Failure, "peer broke the protocol", "both ends must be the same version; report this with both logs";
     PeerFailed = "FB502", Interrupted, "the other end stopped with an error", "see the other end's error, then run the same command again";
     VersionMismatch = "FB503", Refused, "ends speak no protocol version in common", "bring both ends to releases that share one: the master target first";

@@ -579,3 +579,50 @@ const _: () = {
 pub const HTTP_CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Silence of a service after which its answer counts as lost.
 pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(60);
+
+const _: () = {
+    assert!(NBD_REQUEST_BYTES as u64 == UNIT_MIN_BYTES && NBD_REQUEST_BYTES <= NBD_REQUEST_MAX_BYTES);
+    assert!(NBD_MIN_BLOCK_MAX_BYTES <= NBD_REQUEST_BYTES, "a request holds at least one block");
+    assert!(NBD_TEXT_MAX_BYTES + 16 <= NBD_OPTION_REPLY_MAX_BYTES);
+    assert!(NBD_MAP_BYTES <= u32::MAX as u64, "the length of a request is 32 bits");
+    assert!(NBD_SETUP_MAX.as_secs() <= NBD_SILENCE_MAX.as_secs());
+    assert!(NBD_SILENCE_MAX.as_secs() <= NBD_REPLY_MAX.as_secs());
+};
+
+/// Most bytes of one ranged read of a blob: the service vouches for no longer one by a checksum.
+pub const BLOB_READ_MAX_BYTES: u64 = 4 << 20;
+/// Part of a blob whose page ranges are asked for at once.
+pub const PAGE_LIST_WINDOW_BYTES: u64 = 16 << 30;
+/// Ranges in one answer that are asked for.
+pub const PAGE_LIST_RESULTS: usize = 10_000;
+/// Largest answer that lists ranges: some services give all of a window at once.
+pub const PAGE_LIST_MAX_BYTES: usize = 32 << 20;
+/// Most ranges in one answer.
+pub const PAGE_LIST_ENTRIES_MAX: usize = 512 << 10;
+/// Answers that one window may take.
+pub const PAGE_LIST_ANSWERS_MAX: usize = 4096;
+/// Longest name, marker or time in an answer.
+pub const BLOB_TEXT_MAX_BYTES: usize = 4096;
+/// Largest answer of a service that is no data.
+pub const BLOB_ANSWER_MAX_BYTES: usize = 4 << 20;
+/// Longest URL of a blob, its signature included.
+pub const BLOB_URL_MAX_BYTES: u64 = 16 << 10;
+/// Tries of one request before the pass ends.
+pub const BLOB_TRIES_MAX: u32 = 8;
+/// First wait before a request is tried again.
+pub const BLOB_WAIT_FIRST: Duration = Duration::from_millis(200);
+/// Longest wait before a request is tried again, also where the service asks for a longer one.
+pub const BLOB_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Time in which a new signature may come while a pass is paused.
+pub const SIGNATURE_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
+/// How often a file is looked at for a new signature.
+pub const SIGNATURE_POLL: Duration = Duration::from_secs(2);
+/// Signatures that may be refused one after the other.
+pub const SIGNATURE_TRIES_MAX: u32 = 3;
+
+const _: () = {
+    assert!(SEGMENT_MAX_BYTES <= BLOB_READ_MAX_BYTES, "a segment is one request");
+    assert!(PAGE_LIST_RESULTS <= PAGE_LIST_ENTRIES_MAX && PAGE_LIST_ENTRIES_MAX * 56 <= PAGE_LIST_MAX_BYTES);
+    assert!(BLOB_WAIT_FIRST.as_millis() < BLOB_WAIT_MAX.as_millis());
+    assert!(SIGNATURE_POLL.as_secs() < SIGNATURE_WAIT_MAX.as_secs());
+};

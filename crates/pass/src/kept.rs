@@ -1,8 +1,8 @@
-//! Bytes that the scan kept because their blocks ship for certain: found again by block, let go with the last block.
+//! Bytes that the scan kept because their blocks ship, or probably do: found again by block, let go with the last block.
 
 use bytes::Bytes;
 use failback_engine::{KeptBytes, Packer};
-use failback_model::{BlockIndex, Digest, Layout};
+use failback_model::{BlockIndex, BlockRange, Difference, Digest, Layout};
 use failback_wire::BlockPatch;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,6 +34,27 @@ impl Kept {
         self.units.insert(kept.first.0, Unit { kept, digests });
     }
 
+    /// These blocks were compared: of those that do not differ nothing ships.
+    pub(crate) fn compared(&mut self, blocks: BlockRange, differing: &[Difference]) {
+        let differs = |block| differing.binary_search_by_key(&BlockIndex(block), |found| found.block).is_ok();
+        let reached = self.units.range(..blocks.end.0).rev();
+        let reached: Vec<u64> = reached
+            .take_while(|(first, unit)| *first + unit.digests.len() as u64 > blocks.start.0)
+            .map(|(first, _)| *first)
+            .collect();
+        for first in reached {
+            let unit = self.units.get_mut(&first).expect("it was just there");
+            for (block, digest) in (first..).zip(&mut unit.digests) {
+                if (blocks.start.0..blocks.end.0).contains(&block) && !differs(block) {
+                    *digest = None;
+                }
+            }
+            if unit.digests.iter().all(Option::is_none) {
+                self.units.remove(&first);
+            }
+        }
+    }
+
     /// A block and its digest, once; `None` where it was not kept: a block that ships again is read again.
     pub(crate) fn take(&mut self, block: BlockIndex) -> Option<KeptBlock> {
         let (&first, unit) = self.units.range_mut(..=block.0).next_back()?;
@@ -46,6 +67,12 @@ impl Kept {
             self.units.remove(&first);
         }
         Some(KeptBlock { block, digest, unit: unit_bytes, range: start..end })
+    }
+
+    /// These blocks, where all of them were kept; those of a list that were not all kept are read again.
+    pub(crate) fn take_all(&mut self, blocks: &[BlockIndex]) -> Option<Vec<KeptBlock>> {
+        let taken: Vec<_> = blocks.iter().filter_map(|&block| self.take(block)).collect();
+        (taken.len() == blocks.len()).then_some(taken)
     }
 }
 

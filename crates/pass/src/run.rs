@@ -98,6 +98,7 @@ pub fn run_into(
         layout,
         options,
         ships_everything: is_new && seeds.is_none(),
+        expects_changes: false,
         base: None,
         scan_log: None,
         progress: Arc::clone(progress),

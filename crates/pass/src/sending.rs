@@ -18,7 +18,7 @@ use failback_engine::{
     TargetRun, TrustedDigests,
 };
 use failback_model::limits::{SEGMENT_MAX_BYTES, STOP_ACKNOWLEDGED_MAX, STOP_MAX};
-use failback_model::{BlockIndex, ChunkIndex, Code, Digest, Finding, Layout};
+use failback_model::{BlockIndex, BlockRange, ChunkIndex, Code, Digest, Finding, Layout};
 use failback_session::{Sender as Session, SenderOptions, SenderWork};
 use failback_wire::Message;
 use std::ops::ControlFlow;
@@ -45,6 +45,9 @@ pub struct SendingEnd<'a> {
     /// Everything that is not zero ships with its contents, so what was scanned is kept for that: the target is new and
     /// has no seeds. A block that a seed holds would keep its memory until the pass ends.
     pub ships_everything: bool,
+    /// Most of what is not known differs, since a feed named it: it is kept, too, so that it is read once. Not where the
+    /// target has seeds, as above.
+    pub expects_changes: bool,
     /// The digests of the state that the target was said to be in, where they are at hand: then those of blocks that it
     /// still knows to be so need not come. Whatever they say, the roots are compared at the end.
     pub base: Option<Arc<dyn TrustedDigests>>,
@@ -78,8 +81,7 @@ impl SendingEnd<'_> {
     pub fn run(&self, link: Link, known: Option<Known>) -> Result<Digest, PassError> {
         let manifest = Manifest::create_temp(self.layout)?;
         // A segment takes all its buffers at once, so the pool holds at least one.
-        let keep = self
-            .ships_everything
+        let keep = (self.ships_everything || self.expects_changes)
             .then(|| BufferPool::new(self.options.window_bytes.max(SEGMENT_MAX_BYTES) as usize));
         std::thread::scope(|scope| {
             let (scanned_to, scanned) = bounded(SCAN_QUEUE_RUNS);
@@ -242,12 +244,14 @@ impl Loop<'_> {
                 is_idle = false;
             }
             while self.session.wants_differences() {
+                let from = self.comparer.below();
                 let Some(found) = self.comparer.step() else { break };
                 let differing =
                     found.differing.len() as u64 + found.zeroed.iter().map(|run| run.count()).sum::<u64>();
                 Progress::add(&self.end.progress.blocks_differing, differing);
                 let below = self.comparer.below();
                 self.end.progress.blocks_compared.store(below.0, Ordering::Relaxed);
+                self.kept.compared(BlockRange { start: from, end: below }, &found.differing);
                 self.session.handle_compared(below, found.consumed_digests, found.differing, found.zeroed);
                 is_idle = false;
             }
@@ -272,7 +276,9 @@ impl Loop<'_> {
                 self.comparer.push_target(TargetRun { blocks, digests: TargetDigests::Base })
             }
             SenderWork::Ship { job, blocks } => self.shipper.ship(job, blocks, &mut self.kept),
-            SenderWork::Patch { job, blocks, digests } => self.shipper.patch(job, blocks, digests),
+            SenderWork::Patch { job, blocks, digests } => {
+                self.shipper.patch(job, blocks, digests, &mut self.kept)
+            }
             SenderWork::Seal => {
                 let root = self.manifest.seal(1)?;
                 self.session.handle_root(root);

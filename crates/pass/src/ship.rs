@@ -82,8 +82,7 @@ impl Shipper {
 
     /// Packs blocks whole: from bytes that were kept, else read again.
     pub(crate) fn ship(&self, job: Job, blocks: Vec<BlockIndex>, kept: &mut Kept) {
-        let found: Option<Vec<_>> = blocks.iter().map(|&block| kept.take(block)).collect();
-        match found {
+        match kept.take_all(&blocks) {
             Some(blocks) => {
                 let (stage, packed) = (self.stage.clone(), self.packed.clone());
                 spawn_guarded(packed, move || {
@@ -94,9 +93,18 @@ impl Shipper {
         }
     }
 
-    /// Packs the pages of blocks that differ from the target's page digests.
-    pub(crate) fn patch(&self, job: Job, blocks: Vec<BlockIndex>, digests: Bytes) {
-        self.read(ReadJob { job, blocks, target_pages: Some(digests) });
+    /// Packs the pages of blocks that differ from the target's page digests: from bytes that were kept, else read again.
+    pub(crate) fn patch(&self, job: Job, blocks: Vec<BlockIndex>, digests: Bytes, kept: &mut Kept) {
+        match kept.take_all(&blocks) {
+            Some(blocks) => {
+                let (stage, packed) = (self.stage.clone(), self.packed.clone());
+                spawn_guarded(packed, move || {
+                    let blocks = blocks.iter().map(|kept| (kept.block, kept.bytes()));
+                    Some(stage.pack_read(job, blocks, Some(&digests)))
+                });
+            }
+            None => self.read(ReadJob { job, blocks, target_pages: Some(digests) }),
+        }
     }
 
     fn read(&self, job: ReadJob) {
@@ -126,7 +134,9 @@ impl Reader {
                     let stage = if target_pages.is_some() { Stage::Refine } else { Stage::Pack };
                     self.stage.progress.times.add(stage, started.elapsed());
                     let (stage, packed) = (self.stage.clone(), self.packed.clone());
-                    spawn_guarded(packed, move || Some(stage.pack_read(job, &buffer, target_pages.as_ref())));
+                    spawn_guarded(packed, move || {
+                        Some(stage.pack_read(job, buffer.iter(), target_pages.as_ref()))
+                    });
                 }
             }
         }
@@ -135,12 +145,17 @@ impl Reader {
 
 impl PackStage {
     /// Packs blocks that were read, refined where the target's page digests are given.
-    fn pack_read(&self, job: Job, blocks: &BlockBuffer, target_pages: Option<&Bytes>) -> Packed {
+    fn pack_read<'a>(
+        &self,
+        job: Job,
+        blocks: impl Iterator<Item = (BlockIndex, &'a [u8])>,
+        target_pages: Option<&Bytes>,
+    ) -> Packed {
         let started = Instant::now();
         let mut packer = Packer::new(self.level.choose());
         let mut theirs = target_pages.map(Message::truncated_digests);
         let (mut differing, mut pages) = (0, 0);
-        for (index, block) in blocks.iter() {
+        for (index, block) in blocks {
             let refined = match &mut theirs {
                 None => whole(block),
                 Some(digests) => {

@@ -6,11 +6,13 @@
 
 use crate::config::{Disk, Machine};
 use crate::hook::{Hook, HookError};
+use crate::snapshots;
 use failback_model::limits::HOOK_THAW_MAX;
 use failback_model::{Code, DiskId, Finding, JobId, PointClaim, PointLabel};
 use failback_pass::source_unix_ms;
 use failback_remote::{OpenOptions, SourceSpec};
 use failback_service::clock::unix_ms;
+use failback_service::registry::Snapshot;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -36,14 +38,16 @@ pub(crate) struct Taken {
     pub(crate) claim: PointClaim,
     /// Hooks around the snapshot that failed.
     pub(crate) warnings: Vec<Finding>,
+    /// What was taken in the cloud.
+    pub(crate) snapshots: Vec<Snapshot>,
 }
 
 impl Taking<'_> {
     /// Runs the hooks and judges. Without a `snapshot` nothing runs, and the sources are looked at: `disk`'s must be there.
     pub(crate) async fn take(&self, disk: &DiskId) -> Result<Taken, Finding> {
-        if self.machine.snapshot.is_empty() {
+        if self.machine.snapshot.is_empty() && !snapshots::are_taken(self.machine) {
             let source_unix_ms = newest(self.machine.disk.clone(), disk.clone()).await?;
-            return Ok(self.taken(source_unix_ms, Ok(false)));
+            return Ok(self.taken(source_unix_ms, Ok(false), Vec::new()));
         }
         // A source that is off has nothing to quiesce.
         let (before, after) = match self.is_final {
@@ -61,6 +65,16 @@ impl Taking<'_> {
             Some(hook) => hook.run(self.stop.cancelled()).await,
             None => Ok(()),
         };
+        let snapshots = match &snapshot {
+            Ok(()) if snapshots::are_taken(self.machine) => {
+                blocking({
+                    let machine = self.machine.clone();
+                    move || snapshots::take(&machine)
+                })
+                .await
+            }
+            _ => Ok(Vec::new()),
+        };
         if let Some(hook) = after {
             let stopped = async {
                 self.stop.cancelled().await;
@@ -73,7 +87,7 @@ impl Taking<'_> {
             quiesced = quiesced.and_then(|both| thawed.map(|()| both));
         }
         snapshot.map_err(|error| Finding::error(Code::SnapshotFailed, error.to_string()))?;
-        Ok(self.taken(source_unix_ms, quiesced))
+        Ok(self.taken(source_unix_ms, quiesced, snapshots?))
     }
 
     fn hook(&self, name: &'static str) -> Option<Hook<'_>> {
@@ -94,7 +108,12 @@ impl Taking<'_> {
         (!command.is_empty()).then_some(hook)
     }
 
-    fn taken(&self, source_unix_ms: u64, quiesced: Result<bool, HookError>) -> Taken {
+    fn taken(
+        &self,
+        source_unix_ms: u64,
+        quiesced: Result<bool, HookError>,
+        snapshots: Vec<Snapshot>,
+    ) -> Taken {
         let why_not = quiesced.as_ref().err().map(ToString::to_string);
         let (label, reason) = if self.is_final {
             (PointLabel::Final, String::new())
@@ -105,6 +124,7 @@ impl Taking<'_> {
         Taken {
             claim: PointClaim::new(source_unix_ms, label, &reason).of_cycle(self.cycle),
             warnings: why_not.map(warning).into_iter().collect(),
+            snapshots,
         }
     }
 }
@@ -113,7 +133,7 @@ impl Taking<'_> {
 fn judge(machine: &Machine, is_quiesced: bool, why_not: Option<String>) -> (PointLabel, String) {
     let disks = machine.disk.len();
     if disks > 1 && !machine.snapshot_is_atomic {
-        let reason = format!("{disks} disks, and no hook says that their snapshots are one instant");
+        let reason = format!("{disks} disks, and nothing says that their snapshots are one instant");
         return (PointLabel::PerDisk, reason);
     }
     match why_not {
@@ -141,8 +161,15 @@ async fn newest(disks: Vec<Disk>, own: DiskId) -> Result<u64, Finding> {
         }
         Ok(newest)
     };
+    blocking(look).await
+}
+
+/// Sources are looked at, and the cloud asked, on threads that may wait.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Finding> + Send + 'static,
+) -> Result<T, Finding> {
     let lost = |error| Finding::error(Code::Internal, format!("looking at the sources: {error}"));
-    tokio::task::spawn_blocking(look).await.map_err(lost)?
+    tokio::task::spawn_blocking(work).await.map_err(lost)?
 }
 
 #[cfg(test)]

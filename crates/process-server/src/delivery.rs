@@ -8,7 +8,7 @@ use crate::comparison::{Looking, Origin, Start};
 use crate::lineage::{Base, Lineage};
 use crate::seen::SeenSource;
 use failback_blockio::UnitSource;
-use failback_engine::TrustedDigests;
+use failback_engine::{Known, TrustedDigests};
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
 use failback_model::{
@@ -177,7 +177,7 @@ impl Delivery {
         let layout = Layout::new(welcome.pass_bytes, self.options.block_size)
             .map_err(|error| PassError::Failed(Finding::error(Code::ProtocolViolation, error.to_string())))?;
         let start = self.memory.as_ref().map(|memory| self.start(memory, layout)).transpose()?;
-        let (state, known, base, check_from) = match start {
+        let (state, known, base, check_from): (_, Option<Known>, _, _) = match start {
             Some(start) => {
                 let known = start.state.trusted().map_err(stored)?.into();
                 // Where the target is at the base, its digests are at hand and need not come.
@@ -188,6 +188,7 @@ impl Delivery {
             }
             None => (None, None, self.base(welcome, layout), 0),
         };
+        let known_blocks: u64 = known.iter().flat_map(|known| &known.ranges).map(|range| range.count()).sum();
         let options = PassOptions {
             window_bytes: self.options.window_bytes.min(welcome.window_bytes),
             ..self.options.clone()
@@ -197,6 +198,7 @@ impl Delivery {
             layout,
             options: &options,
             ships_everything: welcome.is_new && !welcome.has_seeds,
+            expects_changes: !welcome.has_seeds && known_blocks > layout.block_count() / 2,
             base,
             scan_log: state.clone().map(|state| state as _),
             progress: Arc::clone(&self.progress),

@@ -20,6 +20,7 @@ mod orders;
 pub mod runner;
 mod seen;
 mod server;
+mod snapshots;
 mod step;
 pub mod supervisor;
 mod template;

@@ -99,7 +99,7 @@ impl ProcessServer {
         let state = self.kit.state.join("sources").join(machine.id.as_str()).join(disk.id.as_str());
         let intent = self.registry.intent(&machine.id);
         let cycle = intent.claim.as_ref().map_or(0, |claim| claim.of(&disk.id).cycle);
-        let snapshot = intent.snapshots.get(disk.id.as_str()).cloned();
+        let snapshot = intent.snapshot(&disk.id).map(Into::into);
         let status = self.kit.board.disk(&machine.id, &disk.id).status();
         let (source, feed) = match source_of(disk, &state, cycle, snapshot.as_ref()) {
             Ok(opened) => opened,

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: a feed is a hint. Whoever uses it reads some of what it does not name, too.
 
+use crate::azure;
 use crate::extents::ExtentList;
 use crate::nbd::{Bitmap, NbdUri};
 use crate::open::OpenOptions;
@@ -51,7 +52,8 @@ pub fn open_feed(
             let length_bytes = crate::open(source, options)?.geometry().length_bytes;
             Ok(Box::new(ExtentList::open(path, length_bytes)?))
         }
-        (FeedSpec::Diff(_), _) => Err(unusable("this build has no page-range diff")),
+        (FeedSpec::Diff(base), SourceSpec::Blob(address)) => azure::open_diff(address, base, options),
+        (FeedSpec::Diff(_), _) => Err(unusable("a page-range diff belongs to a page blob")),
     }
 }
 

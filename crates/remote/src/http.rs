@@ -111,18 +111,28 @@ impl Request {
     }
 
     /// The same with a header that may be seen; an error where no header can hold the value.
-    pub fn with(self, name: HeaderName, value: impl AsRef<str>) -> Result<Self, HttpError> {
+    pub fn with(self, name: impl TryInto<HeaderName>, value: impl AsRef<str>) -> Result<Self, HttpError> {
         self.with_value(name, value.as_ref(), false)
     }
 
     /// The same with a header whose value is a secret: a token, or a URL with a signature.
-    pub fn with_secret(self, name: HeaderName, value: impl AsRef<str>) -> Result<Self, HttpError> {
+    pub fn with_secret(
+        self,
+        name: impl TryInto<HeaderName>,
+        value: impl AsRef<str>,
+    ) -> Result<Self, HttpError> {
         self.with_value(name, value.as_ref(), true)
     }
 
-    fn with_value(mut self, name: HeaderName, value: &str, is_secret: bool) -> Result<Self, HttpError> {
-        let mut value = HeaderValue::from_str(value)
-            .map_err(|_| HttpError::Unreachable(format!("the value of {name} is no text of a header")))?;
+    fn with_value(
+        mut self,
+        name: impl TryInto<HeaderName>,
+        value: &str,
+        is_secret: bool,
+    ) -> Result<Self, HttpError> {
+        let refuse = |what| HttpError::Unreachable(format!("the {what} is no text of a header"));
+        let name = name.try_into().map_err(|_| refuse("name"))?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| refuse("value"))?;
         value.set_sensitive(is_secret);
         self.headers.insert(name, value);
         Ok(self)

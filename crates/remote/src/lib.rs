@@ -5,6 +5,7 @@
 //! **Invariant**: a source is read only, and what is read of it is of one state: a source that changes meanwhile is an error.
 
 pub mod arm;
+pub mod azure;
 pub mod entra;
 mod extents;
 mod feed;

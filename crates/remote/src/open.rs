@@ -1,10 +1,12 @@
 //! Opening a source by what the user wrote.
 
 use crate::ReadOnly;
+use crate::azure::{self, TokenSource};
 use crate::nbd::{NbdDisk, NbdUri};
 use crate::spec::SourceSpec;
 use failback_image::{Access, Image};
 use failback_model::{Code, Finding};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How a source behind a network is read.
@@ -16,11 +18,15 @@ pub struct OpenOptions {
     pub renew: Vec<String>,
     /// Of a page blob: the snapshot to read (its time as Azure writes it); none: what the URL names.
     pub snapshot: Option<String>,
+    /// Certificates (PEM) that are trusted beside this host's own.
+    pub ca_file: Option<PathBuf>,
+    /// Of a page blob: gives tokens where access does not go by signatures.
+    pub token: Option<Arc<dyn TokenSource>>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { connections: 4, renew: Vec::new(), snapshot: None }
+        Self { connections: 4, renew: Vec::new(), snapshot: None, ca_file: None, token: None }
     }
 }
 
@@ -34,11 +40,11 @@ pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Arc<dyn Image>, 
             let disk = NbdDisk::open(&NbdUri::parse(uri)?, options.connections);
             disk.map(|disk| Arc::new(ReadOnly(disk)) as _).map_err(|error| error.to_finding())
         }
-        SourceSpec::Blob(_) => Err(Finding::error(Code::SourceUnsupported, "this build reads no page blobs")),
         SourceSpec::Managed(disk) => {
             let evidence = format!("{disk} is a managed disk, which changes while it is read");
             Err(Finding::error(Code::SourceUnsupported, evidence)
                 .with_remedy("name it as a disk's source of a process server, whose cycles take snapshots of it; or grant access to a snapshot and read that as azblob:@FILE"))
         }
+        SourceSpec::Blob(address) => azure::open(address, options),
     }
 }

@@ -14,7 +14,7 @@ mod orders;
 mod overlay;
 
 pub use check::faults_of;
-pub use cycles::{CycleOutcome, CycleWish, Cycles};
+pub use cycles::{CycleOutcome, CycleWish, Cycles, Snapshot};
 pub use intent::{Intent, KeptClaim, Wanted};
 pub use lease::Lease;
 

@@ -3,6 +3,10 @@
 #[cfg(feature = "arm")]
 mod arm;
 mod asked;
+#[cfg(feature = "blobs")]
+mod azurite;
+#[cfg(feature = "blobs")]
+mod blobs;
 mod daemon;
 mod disk;
 mod document;
@@ -21,6 +25,10 @@ mod write_log;
 #[cfg(feature = "arm")]
 pub use arm::{ArmReply, FakeArm};
 pub use asked::asked;
+#[cfg(feature = "blobs")]
+pub use azurite::Azurite;
+#[cfg(feature = "blobs")]
+pub use blobs::{BlobDisk, BlobFault, BlobServer};
 pub use daemon::{DaemonEnd, DaemonProcess};
 pub use disk::{Content, GeneratedDisk, Mutation};
 pub use document::{assert_part, repository};

@@ -4,10 +4,13 @@
 //! The targets of cargo-fuzz and the test that replays the stored corpus call the same functions.
 
 mod disk;
+mod extents;
 mod frames;
 mod handshake;
 mod journal;
 mod manifest;
+mod nbd;
+mod page_ranges;
 mod receipt;
 mod session;
 mod sketch;
@@ -16,10 +19,13 @@ mod vhd;
 mod vhdx;
 mod vmdk;
 
+pub use extents::extents;
 pub use frames::frames;
 pub use handshake::{handshake, handshake_request};
 pub use journal::journal;
 pub use manifest::manifest;
+pub use nbd::nbd;
+pub use page_ranges::page_ranges;
 pub use receipt::receipt;
 pub use session::{session, session_seals};
 pub use sketch::{sketch_of, sketched};
@@ -32,7 +38,7 @@ pub use vmdk::{vmdk_descriptor, vmdk_sparse, vmdk_stream};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in the corpus.
-pub const TARGETS: [(&str, Body); 12] = [
+pub const TARGETS: [(&str, Body); 15] = [
     ("vmdk_descriptor", vmdk_descriptor),
     ("vmdk_sparse", vmdk_sparse),
     ("vmdk_stream", vmdk_stream),
@@ -45,4 +51,7 @@ pub const TARGETS: [(&str, Body); 12] = [
     ("session", session),
     ("journal", journal),
     ("receipt", receipt),
+    ("nbd", nbd),
+    ("extents", extents),
+    ("page_ranges", page_ranges),
 ];

@@ -5,6 +5,7 @@
 mod boots;
 mod clocks;
 mod consistency;
+mod cycles;
 mod divergence;
 mod home;
 mod hostile;

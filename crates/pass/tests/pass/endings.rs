@@ -102,6 +102,7 @@ fn what_waits_to_go_out_is_given_up_when_the_other_end_says_that_it_stops() {
         source,
         options: &options,
         ships_everything: true,
+        expects_changes: false,
         base: None,
         scan_log: None,
         progress: Arc::default(),

@@ -104,6 +104,10 @@ pub struct Disk {
     /// JSON list, `diff:SNAPSHOT` of a page blob; `{cycle}` and `{base}` as above. None: the source is scanned.
     #[serde(default)]
     pub feed: Option<String>,
+    /// Take a snapshot of the page blob for each cycle, read that, and ask Azure what changed since the one before; the blob's
+    /// signature must allow to create and delete snapshots.
+    #[serde(default)]
+    pub take_snapshots: bool,
     /// Command that prints a new URL of a page blob on its standard output, for when its signature has expired.
     #[serde(default)]
     pub renew: Vec<String>,
@@ -260,10 +264,18 @@ impl Disk {
         let named = SourceSpec::parse(expanded(&self.source))
             .err()
             .map(|finding| Fault::new("source", finding.evidence, finding.remedy));
+        let is_blob = matches!(SourceSpec::parse(expanded(&self.source)), Ok(SourceSpec::Blob(_)));
+        let snapshots = (self.take_snapshots && !is_blob).then(|| {
+            Fault::new(
+                "take_snapshots",
+                "the source is no page blob",
+                "leave it out, or name a hook 'snapshot'",
+            )
+        });
         let feed = self.feed.as_deref().and_then(|feed| expanded(feed).parse::<FeedSpec>().err());
         let feed = feed.map(|reason| Fault::new("feed", reason, "correct it, or leave it out"));
         let faults = block_size.into_iter().chain(threads).chain(source).chain(device);
-        faults.chain(named).chain(feed).collect()
+        faults.chain(named).chain(snapshots).chain(feed).collect()
     }
 
     /// Options of its passes.

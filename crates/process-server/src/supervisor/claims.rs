@@ -154,12 +154,14 @@ impl Supervisor {
         taken: Taken,
         disks: impl Iterator<Item = &'a DiskId>,
     ) -> Result<PointClaim, Finding> {
-        let Taken { claim, warnings } = taken;
+        let Taken { claim, warnings, snapshots } = taken;
         let kept = KeptClaim::new(claim.clone(), disks);
         let told = kept.of(disk);
         self.0.registry.intend(machine, |intent| {
             if intent.cycles.number == cycle {
                 intent.claim = Some(kept);
+                intent.cycles.snapshots.extend(snapshots.iter().cloned());
+                intent.snapshots = snapshots;
             }
         })?;
         warnings.iter().for_each(|warning| self.0.kit.events.count(warning.code));

@@ -6,15 +6,17 @@
 //! one is sealed.
 
 use super::Supervisor;
+use crate::claim::blocking;
 use crate::config::Machine;
 use crate::convergence::judge;
 use crate::hook::{Hook, HookError};
 use crate::lineage::Lineage;
+use crate::snapshots;
 use crate::step::{Step, View, next_step};
 use failback_model::{Code, DiskId, Finding, MachineId};
 use failback_service::clock::unix_ms;
 use failback_service::event::Event;
-use failback_service::registry::{CycleOutcome, CycleWish, Intent, Wanted};
+use failback_service::registry::{CycleOutcome, CycleWish, Intent, Snapshot, Wanted};
 use failback_service::report::{FindingLine, finding_lines};
 use failback_service::size::{human, spoken};
 use failback_service::status::{CycleStatus, DiskStage};
@@ -210,7 +212,12 @@ impl Supervisor {
             findings.push(Finding::warning(Code::SnapshotFailed, evidence));
             held = cycles.held.clone();
         }
-        self.0.registry.intend(id, |intent| intent.cycles.close(now, outcome.clone(), held))?;
+        let (snapshots, why) = self.remove_snapshots(machine, intent).await;
+        findings.extend(why);
+        self.0.registry.intend(id, |intent| {
+            intent.cycles.close(now, outcome.clone(), held);
+            intent.cycles.snapshots = snapshots;
+        })?;
         let outcomes = self.0.registry.intent(id).cycles.outcomes;
         let judged = judge(&outcomes, outcome.took_ms);
         findings.extend(judged.diverges.then(|| not_converging(&outcomes)));
@@ -233,6 +240,22 @@ impl Supervisor {
         self.run_hook(machine, intent, "after_seal", &machine.after_seal, &environment)
             .await
             .map_err(|error| error.to_string())
+    }
+
+    /// Removes the snapshots of earlier cycles; those that are left, and why one of them should not be.
+    async fn remove_snapshots(&self, machine: &Machine, intent: &Intent) -> (Vec<Snapshot>, Option<Finding>) {
+        let (taken, kept) = (intent.cycles.snapshots.clone(), intent.snapshots.clone());
+        if !snapshots::are_taken(machine) && taken.is_empty() {
+            return (taken, None);
+        }
+        let (machine, all) = (machine.clone(), taken.clone());
+        let removed = blocking(move || Ok(snapshots::retire(&machine, &taken, &kept))).await;
+        let (left, why) = removed.unwrap_or_else(|finding| (all, Some(finding)));
+        let why = why.map(|why| {
+            let evidence = format!("snapshots of earlier cycles are still there: {}", why.evidence);
+            Finding::warning(Code::SnapshotFailed, evidence).with_remedy(why.remedy)
+        });
+        (left, why)
     }
 
     async fn begin_final(&self, machine: &Machine, intent: &Intent) {

@@ -167,8 +167,13 @@ impl Supervisor {
             .job
             .clone()
             .ok_or_else(|| Finding::error(Code::Internal, format!("nobody asked for {}", machine.id)))?;
+        if intent.cycles.number != work.claim.cycle {
+            // Whoever begins a cycle may do so between a try's claim and here.
+            let evidence = format!("cycle {} was given up", work.claim.cycle);
+            return Err(Finding::error(Code::SnapshotFailed, evidence));
+        }
         let state = self.source_folder(&machine.id, &disk.id);
-        let snapshot = intent.snapshots.get(disk.id.as_str()).cloned();
+        let snapshot = intent.snapshot(&disk.id).map(Into::into);
         Ok(Attempt {
             throttle: self.throttle(&machine),
             machine,

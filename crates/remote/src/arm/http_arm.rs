@@ -4,7 +4,7 @@
 
 use super::rest::{Arm, Method, Reply, Request};
 use crate::entra::Tokens;
-use crate::http::{self, Http, HttpError, SecretUrl, header};
+use crate::http::{self, Http, HttpError, SecretUrl};
 use failback_model::limits::AZURE_REPLY_MAX_BYTES;
 use failback_model::{Code, Finding};
 use serde_json::Value;
@@ -62,16 +62,16 @@ impl HttpArm {
         };
         let fail = |error: HttpError| failed(&request.name(), &error);
         let mut sent = http::Request::new(method, url.clone())
-            .with_secret(header::AUTHORIZATION, token.header())
+            .with_secret("authorization", token.header())
             .map_err(fail)?;
         match &request.body {
             Some(body) => {
-                sent = sent.with(header::CONTENT_TYPE, "application/json").map_err(fail)?;
+                sent = sent.with("content-type", "application/json").map_err(fail)?;
                 sent.body = body.to_string().into_bytes().into();
             }
             // Azure wants the length of a POST without body said.
             None if request.method == Method::Post => {
-                sent = sent.with(header::CONTENT_LENGTH, "0").map_err(fail)?;
+                sent = sent.with("content-length", "0").map_err(fail)?;
             }
             None => {}
         }

@@ -34,7 +34,7 @@ fn no_url_shows_its_query_and_no_secret_header_its_value() {
     let url = SecretUrl::parse("https://h:8/c/b?snapshot=1&sig=SECRET#SECRET").expect("a URL");
     assert_eq!(url.to_string(), "https://h:8/c/b");
     let request = Request::new(Method::GET, url)
-        .with_secret(header::AUTHORIZATION, "Bearer SECRET")
+        .with_secret("authorization", "Bearer SECRET")
         .expect("a header's text");
     assert!(!format!("{request:?}").contains("SECRET"), "{request:?}");
     for wrong in ["https://SECRET@h/", "ftp://h/SECRET", "SECRET", "https:///?SECRET"] {

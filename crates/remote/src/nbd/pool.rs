@@ -62,7 +62,8 @@ impl Connector {
 
     fn connect(&self, within: Duration) -> Result<Transmission<Stream>, NbdError> {
         let mut stream = self.greeted(within)?;
-        let export = negotiate::enter(&mut stream, &self.uri.export, self.context.as_deref())?;
+        let export = negotiate::enter(&mut stream, &self.uri.export, self.context.as_deref())
+            .inspect_err(|_| negotiate::abort(&mut stream))?;
         stream.socket().set_up(self.patience.silence)?;
         Ok(Transmission::new(stream, export))
     }

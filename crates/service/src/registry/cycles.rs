@@ -33,8 +33,19 @@ pub struct Cycles {
     pub source_stopped: bool,
     /// Cycles whose snapshots may still be there, ascending.
     pub held: Vec<u64>,
+    /// Snapshots that were taken and not removed.
+    pub snapshots: Vec<Snapshot>,
     /// What closed cycles came to, the oldest first.
     pub outcomes: Vec<CycleOutcome>,
+}
+
+/// A snapshot of a disk in the cloud.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Which disk.
+    pub disk: String,
+    /// How the cloud calls it; no secret.
+    pub name: String,
 }
 
 /// What a closed cycle came to.

@@ -1,11 +1,10 @@
 //! What an operator asked of a machine, kept until something else is asked.
 
-use super::Cycles;
+use super::{Cycles, Snapshot};
 use crate::control::PassFlags;
 use failback_model::{DiskId, Epoch, JobId, PointClaim, PointLabel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What an operator wants of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -37,9 +36,9 @@ pub struct Intent {
     /// What its passes claim; none: that is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<KeptClaim>,
-    /// Snapshots in the cloud that were taken with the claim, by disk.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub snapshots: BTreeMap<String, String>,
+    /// Snapshots in the cloud that were taken with the claim.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Snapshot>,
     /// Its cycles (process server).
     #[serde(default)]
     pub cycles: Cycles,
@@ -91,7 +90,13 @@ impl Intent {
     pub fn next_cycle(&mut self, is_final: bool, now_unix_ms: u64) {
         self.cycles.begin(now_unix_ms);
         self.flags = PassFlags { verify: self.flags.verify, is_final, ..PassFlags::default() };
-        (self.sealed, self.claim, self.snapshots) = (Vec::new(), None, BTreeMap::new());
+        (self.sealed, self.claim, self.snapshots) = (Vec::new(), None, Vec::new());
+    }
+
+    /// The snapshot of a disk that its cycle reads.
+    pub fn snapshot(&self, disk: &DiskId) -> Option<&str> {
+        let of_disk = |snapshot: &&Snapshot| snapshot.disk == disk.as_str();
+        self.snapshots.iter().find(of_disk).map(|snapshot| &*snapshot.name)
     }
 
     /// Number of the job.

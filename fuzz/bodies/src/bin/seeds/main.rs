@@ -4,6 +4,8 @@
 mod images;
 mod journals;
 mod messages;
+mod nbd;
+mod page_ranges;
 mod receipts;
 mod sessions;
 mod vhdx;
@@ -18,7 +20,9 @@ fn main() -> std::io::Result<()> {
         .nth(1)
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus")), PathBuf::from);
     let all = images::seeds().into_iter().chain(messages::seeds());
-    let all = all.chain(sessions::seeds()).chain(journals::seeds()).chain(receipts::seeds());
+    let all =
+        all.chain(sessions::seeds()).chain(journals::seeds()).chain(receipts::seeds()).chain(nbd::seeds());
+    let all = all.chain(page_ranges::seeds());
     for (target, name, bytes) in all {
         let folder = corpus.join(target);
         std::fs::create_dir_all(&folder)?;

@@ -1,0 +1,176 @@
+//! The signature in force, and how a new one comes in its place.
+//!
+//! **Invariant**: one thread at a time asks for a new signature; the others wait for what it gets. A command's output is a
+//! secret and never repeated.
+
+use super::address::BlobUrl;
+use super::service::Patience;
+use crate::spec::BlobAddress;
+use failback_model::limits::{BLOB_URL_MAX_BYTES, HOOK_TIMEOUT_DEFAULT};
+use failback_model::{Code, Finding};
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How a command that is waited for is looked at.
+const COMMAND_POLL: Duration = Duration::from_millis(50);
+
+/// A blob's URL, renewed where it can be.
+#[derive(Debug)]
+pub(super) struct Access {
+    address: BlobAddress,
+    renew: Vec<String>,
+    snapshot: Option<String>,
+    patience: Patience,
+    state: Mutex<State>,
+    renewed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    url: BlobUrl,
+    /// One more with each URL.
+    generation: u64,
+    is_renewing: bool,
+    /// It was let in once: a refusal is an end that may be mended, no mistake.
+    is_proven: bool,
+}
+
+impl Access {
+    /// Reads the URL from where it stands.
+    pub(super) fn new(
+        address: &BlobAddress,
+        renew: &[String],
+        snapshot: Option<&str>,
+        patience: Patience,
+    ) -> Result<Self, Finding> {
+        let url = address.url()?.at_snapshot(snapshot);
+        let state = State { url, generation: 0, is_renewing: false, is_proven: false };
+        Ok(Self {
+            address: address.clone(),
+            renew: renew.to_vec(),
+            snapshot: snapshot.map(str::to_owned),
+            patience,
+            state: Mutex::new(state),
+            renewed: Condvar::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The URL in force and its number; waits while another one is fetched.
+    pub(super) fn current(&self) -> (u64, BlobUrl) {
+        let mut state = self.lock();
+        while state.is_renewing {
+            state = self.renewed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        (state.generation, state.url.clone())
+    }
+
+    /// A request with the URL in force was let in.
+    pub(super) fn prove(&self) {
+        self.lock().is_proven = true;
+    }
+
+    /// Gets another URL in the place of number `refused`, which the service refused.
+    pub(super) fn replace(&self, refused: u64) -> Result<(), Finding> {
+        let mut state = self.lock();
+        loop {
+            if state.generation != refused {
+                return Ok(());
+            }
+            if !state.is_renewing {
+                break;
+            }
+            state = self.renewed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_renewing = true;
+        let (old, is_proven) = (state.url.clone(), state.is_proven);
+        drop(state);
+        let made = if self.renew.is_empty() { self.await_other(&old, is_proven) } else { self.ask_command() };
+        let mut state = self.lock();
+        state.is_renewing = false;
+        self.renewed.notify_all();
+        state.url = made?;
+        state.generation += 1;
+        Ok(())
+    }
+
+    fn at_snapshot(&self, url: BlobUrl) -> BlobUrl {
+        url.at_snapshot(self.snapshot.as_deref())
+    }
+
+    /// Looks at the file until it holds another URL.
+    fn await_other(&self, old: &BlobUrl, is_proven: bool) -> Result<BlobUrl, Finding> {
+        let place = self.address.place();
+        let refused = |how: &str| {
+            let evidence = format!("the signature in {} is refused{how}", place.display());
+            Err(Finding::error(Code::SourceDenied, evidence).about(&place))
+        };
+        if !self.address.can_change() {
+            return refused("; it stands where no new one can be put, and there is no command to renew it");
+        }
+        let started = Instant::now();
+        loop {
+            // A file that is just being replaced may be missing or half written: it is looked at again.
+            if let Ok(url) = self.address.url().map(|url| self.at_snapshot(url))
+                && url != *old
+            {
+                return Ok(url);
+            }
+            if !is_proven {
+                return refused("");
+            }
+            if started.elapsed() >= self.patience.signature_wait {
+                let minutes = self.patience.signature_wait.as_secs().div_ceil(60);
+                return refused(&format!(", and no other came within {minutes} min"));
+            }
+            std::thread::sleep(self.patience.signature_poll);
+        }
+    }
+
+    /// Runs the command and takes the URL that it writes.
+    fn ask_command(&self) -> Result<BlobUrl, Finding> {
+        let command = &self.renew[0];
+        let failed = |reason: String| {
+            let evidence = format!("the command that renews the signature, '{command}', {reason}");
+            Finding::error(Code::SourceDenied, evidence)
+        };
+        let mut child = Command::new(command)
+            .args(&self.renew[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| failed(format!("cannot be run: {error}")))?;
+        let output = child.stdout.take();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let read = output.map(|output| output.take(BLOB_URL_MAX_BYTES).read_to_string(&mut text));
+            read.is_some_and(|read| read.is_ok()).then_some(text)
+        });
+        let started = Instant::now();
+        let status = loop {
+            match child.try_wait().map_err(|error| failed(error.to_string()))? {
+                Some(status) => break status,
+                None if started.elapsed() > HOOK_TIMEOUT_DEFAULT => {
+                    // It may have ended by itself in between.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(failed(format!("took more than {} s", HOOK_TIMEOUT_DEFAULT.as_secs())));
+                }
+                None => std::thread::sleep(COMMAND_POLL),
+            }
+        };
+        if !status.success() {
+            return Err(failed(format!("failed: {status}")));
+        }
+        let text = reader.join().ok().flatten().ok_or_else(|| failed("wrote no text".into()))?;
+        BlobUrl::parse(&text)
+            .map(|url| self.at_snapshot(url))
+            .map_err(|reason| failed(format!("wrote no URL of a blob: {reason}")))
+    }
+}

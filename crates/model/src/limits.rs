@@ -467,8 +467,8 @@ pub const FORECAST_BLOCKS: u64 = 256;
 pub const PACE_TICK: Duration = Duration::from_secs(1);
 /// Slowest pace that is chosen, bytes a second.
 pub const PACE_MIN_BYTES: u64 = 64 << 10;
-/// Pace beyond what is needed, percent: a link is not steady.
-pub const PACE_MARGIN_PERCENT: u64 = 10;
+/// How long before its deadline a job means to be done; in its last minute it goes as fast as it may.
+pub const PACE_RESERVE: Duration = Duration::from_secs(60);
 /// What is noted of a budget ahead of being sent: a daemon that is killed has sent no more than was noted.
 pub const EGRESS_STEP_BYTES: u64 = 64 << 20;
 

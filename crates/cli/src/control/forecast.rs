@@ -184,7 +184,21 @@ mod tests {
     #[test]
     fn a_plan_says_bytes_time_space_cost_and_why() {
         let price = "0.087 USD".parse().expect("a price");
-        insta::assert_snapshot!(Predicted::of(forecast(), Some(10 << 20), Some(&price)).text(), @"");
+        insta::assert_snapshot!(Predicted::of(forecast(), Some(10 << 20), Some(&price)).text(), @r"
+        plan of web01:
+          ships      about 150 MiB, at most 310 MiB
+          takes      about 15 s, at most 31 s, at 10 MiB/s
+          costs      about 0.02 USD, at most 0.03 USD
+        disk0: 64 GiB of nbd://h/web01
+          target     generation 7, sealed from cycle 4 of this source
+          trusted    1,000 chunks: their digests are those of the sealed state, and the feed does not name them
+          scanned    4 chunks: its feed names blocks in them
+          absent     20 chunks: holes of the source
+          sample     256 blocks: 90 % are not as they were sealed; contents pack to 50 %
+          reads      300 MiB
+          ships      about 150 MiB, at most 310 MiB
+          undo       about 270 MiB at the target, at most 64 GiB
+        ");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use failback_service::status::{DiskStage, Sealed};
 use failback_transport::TlsFiles;
 use std::path::Path;
 use std::sync::Condvar;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How each next pass ends; without an entry it runs until it is cancelled.
@@ -20,6 +20,8 @@ struct Script {
     ends: Mutex<Vec<Result<(), Code>>>,
     /// Whether something was acknowledged before each end.
     advances: AtomicBool,
+    /// What each pass sends at once.
+    sends: AtomicU64,
     seen: Mutex<Vec<(u64, u64)>>,
     claims: Mutex<Vec<PointClaim>>,
     woken: Condvar,
@@ -33,6 +35,7 @@ impl Runner for Script {
         if self.advances.load(Ordering::Relaxed) {
             Progress::add(&attempt.progress.messages_acknowledged, 1);
         }
+        Progress::add(&attempt.progress.bytes_to_target, self.sends.load(Ordering::Relaxed));
         let end = self.ends.lock().expect("no panic").pop();
         match end {
             Some(Ok(())) => {
@@ -106,9 +109,13 @@ impl Lab {
     }
 
     fn begin(&self) {
+        self.begin_with(PassFlags::default(), 7_000);
+    }
+
+    fn begin_with(&self, flags: PassFlags, now_unix_ms: u64) {
         let job: JobId = "job".parse().expect("an id");
         let begin = |intent: &mut failback_service::registry::Intent| {
-            intent.begin(job.clone(), PassFlags::default(), 7_000);
+            intent.begin(job.clone(), flags, now_unix_ms);
         };
         self.registry.intend(&machine(), begin).expect("it is kept");
         self.supervisor.settle();
@@ -341,4 +348,33 @@ async fn a_claim_outlives_the_daemon_and_does_not_speak_for_disks_that_came_late
     assert_eq!(after[1..], before[..], "word for word");
     assert_eq!(after[0].label, PointLabel::PerDisk);
     assert!(after[0].reason.contains("d2 was added"), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_job_pauses_where_its_budget_is_spent_and_another_one_goes_on() {
+    let lab = Lab::new(&[]);
+    lab.script.sends.store(600, Ordering::Relaxed);
+    let budget = PassFlags { max_egress_bytes: Some(1000), ..PassFlags::default() };
+    lab.begin_with(budget, 7_000);
+    // Both disks sent 600 and run on: only the budget ends them.
+    lab.until(|lab| lab.stages() == [DiskStage::Failed; 2] && lab.supervisor.count() == 0).await;
+    assert_eq!(lab.kit.events.errors().get("FB421"), Some(&2));
+    let machines = lab.registry.machines();
+    let pace = lab.supervisor.pace_status(&machines[0]).expect("it has a budget");
+    assert_eq!((pace.sent_bytes, pace.finding.map(|finding| finding.code)), (1200, Some("FB421".into())));
+    // Neither a look nor another start of the daemon sends more.
+    lab.supervisor.settle();
+    lab.until(|lab| lab.supervisor.count() == 0).await;
+    assert_eq!(lab.script.seen.lock().expect("no panic").len(), 2);
+    *lab.script.ends.lock().expect("no panic") = vec![Ok(()), Ok(())];
+    lab.begin_with(PassFlags::default(), 9_000_000);
+    lab.until(|lab| lab.stages() == [DiskStage::Sealed; 2]).await;
+}
+
+#[tokio::test]
+async fn a_job_whose_time_is_over_sends_nothing() {
+    let lab = Lab::new(&[]);
+    lab.begin_with(PassFlags { finish_by_unix_ms: Some(1), ..PassFlags::default() }, 7_000);
+    lab.until(|lab| lab.stages() == [DiskStage::Failed; 2] && lab.supervisor.count() == 0).await;
+    assert_eq!(lab.script.seen.lock().expect("no panic").len(), 0);
 }

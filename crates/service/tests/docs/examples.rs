@@ -3,8 +3,8 @@
 use failback_model::{Code, DiskId, Finding, JobId, MachineId};
 use failback_service::budget::BudgetStatus;
 use failback_service::control::{
-    MachinePlan, MachinePoints, PassFlags, Plan, PointDiskStatus, PointStatus, ReceiptFile, RecoveryStatus,
-    Reply, Request, StandingStatus, UndoStatus, Wish,
+    DiskForecast, Forecast, MachinePlan, MachinePoints, PassFlags, Plan, PointDiskStatus, PointStatus,
+    ReceiptFile, RecoveryStatus, Reply, Request, StandingStatus, UndoStatus, Wish,
 };
 use failback_service::event::{Caller, Envelope, Event};
 use failback_service::registry::{CycleOutcome, Wanted};
@@ -52,6 +52,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Verify { job: job("job-20"), machine: web01(), disk: Some(disk0()) },
         Request::Receipt { machine: web01(), number: Some(3) },
         Request::Points { machine: web01() },
+        Request::Forecast { machine: web01() },
         Request::Cutover { job: None, of: web01(), point: Wish::Latest },
         Request::Cutover { job: Some(job("job-31")), of: web01(), point: Wish::Number(17) },
         Request::Cancel { job: Some(job("job-32")), machine: web01() },
@@ -95,6 +96,7 @@ pub(crate) fn replies() -> Vec<Reply> {
         },
         Reply::Points { points: points() },
         Reply::Plan { plan: plan() },
+        Reply::Forecast { forecast: forecast() },
         Reply::Events { started_unix_ms: NOW - 3_600_000 },
         Reply::Done {
             job: job("job-17"),
@@ -403,4 +405,36 @@ pub(crate) fn events() -> Vec<Envelope> {
         Envelope { seq, time_unix_ms: NOW + at as u64, event }
     };
     all.into_iter().enumerate().map(number).collect()
+}
+
+/// A plan before bytes.
+fn forecast() -> Forecast {
+    let disk = DiskForecast {
+        disk: "disk0".into(),
+        source: "nbd+unix:///pit{cycle}?socket=/run/web01.nbd".into(),
+        length_bytes: 64 << 30,
+        target: "generation 7, sealed from cycle 4 of this source".into(),
+        chunks_trusted: 1000,
+        chunks_scanned: 4,
+        chunks_absent: 20,
+        trusted_why: Some(
+            "their digests are those of the sealed state, and the feed does not name them".into(),
+        ),
+        scanned_why: "its feed names blocks in them".into(),
+        read_bytes: 332 << 20,
+        sampled_blocks: 256,
+        sampled_changed_percent: Some(90),
+        sampled_packed_percent: 50,
+        ship_estimate_bytes: Some(150 << 20),
+        ship_at_most_bytes: 640 << 20,
+        undo_estimate_bytes: Some(270 << 20),
+        undo_at_most_bytes: 64 << 30,
+        findings: Vec::new(),
+    };
+    Forecast {
+        machine: "web01".into(),
+        disks: vec![disk],
+        bandwidth_bytes_per_second: Some(20 << 20),
+        assumed_read_bytes_per_second: 400 << 20,
+    }
 }

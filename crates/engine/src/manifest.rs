@@ -15,7 +15,7 @@ use failback_format::FormatError;
 use failback_format::manifest::{
     ENTRY_BYTES, MANIFEST_HEADER_BYTES, ManifestHeader, ManifestLayout, RootHasher, chunk_digest,
 };
-use failback_model::limits::CHUNK_BLOCKS;
+use failback_model::limits::{CHUNK_BLOCKS, PAGE_BYTES};
 use failback_model::{BlockIndex, BlockRange, ByteRange, ChunkIndex, Code, Digest, Layout};
 use held::Held;
 use rayon::prelude::*;
@@ -164,12 +164,12 @@ impl Manifest {
         let chunks: Vec<ChunkIndex> = self.touched.iter().collect();
         let digests: Vec<Digest> = chunks.par_iter().map(|&chunk| self.computed_digest(chunk)).collect();
         let mut hasher = RootHasher::new(self.layout());
-        let mut next = 0;
+        let (mut next, mut reserved_to) = (0, 0);
         for (&chunk, digest) in chunks.iter().zip(digests) {
             hasher.update_zeros(chunk.0 - next);
             hasher.update(digest);
             next = chunk.0 + 1;
-            self.write_chunk_digest(chunk, digest)?;
+            self.write_chunk_digest(chunk, digest, &mut reserved_to)?;
         }
         hasher.update_zeros(self.layout().chunk_count() - next);
         let root = hasher.finish();
@@ -202,11 +202,20 @@ impl Manifest {
         Ok(())
     }
 
-    fn write_chunk_digest(&mut self, chunk: ChunkIndex, digest: Digest) -> Result<(), DiskError> {
+    /// Chunks come in order; the page that this one's digest lies in is reserved with the first of them.
+    fn write_chunk_digest(
+        &mut self,
+        chunk: ChunkIndex,
+        digest: Digest,
+        reserved_to: &mut u64,
+    ) -> Result<(), DiskError> {
         let offset = self.file.chunk_digest_offset(chunk);
         let bytes = ByteRange::new(offset, offset + ENTRY_BYTES);
         if digest_at(self.map.as_slice(), offset) != digest {
-            self.map.reserve(bytes)?;
+            if bytes.end() > *reserved_to {
+                *reserved_to = bytes.end().next_multiple_of(PAGE_BYTES).min(self.file.file_bytes());
+                self.map.reserve(ByteRange::new(offset, *reserved_to))?;
+            }
             self.map.as_mut_slice()[usizes(bytes)].copy_from_slice(&digest.0);
         }
         Ok(())

@@ -119,11 +119,12 @@ impl DigestFile {
         if digests.iter().all(Digest::is_zero) {
             return self.set_zeros(blocks);
         }
-        let mut state = self.lock();
         // What cannot be read is written: that is how a medium mends it.
-        if self.holds(blocks, Some(digests)) {
-            return Ok(());
-        }
+        if self.holds(blocks, Some(digests)) { Ok(()) } else { self.write_run(blocks, digests) }
+    }
+
+    fn write_run(&self, blocks: BlockRange, digests: &[Digest]) -> Result<(), DiskError> {
+        let mut state = self.lock();
         self.touch(&mut state, blocks)?;
         self.device.write_at(self.entry_bytes(blocks).start(), &bytes_of(digests))
     }
@@ -134,12 +135,15 @@ impl DigestFile {
             let runs = || chunk.chunk_by(|(block, _), (next, _)| block.0 + 1 == next.0);
             let (first, last) = (chunk[0].0, chunk[chunk.len() - 1].0);
             if runs().count() >= PATCH_MIN_RUNS
-                && let Ok(mut digests) = self.digests(BlockRange::new(first.0, last.0 + 1))
+                && let Ok(held) = self.digests(BlockRange::new(first.0, last.0 + 1))
             {
+                let mut digests = held.clone();
                 for (block, digest) in chunk {
                     digests[(block.0 - first.0) as usize] = *digest;
                 }
-                self.set_run(first, &digests)?;
+                if digests != held {
+                    self.write_run(BlockRange::new(first.0, last.0 + 1), &digests)?;
+                }
                 continue;
             }
             for run in runs() {

@@ -431,6 +431,8 @@ pub const HOOK_ARGUMENTS_MAX: usize = 64;
 pub const CYCLES_KEPT: usize = 32;
 /// Ranges of blocks that are remembered of what feeds named since a sealed state; more are joined over the smallest gaps.
 pub const NAMED_RANGES_MAX: usize = 64 << 10;
+/// Blocks that may differ from a sealed state whose digests are copied, so that the target need not tell its own.
+pub const BASE_COPIED_MAX_BLOCKS: u64 = 256 << 10;
 /// What of a source's unnamed blocks is read again in each cycle, to notice a feed that leaves something out.
 pub const FEED_CHECK_BYTES: u64 = 16 << 20;
 /// How long a final cycle may take before the source is started again.

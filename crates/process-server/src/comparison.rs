@@ -4,11 +4,12 @@
 //! **Invariant**: any doubt scans, and says why. A feed is a hint: what the base holds where the source has nothing any more counts as
 //! named, and of what is not named a part is read again in each cycle.
 
+use crate::base_digests::BaseDigests;
 use crate::lineage::{Base, Lineage};
 use failback_blockio::{ChangeFeed, DiskError, UnitSource};
 use failback_engine::read_digests;
-use failback_model::limits::{FEED_CHECK_BYTES, SEGMENT_MAX_BYTES};
-use failback_model::{BlockIndex, BlockRange, Code, Finding, Layout};
+use failback_model::limits::{BASE_COPIED_MAX_BLOCKS, FEED_CHECK_BYTES, SEGMENT_MAX_BYTES};
+use failback_model::{BlockIndex, BlockRange, Code, Digest, Finding, Layout};
 use failback_pass::{Cancel, PassError};
 use failback_remote::changed_blocks;
 use failback_service::report::FindingLine;
@@ -27,7 +28,7 @@ pub(crate) struct Start {
     /// What is known of it, and takes what is scanned.
     pub(crate) state: SourceState,
     /// The last sealed state with its digests, where nothing was scanned since.
-    pub(crate) base: Option<(Base, HeldDigests)>,
+    pub(crate) base: Option<(Base, BaseDigests)>,
     /// How it is known.
     pub(crate) comparison: Comparison,
     /// Where the check of unnamed blocks goes on in the next cycle.
@@ -105,6 +106,9 @@ impl Looking<'_> {
     ) -> Result<Start, PassError> {
         lineage.keep(self.folder).map_err(PassError::Failed)?;
         let named = lineage.named();
+        let named_blocks: u64 = named.iter().map(|run| run.count()).sum();
+        let digests = digests.filter(|_| named_blocks <= BASE_COPIED_MAX_BLOCKS);
+        let copied = digests.map(|digests| BaseDigests::copy(digests, &named)).transpose()?;
         let state = folder.follow(self.fingerprint, self.layout, &named).map_err(stored)?;
         let known = state.trusted().map_err(stored)?;
         let checked = self.check(&known.digests, &known.ranges, lineage.check_from)?;
@@ -134,7 +138,7 @@ impl Looking<'_> {
             checked_bytes: checked.read_bytes,
             finding: None,
         };
-        let base = digests.map(|digests| (lineage.base.clone(), digests));
+        let base = copied.map(|digests| (lineage.base.clone(), digests));
         let (check_from, read_bytes) = (checked.next_bytes, checked.read_bytes);
         Ok(Start { state, base, comparison, check_from, read_bytes })
     }
@@ -216,9 +220,13 @@ fn cleared(
         let stop = data.map_or(layout.block_count(), |data| data.start() / block_bytes);
         let mut block = at.div_ceil(block_bytes);
         while let Some(held) = base.next_data(BlockIndex(block))?.filter(|held| held.0 < stop) {
+            let one = BlockRange::new(held.0, held.0 + 1);
+            // The file tells holes of its own, which are not as fine as blocks.
+            let is_zero = base.digests(one)?.iter().all(Digest::is_zero);
             match cleared.last_mut() {
+                _ if is_zero => {}
                 Some(last) if last.end.0 == held.0 => last.end.0 += 1,
-                _ => cleared.push(BlockRange::new(held.0, held.0 + 1)),
+                _ => cleared.push(one),
             }
             block = held.0 + 1;
             if block >= stop {
@@ -239,3 +247,6 @@ fn common(a: BlockRange, b: BlockRange) -> Option<BlockRange> {
 fn stored(error: StoreError) -> PassError {
     PassError::Failed(error.to_finding())
 }
+
+#[cfg(test)]
+mod tests;

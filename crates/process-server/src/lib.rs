@@ -6,6 +6,7 @@
 //! **Invariant**: a disk that shall replicate is at work, or has a time for its next try, or says which operator's
 //! action it waits for.
 
+mod base_digests;
 mod claim;
 mod comparison;
 pub mod config;

@@ -55,9 +55,9 @@ fn curl_all(folder: &Path, url: &str) -> f64 {
         .map(|number| {
             let mut config = String::new();
             for at in (number * GIB / 4..(number + 1) * GIB / 4).step_by(4 * MIB as usize) {
-                let last = at + 4 * MIB - 1;
+                let (last, joint) = (at + 4 * MIB - 1, if config.is_empty() { "" } else { "next\n" });
                 let _ =
-                    write!(config, "url = \"{url}\"\noutput = /dev/null\nrange = {at}-{last}\nfail\nnext\n");
+                    write!(config, "{joint}url = \"{url}\"\noutput = /dev/null\nrange = {at}-{last}\nfail\n");
             }
             let path = folder.join(format!("curl-{number}"));
             fs::write(&path, config).expect("written");

@@ -64,7 +64,7 @@ async fn labels_say_what_hooks_vouch_for() {
     let lab = Lab::new();
     let snapshot = "snapshot = ['/bin/true']\n";
     let atomic = "snapshot_is_atomic = true\n";
-    let per_disk = "3 disks, and no hook says that their snapshots are one instant";
+    let per_disk = "3 disks, and nothing says that their snapshots are one instant";
     let cases = [
         (1, String::new(), PointLabel::CrashConsistent, NOT_QUIESCED),
         (3, String::new(), PointLabel::PerDisk, per_disk),

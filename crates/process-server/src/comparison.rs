@@ -144,8 +144,10 @@ impl Looking<'_> {
             state.forget(self.fingerprint).map_err(stored)?;
             Lineage::remove(self.folder).map_err(PassError::Failed)?;
             let at = self.layout.block_bytes(block).start();
-            let evidence =
-                format!("{} changed at byte {at}, which its feed does not name", self.source.name().display());
+            let evidence = format!(
+                "{} changed at byte {at}, which its feed does not name",
+                self.source.name().display()
+            );
             let comparison = scanned(Some(Finding::warning(Code::FeedLied, evidence)));
             return Ok(Start { state, base: None, comparison, check_from: 0, read_bytes });
         }

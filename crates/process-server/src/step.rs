@@ -81,7 +81,9 @@ pub(crate) fn next_step(view: &View) -> Step {
         }
         // A source that is off has no later state.
         (false, false) if view.is_final => Step::Wait(None),
-        (false, false) if view.is_stuck && (view.wish.is_some() || is_due && view.has_sealed) => Step::Begin { is_final },
+        (false, false) if view.is_stuck && (view.wish.is_some() || is_due && view.has_sealed) => {
+            Step::Begin { is_final }
+        }
         (false, false) => Step::Wait(due.filter(|_| view.is_stuck && view.has_sealed)),
     }
 }

@@ -278,7 +278,8 @@ impl Disk {
             understood.err().or((!is_based).then_some("it does not say by {base} since which cycle it tells"))
         });
         let feed = feed.map(|reason| {
-            let remedy = "name it by the cycle that it starts from, such as bitmap:since{base}, or leave it out";
+            let remedy =
+                "name it by the cycle that it starts from, such as bitmap:since{base}, or leave it out";
             Fault::new("feed", reason, remedy)
         });
         let faults = block_size.into_iter().chain(threads).chain(source).chain(device);

@@ -259,12 +259,7 @@ impl Supervisor {
     }
 
     /// Changes what is kept of a cycle, durably, unless another job or cycle has taken its place.
-    fn note(
-        &self,
-        id: &MachineId,
-        of: &Intent,
-        change: impl FnOnce(&mut Intent),
-    ) -> Result<(), Finding> {
+    fn note(&self, id: &MachineId, of: &Intent, change: impl FnOnce(&mut Intent)) -> Result<(), Finding> {
         let noted = self.0.registry.intend(id, |intent| {
             if (intent.epoch, intent.cycles.number) == (of.epoch, of.cycles.number) {
                 change(intent);
@@ -300,12 +295,11 @@ impl Supervisor {
     /// The final cycle was not made: its source runs on, and so do cycles. Nothing of it is sealed once the source is started.
     async fn fail_final(&self, machine: &Machine, intent: &Intent) -> Result<(), Finding> {
         let id = &machine.id;
-        let why = intent.cycles.failing.clone().unwrap_or_else(|| {
-            match self.view(machine, intent, 0).has_failed {
+        let why =
+            intent.cycles.failing.clone().unwrap_or_else(|| match self.view(machine, intent, 0).has_failed {
                 true => "a disk needs an operator".to_string(),
                 false => format!("it was not sealed within {}", machine.final_timeout),
-            }
-        });
+            });
         self.note(id, intent, |intent| intent.cycles.failing = Some(why.clone()))?;
         self.stop(id);
         while self.is_running(id) {
@@ -326,16 +320,23 @@ impl Supervisor {
     /// Starts the source again, and says so. An error where it may still be off: it is tried again.
     async fn start_source(&self, machine: &Machine, intent: &Intent, why: &str) -> Result<(), Finding> {
         let environment = self.environment(machine, intent);
-        let started = self.run_hook(machine, intent, "start_source", &machine.start_source, &environment).await;
+        let started =
+            self.run_hook(machine, intent, "start_source", &machine.start_source, &environment).await;
         let after = match &started {
-            Ok(()) if machine.start_source.is_empty() => "no start_source is configured: look whether it runs".into(),
+            Ok(()) if machine.start_source.is_empty() => {
+                "no start_source is configured: look whether it runs".into()
+            }
             Ok(()) => "the source was started again".into(),
             Err(error) => format!("THE SOURCE MAY BE OFF, and is tried again: {error}"),
         };
         let finding = Finding::error(Code::FinalFailed, format!("{why}; {after}"));
         self.0.kit.events.count(finding.code);
         let (machine, number) = (machine.id.to_string(), intent.cycles.number);
-        self.0.kit.events.publish(Event::CycleFailed { machine, number, finding: FindingLine::from(&finding) });
+        self.0.kit.events.publish(Event::CycleFailed {
+            machine,
+            number,
+            finding: FindingLine::from(&finding),
+        });
         started.map_err(|_| finding)
     }
 
@@ -408,7 +409,6 @@ impl Supervisor {
         }
         sum
     }
-
 }
 
 /// Before the next try of what could not be noted.

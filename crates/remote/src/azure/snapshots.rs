@@ -95,7 +95,8 @@ impl BlobSnapshots {
                 .service
                 .ask(Operation::Read, &request, &mut |answer| {
                     let body = answer.body(BLOB_ANSWER_MAX_BYTES)?;
-                    read_list(&body, &blob, &self.owner).map_err(|reason| Trouble::Final(Code::CloudFailed, reason))
+                    read_list(&body, &blob, &self.owner)
+                        .map_err(|reason| Trouble::Final(Code::CloudFailed, reason))
                 })
                 .map_err(|error| error.to_finding())?;
             times.extend(page);

@@ -473,7 +473,7 @@ pub const PACE_RESERVE: Duration = Duration::from_secs(60);
 pub const EGRESS_STEP_BYTES: u64 = 64 << 20;
 
 const _: () = {
-    assert!(PACE_TICK.as_secs() >= RATE_CHECK.as_secs() && PACE_MIN_BYTES >= WRITE_BATCH_MIN_BYTES as u64);
+    assert!(PACE_TICK.as_secs() >= RATE_CHECK.as_secs() && PACE_MIN_BYTES >= WRITE_BATCH_MIN_BYTES);
 };
 
 /// Longest name of an export, a context or a text that an NBD server may send.

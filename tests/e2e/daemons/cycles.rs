@@ -34,13 +34,16 @@ fn hooks(sites: &Sites) -> Value {
     let folder = sites.path("");
     let hook = |script: &str| json!(["/bin/sh", "-ec", format!("cd \"$0\"; {script}"), folder]);
     let take = "echo take $FAILBACK_CYCLE since $FAILBACK_BASE_CYCLE >> ran; for n in 0 1; do \
-                test -e lost-$n || cp live-$n snap-$n-$FAILBACK_CYCLE.raw; done";
+                test -e lost-$n || cp live-$n snap-$n-$FAILBACK_CYCLE.raw; \
+                for base in 1 2 3 4 5 6 7 8 9; do test ! -e changed-$n.json || cp changed-$n.json since-$base-$n.json; \
+                done; done";
     let retire = "echo retire $FAILBACK_RETIRE >> ran; for c in $(echo $FAILBACK_RETIRE | tr , ' '); do \
                   rm -f snap-0-$c.raw snap-1-$c.raw; done";
     json!({
         "snapshot": hook(take),
         "snapshot_is_atomic": true,
         "after_seal": hook(retire),
+        "final_timeout": "2s",
         "stop_source": hook("echo stop >> ran; test -e may-stop"),
         "start_source": hook("echo start >> ran"),
     })
@@ -58,7 +61,7 @@ impl Lab {
         let options = json!({"journal_dir": sites.path("undo"), "retention": {"low_space": "1M"}});
         let mt = sites.master_target(&[target_machine("app01", &disks)], &options);
         let disk = |n: u32| {
-            let feed = format!("extents:{}", sites.path(&format!("changed-{n}.json")).display());
+            let feed = format!("extents:{}", sites.path(&format!("since-{{base}}-{n}.json")).display());
             let source = sites.path(&format!("snap-{n}-{{cycle}}.raw"));
             merged(source_disk(&format!("d{n}"), &source), &json!({"feed": feed}))
         };
@@ -279,4 +282,33 @@ fn cycles_run_by_the_clock_until_they_are_stopped() {
     ps.order(&Request::Stop { job: job(), machine: machine("app01") });
     let again = Request::Cycle { job: job(), machine: machine("app01"), is_final: false };
     ps.refuses(&again, "FB702");
+}
+
+#[test]
+fn a_final_cycle_that_takes_too_long_frees_the_source_and_is_never_sealed() {
+    let mut lab = Lab::new(5500);
+    lab.ps.reprotect("app01");
+    lab.closed();
+    fs::write(lab.sites.path("may-stop"), "").expect("written");
+    lab.write(0, 9, true);
+    lab.mt.kill();
+    lab.ps.forget();
+    lab.ask(true);
+    // Whatever is overdue when a daemon starts has a minute more.
+    let why = lab.ps.wait("a failed final cycle", |event| match event {
+        Event::CycleFailed { finding, .. } => Some(finding.clone()),
+        _ => None,
+    });
+    assert_eq!(why.code, "FB420");
+    assert!(why.evidence.contains("within 2s") && why.evidence.contains("started again"), "{why:?}");
+    assert!(lab.ran().contains("stop\ntake 2 since 1\nstart\n"), "{}", lab.ran());
+    lab.write(0, 4, true);
+    lab.mt.restart();
+    lab.ps.resume("app01");
+    lab.ps.forget();
+    let outcome = lab.closed();
+    assert!(outcome.number >= 3, "{outcome:?}");
+    lab.assert_home();
+    assert_eq!(lab.mt.disk("app01", "d0").point_label.as_deref(), Some("crash-consistent"));
+    assert_eq!(lab.points(), [0, 1, 2], "the final cycle is no point");
 }

@@ -268,7 +268,7 @@ mod tests {
         let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
         let file = file_with(folder.path(), 0..MIB);
         let reader = DropBehind::default();
-        let mut read = |offset: usize, length: usize| {
+        let read = |offset: usize, length: usize| {
             let range = ByteRange::new(offset as u64, (offset + length) as u64);
             let course = reader.lock().course(range);
             reader.read(&file, range.start(), &mut vec![0; length]).expect("read");

@@ -14,7 +14,8 @@ pub const BLOCK_DEFAULT_BYTES: u64 = 64 << 10;
 pub const BLOCK_MAX_BYTES: u64 = 1 << 20;
 /// Most pages in one block.
 pub const PAGES_PER_BLOCK_MAX: usize = (BLOCK_MAX_BYTES / PAGE_BYTES) as usize;
-/// Smallest unit read from a source; larger requests measured slower, since they leave the cache.
+/// Smallest unit read from a source. Of disks of this host larger ones measured slower, since they leave the cache; sources
+/// behind a network ask for more.
 pub const UNIT_MIN_BYTES: u64 = 256 << 10;
 /// Blocks whose entries form one chunk of a manifest.
 pub const CHUNK_BLOCKS: u64 = 1024;
@@ -473,7 +474,7 @@ pub const PACE_RESERVE: Duration = Duration::from_secs(60);
 pub const EGRESS_STEP_BYTES: u64 = 64 << 20;
 
 const _: () = {
-    assert!(PACE_TICK.as_secs() >= RATE_CHECK.as_secs() && PACE_MIN_BYTES >= WRITE_BATCH_MIN_BYTES as u64);
+    assert!(PACE_TICK.as_secs() >= RATE_CHECK.as_secs() && PACE_MIN_BYTES >= WRITE_BATCH_MIN_BYTES);
 };
 
 /// Longest name of an export, a context or a text that an NBD server may send.

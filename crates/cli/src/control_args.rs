@@ -79,11 +79,11 @@ pub(crate) struct ReprotectArgs {
     /// The source is off: what comes home is its last state
     #[arg(id = "final", long)]
     pub(crate) is_final: bool,
-    #[command(flatten)]
-    pub(crate) goal: GoalArgs,
     /// Do not ask: the machine's target disks are overwritten
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) goal: GoalArgs,
 }
 
 /// `failback cycle`.

@@ -66,13 +66,7 @@ impl Taking<'_> {
             None => Ok(()),
         };
         let snapshots = match &snapshot {
-            Ok(()) if snapshots::are_taken(self.machine) => {
-                blocking({
-                    let machine = self.machine.clone();
-                    move || snapshots::take(&machine)
-                })
-                .await
-            }
+            Ok(()) if snapshots::are_taken(self.machine) => self.take_snapshots().await,
             _ => Ok(Vec::new()),
         };
         if let Some(hook) = after {
@@ -88,6 +82,19 @@ impl Taking<'_> {
         }
         snapshot.map_err(|error| Finding::error(Code::SnapshotFailed, error.to_string()))?;
         Ok(self.taken(source_unix_ms, quiesced, snapshots?))
+    }
+
+    /// Takes the daemon's own snapshots, within the time that a hook has: applications may be waiting for it.
+    async fn take_snapshots(&self) -> Result<Vec<Snapshot>, Finding> {
+        let machine = self.machine.clone();
+        let limit = Duration::from_secs(self.machine.hook_timeout.into());
+        let late =
+            |why: &str| Err(Finding::error(Code::SnapshotFailed, format!("snapshots of page blobs: {why}")));
+        tokio::select! {
+            taken = blocking(move || snapshots::take(&machine)) => taken,
+            () = tokio::time::sleep(limit) => late("not taken within hook_timeout"),
+            () = self.stop.cancelled() => late("the job was stopped"),
+        }
     }
 
     fn hook(&self, name: &'static str) -> Option<Hook<'_>> {

@@ -57,7 +57,11 @@ impl Looking<'_> {
             let known = state.trusted().map_err(stored)?;
             let how = if known.ranges.is_empty() { How::Scan } else { How::Resumed };
             let comparison = Comparison { how, ..scanned(None) };
-            return Ok(Start { state, base: None, comparison, check_from, read_bytes: 0 });
+            return match lineage.filter(|lineage| !lineage.is_checked) {
+                // The try before was cut off in its check.
+                Some(lineage) => self.checked(state, lineage, comparison, None),
+                None => Ok(Start { state, base: None, comparison, check_from, read_bytes: 0 }),
+            };
         }
         match self.named(origin, lineage, &folder) {
             Ok((lineage, digests)) => self.follow(lineage, digests, folder),
@@ -85,6 +89,9 @@ impl Looking<'_> {
                 base.cycle
             )));
         }
+        if base.block_bytes != self.layout.block_size().bytes() {
+            return Err(doubt("the disk is cut into blocks of another size now".into()));
+        }
         if base.pass_bytes != self.layout.length_bytes() {
             let (was, is) = (base.pass_bytes, self.layout.length_bytes());
             return Err(doubt(format!("the disk was resized from {was} to {is} bytes")));
@@ -100,7 +107,7 @@ impl Looking<'_> {
 
     fn follow(
         &self,
-        mut lineage: Lineage,
+        lineage: Lineage,
         digests: Option<HeldDigests>,
         folder: SourceFolder,
     ) -> Result<Start, PassError> {
@@ -110,37 +117,44 @@ impl Looking<'_> {
         let digests = digests.filter(|_| named_blocks <= BASE_COPIED_MAX_BLOCKS);
         let copied = digests.map(|digests| BaseDigests::copy(digests, &named)).transpose()?;
         let state = folder.follow(self.fingerprint, self.layout, &named).map_err(stored)?;
+        let named_bytes = named.iter().map(|blocks| self.layout.bytes_of(*blocks).length_bytes()).sum();
+        let comparison = Comparison {
+            how: How::Feed,
+            base_cycle: Some(lineage.base.cycle),
+            named_bytes: Some(named_bytes),
+            ..scanned(None)
+        };
+        let base = copied.map(|digests| (lineage.base.clone(), digests));
+        self.checked(state, lineage, comparison, base)
+    }
+
+    /// Looks whether what is trusted is what lies there; where it is not, nothing is trusted any longer.
+    fn checked(
+        &self,
+        state: SourceState,
+        mut lineage: Lineage,
+        comparison: Comparison,
+        base: Option<(Base, BaseDigests)>,
+    ) -> Result<Start, PassError> {
         let known = state.trusted().map_err(stored)?;
         let checked = self.check(&known.digests, &known.ranges, lineage.check_from)?;
+        let read_bytes = checked.read_bytes;
         if let Some(block) = checked.differs {
-            Lineage::remove(self.folder).map_err(PassError::Failed)?;
+            // Whoever is killed in between finds nothing that is trusted.
             state.forget(self.fingerprint).map_err(stored)?;
+            Lineage::remove(self.folder).map_err(PassError::Failed)?;
             let at = self.layout.block_bytes(block).start();
             let evidence = format!(
                 "{} changed at byte {at}, which its feed does not name",
                 self.source.name().display()
             );
             let comparison = scanned(Some(Finding::warning(Code::FeedLied, evidence)));
-            return Ok(Start {
-                state,
-                base: None,
-                comparison,
-                check_from: 0,
-                read_bytes: checked.read_bytes,
-            });
+            return Ok(Start { state, base: None, comparison, check_from: 0, read_bytes });
         }
-        lineage.check_from = checked.next_bytes;
-        let named_bytes = named.iter().map(|blocks| self.layout.bytes_of(*blocks).length_bytes()).sum();
-        let comparison = Comparison {
-            how: How::Feed,
-            base_cycle: Some(lineage.base.cycle),
-            named_bytes: Some(named_bytes),
-            checked_bytes: checked.read_bytes,
-            finding: None,
-        };
-        let base = copied.map(|digests| (lineage.base.clone(), digests));
-        let (check_from, read_bytes) = (checked.next_bytes, checked.read_bytes);
-        Ok(Start { state, base, comparison, check_from, read_bytes })
+        (lineage.is_checked, lineage.check_from) = (true, checked.next_bytes);
+        lineage.keep(self.folder).map_err(PassError::Failed)?;
+        let comparison = Comparison { checked_bytes: read_bytes, ..comparison };
+        Ok(Start { state, base, comparison, check_from: checked.next_bytes, read_bytes })
     }
 
     /// Reads some of what is trusted again, going on from `from_bytes`, around the disk once at most.

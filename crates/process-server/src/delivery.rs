@@ -83,6 +83,8 @@ pub struct Memory {
     pub folder: PathBuf,
     /// Which state of it is read, and what names its changes.
     pub origin: Origin,
+    /// The source and its feed as the configuration names them.
+    pub named: String,
     /// Its snapshot in the cloud, where there is one.
     pub snapshot: Option<String>,
     /// Hears how the pass comes to know the source.
@@ -208,7 +210,14 @@ impl Delivery {
         let way = Link::new(move |frame| sender.send(frame), link.input().clone())
             .with_queue(move || queue.queued_bytes())
             .with_discard(move || waiting.discard_bulk());
-        let root = end.run(way, known)?;
+        let root = end.run(way, known).inspect_err(|error| {
+            if let (PassError::Disk(error), Some(memory), Some(state)) = (error, &self.memory, &state)
+                && error.code == Code::ChangedMeanwhile
+            {
+                // A digest that was remembered is not that of the bytes: none of them is believed any longer.
+                self.disown(memory, state);
+            }
+        })?;
         let generation = welcome.generation.next();
         let sent =
             Sent { root, generation, pass_bytes: welcome.pass_bytes, blocks_total: layout.block_count() };
@@ -246,6 +255,17 @@ impl Delivery {
         Ok(start)
     }
 
+    /// Gives up what is remembered of the source.
+    fn disown(&self, memory: &Memory, state: &SourceState) {
+        let given_up = Fingerprint::of_source(&*self.source, self.epoch, self.claim.cycle)
+            .map_err(|error| error.to_finding())
+            .and_then(|fingerprint| state.forget(&fingerprint).map_err(|error| error.to_finding()))
+            .and_then(|()| Lineage::remove(&memory.folder));
+        if let Err(finding) = given_up {
+            tracing::warn!("{}/{}: {}", self.machine, self.disk, finding.evidence);
+        }
+    }
+
     /// The target sealed what was sent: the next cycle's feed starts from there.
     fn sealed(
         &self,
@@ -261,6 +281,8 @@ impl Delivery {
             generation: sent.generation.0,
             root: sent.root.to_string(),
             pass_bytes: sent.pass_bytes,
+            block_bytes: self.options.block_size.bytes(),
+            named: memory.named.clone(),
             snapshot: memory.snapshot.clone(),
         };
         Lineage::sealed(base, check_from).keep(&memory.folder)

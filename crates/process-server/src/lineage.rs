@@ -28,6 +28,10 @@ pub struct Base {
     pub root: String,
     /// Length of the pass's disk, bytes.
     pub pass_bytes: u64,
+    /// Bytes of its blocks.
+    pub block_bytes: u64,
+    /// The source and the feed as the configuration named them: of another one it says nothing.
+    pub named: String,
     /// Its snapshot in the cloud, where there is one.
     #[serde(default)]
     pub snapshot: Option<String>,
@@ -48,12 +52,14 @@ pub(crate) struct Lineage {
     named: Vec<(u64, u64)>,
     /// Where the check of unnamed blocks goes on, bytes.
     pub(crate) check_from: u64,
+    /// Whether what the last feed left unnamed was checked.
+    pub(crate) is_checked: bool,
 }
 
 impl Lineage {
     /// A source that was just sealed.
     pub(crate) fn sealed(base: Base, check_from: u64) -> Self {
-        Self { base, named: Vec::new(), check_from }
+        Self { base, named: Vec::new(), check_from, is_checked: true }
     }
 
     /// What is kept of a source with this folder; none where nothing is, or nothing that can be used.
@@ -99,6 +105,7 @@ impl Lineage {
 
     /// Adds what another feed names.
     pub(crate) fn name(&mut self, blocks: &[BlockRange]) {
+        self.is_checked = false;
         let mut all = self.named();
         all.extend_from_slice(blocks);
         self.named = joined(all, NAMED_RANGES_MAX).iter().map(|run| (run.start.0, run.end.0)).collect();
@@ -147,6 +154,8 @@ mod tests {
             generation: 5,
             root: Digest([7; 32]).to_string(),
             pass_bytes: 1 << 30,
+            block_bytes: 65_536,
+            named: "x".into(),
             snapshot: None,
         }
     }

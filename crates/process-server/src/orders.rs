@@ -142,9 +142,16 @@ impl ProcessServer {
     fn stop(&self, id: &MachineId) -> Result<String, Finding> {
         self.registry.intend(id, |intent| intent.wanted = Wanted::Stopped)?;
         let stopping = self.supervisor.stop(id);
+        let cycles = self.registry.intent(id).cycles;
+        let is_off = cycles.source_stopped && cycles.closed_unix_ms.is_none();
+        let off = if is_off {
+            "; its source was stopped for the final cycle and stays off until it is resumed"
+        } else {
+            ""
+        };
         Ok(match stopping {
-            0 => format!("{id}: nothing was at work, and nothing starts until it is resumed"),
-            disks => format!("{id}: {disks} disks stop at their next durable group"),
+            0 => format!("{id}: nothing was at work, and nothing starts until it is resumed{off}"),
+            disks => format!("{id}: {disks} disks stop at their next durable group{off}"),
         })
     }
 

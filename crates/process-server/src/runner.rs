@@ -117,6 +117,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     let memory = Memory {
         folder: attempt.state.clone(),
         origin: Origin { feed },
+        named: disk.named(),
         snapshot: attempt.snapshot.clone(),
         hear: Box::new(move |comparison| status.compared(comparison)),
     };
@@ -221,6 +222,10 @@ fn feed_of(
 ) -> Result<(Base, Box<dyn ChangeFeed>), Option<Finding>> {
     // The first cycle has nothing to start from, which is no fault.
     let base = base.ok_or(None)?;
+    if base.named != disk.named() {
+        let evidence = "the last sealed state is of another source or feed than is configured now";
+        return Err(Some(Finding::warning(Code::FeedUnusable, evidence)));
+    }
     let feed = match (&disk.feed, &base.snapshot) {
         (Some(feed), _) => {
             let reason = |reason: &str| Some(Finding::warning(Code::FeedUnusable, reason));

@@ -19,7 +19,7 @@ pub(crate) fn are_taken(machine: &Machine) -> bool {
 pub(crate) fn take(machine: &Machine) -> Result<Vec<Snapshot>, Finding> {
     let mut taken: Vec<Snapshot> = Vec::new();
     for disk in machine.disk.iter().filter(|disk| disk.take_snapshots) {
-        match of(disk).and_then(|snapshots| snapshots.create()) {
+        match of(machine, disk).and_then(|snapshots| snapshots.create()) {
             Ok(name) => taken.push(Snapshot { disk: disk.id.to_string(), name }),
             Err(finding) => {
                 for snapshot in &taken {
@@ -36,41 +36,37 @@ pub(crate) fn take(machine: &Machine) -> Result<Vec<Snapshot>, Finding> {
     Ok(taken)
 }
 
-/// Removes all but those that are kept, also those that bear our mark and nobody remembers. Blocks. What is still there, and why.
+/// Removes those that are remembered and not kept, and those that bear this machine's mark and are older than all that are kept.
+/// Blocks. Those that are gone, and why one is not.
 pub(crate) fn retire(
     machine: &Machine,
     remembered: &[Snapshot],
     kept: &[Snapshot],
 ) -> (Vec<Snapshot>, Option<Finding>) {
-    let mut known = remembered.to_vec();
+    let mut going: Vec<_> = remembered.iter().filter(|snapshot| !kept.contains(snapshot)).cloned().collect();
     for disk in machine.disk.iter().filter(|disk| disk.take_snapshots) {
         // A signature of the blob alone cannot list; then what is remembered has to do.
-        let listed = of(disk).and_then(|snapshots| snapshots.list()).unwrap_or_default();
-        known.extend(listed.into_iter().map(|name| Snapshot { disk: disk.id.to_string(), name }));
+        let listed = of(machine, disk).and_then(|snapshots| snapshots.list()).unwrap_or_default();
+        let Some(oldest) = kept.iter().find(|kept| kept.disk == disk.id.as_str()) else { continue };
+        // Times are written so that they sort; one that is newer may be of a job that has just begun.
+        let older = listed.into_iter().filter(|name| *name < oldest.name);
+        going.extend(older.map(|name| Snapshot { disk: disk.id.to_string(), name }));
     }
-    known.sort();
-    known.dedup();
-    let mut left = Vec::new();
+    going.sort();
+    going.dedup();
     let mut why = None;
-    for snapshot in known {
-        if kept.contains(&snapshot) {
-            left.push(snapshot);
-        } else if let Err(finding) = remove(machine, &snapshot) {
-            why = Some(finding);
-            left.push(snapshot);
-        }
-    }
-    (left, why)
+    going.retain(|snapshot| remove(machine, snapshot).map_err(|finding| why = Some(finding)).is_ok());
+    (going, why)
 }
 
 fn remove(machine: &Machine, snapshot: &Snapshot) -> Result<(), Finding> {
     let disk = machine.disk.iter().find(|disk| disk.id.as_str() == snapshot.disk);
     // Of a disk that is defined no more nobody knows where it lies.
-    disk.map_or(Ok(()), |disk| of(disk)?.delete(&snapshot.name))
+    disk.map_or(Ok(()), |disk| of(machine, disk)?.delete(&snapshot.name))
 }
 
-fn of(disk: &Disk) -> Result<BlobSnapshots, Finding> {
-    BlobSnapshots::new(&address(disk)?, &disk.renew)
+fn of(machine: &Machine, disk: &Disk) -> Result<BlobSnapshots, Finding> {
+    Ok(BlobSnapshots::new(&address(disk)?, &disk.renew)?.owned_by(machine.id.as_str()))
 }
 
 fn address(disk: &Disk) -> Result<BlobAddress, Finding> {

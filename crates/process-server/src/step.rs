@@ -17,6 +17,10 @@ pub(crate) struct View {
     pub(crate) is_final: bool,
     /// Its source was stopped by our hook for it.
     pub(crate) was_stopped_for_it: bool,
+    /// It was decided that the final cycle is not made.
+    pub(crate) is_failing: bool,
+    /// A cycle of the job was sealed before.
+    pub(crate) has_sealed: bool,
     /// Every disk that is not sealed waits, because its source cannot be read.
     pub(crate) is_stuck: bool,
     /// A disk needs an operator.
@@ -29,6 +33,8 @@ pub(crate) struct View {
     pub(crate) every_ms: Option<u64>,
     /// What a final cycle may take.
     pub(crate) final_timeout_ms: u64,
+    /// When this run of the daemon began to follow the cycles: whatever is overdue then has one more try.
+    pub(crate) followed_unix_ms: u64,
     /// Now.
     pub(crate) now_unix_ms: u64,
 }
@@ -49,6 +55,9 @@ pub(crate) enum Step {
     Wait(Option<u64>),
 }
 
+/// What a daemon that starts anew gives a final cycle that is overdue: it may be sealed, and only the answer be lost.
+const FINAL_LAST_TRY_MS: u64 = 60_000;
+
 /// Decides.
 pub(crate) fn next_step(view: &View) -> Step {
     if !view.is_wanted {
@@ -57,6 +66,9 @@ pub(crate) fn next_step(view: &View) -> Step {
     let due = view.every_ms.map(|every| view.began_unix_ms.saturating_add(every));
     let is_due = due.is_some_and(|due| view.now_unix_ms >= due);
     let is_final = view.wish == Some(CycleWish::Final);
+    if view.is_failing {
+        return Step::FailFinal;
+    }
     match (view.is_sealed, view.is_closed) {
         (true, false) => Step::Close,
         (_, true) if view.is_final => Step::Wait(None),
@@ -64,12 +76,15 @@ pub(crate) fn next_step(view: &View) -> Step {
         (_, true) => Step::Wait(due),
         (false, false) if view.is_final && view.was_stopped_for_it => {
             let end = view.began_unix_ms.saturating_add(view.final_timeout_ms);
+            let end = end.max(view.followed_unix_ms.saturating_add(FINAL_LAST_TRY_MS));
             if view.has_failed || view.now_unix_ms >= end { Step::FailFinal } else { Step::Wait(Some(end)) }
         }
         // A source that is off has no later state.
         (false, false) if view.is_final => Step::Wait(None),
-        (false, false) if view.is_stuck && (view.wish.is_some() || is_due) => Step::Begin { is_final },
-        (false, false) => Step::Wait(due.filter(|_| view.is_stuck)),
+        (false, false) if view.is_stuck && (view.wish.is_some() || is_due && view.has_sealed) => {
+            Step::Begin { is_final }
+        }
+        (false, false) => Step::Wait(due.filter(|_| view.is_stuck && view.has_sealed)),
     }
 }
 
@@ -84,12 +99,15 @@ mod tests {
             is_closed: false,
             is_final: false,
             was_stopped_for_it: false,
+            is_failing: false,
+            has_sealed: true,
             is_stuck: false,
             has_failed: false,
             wish: None,
             began_unix_ms: 1_000,
             every_ms: Some(500),
-            final_timeout_ms: 10_000,
+            final_timeout_ms: 100_000,
+            followed_unix_ms: 900,
             now_unix_ms: 1_100,
         }
     }
@@ -116,6 +134,8 @@ mod tests {
         assert_eq!(next_step(&late), Step::Wait(None), "it may still be sealed");
         let stuck = View { is_stuck: true, ..late };
         assert_eq!(next_step(&stuck), Step::Begin { is_final: false });
+        let first = View { has_sealed: false, wish: None, ..stuck.clone() };
+        assert_eq!(next_step(&first), Step::Wait(None), "a first pass may take days");
         assert_eq!(next_step(&View { now_unix_ms: 1_100, wish: None, ..stuck }), Step::Wait(Some(1_500)));
     }
 
@@ -124,9 +144,12 @@ mod tests {
         let done = View { is_final: true, is_sealed: true, is_closed: true, now_unix_ms: 9_000, ..view() };
         assert_eq!(next_step(&View { wish: Some(CycleWish::Next), ..done.clone() }), Step::Wait(None));
         let running = View { is_sealed: false, is_closed: false, was_stopped_for_it: true, ..done };
-        assert_eq!(next_step(&running), Step::Wait(Some(11_000)));
+        assert_eq!(next_step(&running), Step::Wait(Some(101_000)));
         assert_eq!(next_step(&View { has_failed: true, ..running.clone() }), Step::FailFinal);
-        assert_eq!(next_step(&View { now_unix_ms: 11_000, ..running.clone() }), Step::FailFinal);
+        assert_eq!(next_step(&View { now_unix_ms: 101_000, ..running.clone() }), Step::FailFinal);
+        assert_eq!(next_step(&View { is_failing: true, ..running.clone() }), Step::FailFinal);
+        let anew = View { followed_unix_ms: 200_000, now_unix_ms: 200_001, ..running.clone() };
+        assert_eq!(next_step(&anew), Step::Wait(Some(260_000)), "it may be sealed, and the answer lost");
         let ordinary = View { was_stopped_for_it: false, has_failed: true, ..running };
         assert_eq!(next_step(&ordinary), Step::Wait(None), "the operator said that it is off");
     }

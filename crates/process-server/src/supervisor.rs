@@ -94,7 +94,8 @@ impl Supervisor {
         for machine in machines {
             self.follow(&machine);
             let intent = self.0.registry.intent(&machine.id);
-            if intent.wanted != Wanted::Running || self.0.kit.stop.is_cancelled() {
+            let is_over = intent.cycles.failing.is_some();
+            if intent.wanted != Wanted::Running || is_over || self.0.kit.stop.is_cancelled() {
                 continue;
             }
             for disk in machine.disk.iter().filter(|disk| !intent.is_sealed(&disk.id)) {

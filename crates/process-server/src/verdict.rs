@@ -28,6 +28,7 @@ pub(crate) fn verdict(code: Code) -> Verdict {
         | Code::TlsFailed
         | Code::UndoSpace
         | Code::InUse
+        | Code::JournalInUse
         | Code::OpenFailed => Verdict::Again,
         code if code.exit() == ExitClass::Interrupted => Verdict::Again,
         _ => Verdict::GiveUp,

@@ -31,6 +31,9 @@ impl FromStr for FeedSpec {
         match text.split_once(':') {
             Some(("bitmap", name)) if !name.is_empty() => Ok(Self::Bitmap(name.into())),
             Some(("extents", path)) if !path.is_empty() => Ok(Self::Extents(path.into())),
+            Some(("diff", base)) if base.contains("://") || base.contains('?') => Err(
+                "diff: takes a snapshot's time, or @FILE that holds its URL: a URL here could show its signature",
+            ),
             Some(("diff", base)) if !base.is_empty() => Ok(Self::Diff(base.into())),
             _ => Err("a feed is bitmap:NAME, extents:PATH or diff:SNAPSHOT"),
         }

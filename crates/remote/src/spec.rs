@@ -87,7 +87,9 @@ impl BlobAddress {
 }
 
 fn has_signature(url: &str) -> bool {
-    url.split(['?', '&']).skip(1).any(|part| part.starts_with("sig="))
+    url.split(['?', '&'])
+        .skip(1)
+        .any(|part| part.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("sig=")))
 }
 
 #[cfg(test)]

@@ -29,11 +29,12 @@ impl Fingerprint {
         Ok(Self(look_at(image, epoch)?.into()))
     }
 
-    /// Of a source as a cycle of a job has it. Where nothing about it vouches for its bytes (a block device, an NBD export), it is
-    /// another one in each cycle.
+    /// Of a source as a cycle of a job has it. Only a page blob vouches for its bytes by itself (ETag and snapshot); any other
+    /// source is another one in each cycle: a device or an export has no times, and those of a file in a snapshot of its file
+    /// system may be older than its bytes.
     pub fn of_source(source: &dyn Image, epoch: Epoch, cycle: u64) -> Result<Self, DiskError> {
         let mut text = look_at(source, epoch)?;
-        if matches!(source.identity().format, ImageFormat::Device | ImageFormat::Nbd) {
+        if source.identity().format != ImageFormat::PageBlob {
             text += &format!("cycle {epoch} {cycle}\n");
         }
         Ok(Self(text.into()))

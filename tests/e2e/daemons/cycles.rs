@@ -34,7 +34,9 @@ fn hooks(sites: &Sites) -> Value {
     let folder = sites.path("");
     let hook = |script: &str| json!(["/bin/sh", "-ec", format!("cd \"$0\"; {script}"), folder]);
     let take = "echo take $FAILBACK_CYCLE since $FAILBACK_BASE_CYCLE >> ran; for n in 0 1; do \
-                test -e lost-$n || cp live-$n snap-$n-$FAILBACK_CYCLE.raw; done";
+                test -e lost-$n || cp live-$n snap-$n-$FAILBACK_CYCLE.raw; \
+                for base in 1 2 3 4 5 6 7 8 9; do test ! -e changed-$n.json || cp changed-$n.json since-$base-$n.json; \
+                done; done";
     let retire = "echo retire $FAILBACK_RETIRE >> ran; for c in $(echo $FAILBACK_RETIRE | tr , ' '); do \
                   rm -f snap-0-$c.raw snap-1-$c.raw; done";
     json!({
@@ -58,7 +60,7 @@ impl Lab {
         let options = json!({"journal_dir": sites.path("undo"), "retention": {"low_space": "1M"}});
         let mt = sites.master_target(&[target_machine("app01", &disks)], &options);
         let disk = |n: u32| {
-            let feed = format!("extents:{}", sites.path(&format!("changed-{n}.json")).display());
+            let feed = format!("extents:{}", sites.path(&format!("since-{{base}}-{n}.json")).display());
             let source = sites.path(&format!("snap-{n}-{{cycle}}.raw"));
             merged(source_disk(&format!("d{n}"), &source), &json!({"feed": feed}))
         };

@@ -2,6 +2,7 @@
 //!
 //! What a test says of an end state, qemu-img judges.
 
+mod blob_cycles;
 mod boots;
 mod clocks;
 mod consistency;

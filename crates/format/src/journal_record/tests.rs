@@ -23,7 +23,7 @@ fn golden() -> Vec<Vec<u8>> {
 }
 
 fn claim(source_unix_ms: u64, label: PointLabel, reason: &str) -> PointClaim {
-    PointClaim { source_unix_ms, label, reason: reason.into(), cycle: 0 }
+    PointClaim { source_unix_ms, label, reason: reason.into(), cycle: source_unix_ms % 97 }
 }
 
 fn golden_records() -> Vec<(DiskSlot, Record)> {

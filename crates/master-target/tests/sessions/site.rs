@@ -193,6 +193,7 @@ impl Site {
             memory: Some(Memory {
                 folder: self.folder.path().join("scan"),
                 origin: Origin { feed: Err(None) },
+                named: "source".into(),
                 snapshot: None,
                 hear: Box::new(|_| {}),
             }),

@@ -43,7 +43,16 @@ impl Lab {
 
     fn base(cycle: u64) -> Base {
         let root = Digest([cycle as u8; 32]).to_string();
-        Base { epoch: 1, cycle, generation: cycle, root, pass_bytes: BLOCKS * BLOCK, snapshot: None }
+        Base {
+            epoch: 1,
+            cycle,
+            generation: cycle,
+            root,
+            pass_bytes: BLOCKS * BLOCK,
+            block_bytes: 65_536,
+            named: "x".into(),
+            snapshot: None,
+        }
     }
 
     fn start(&self, snapshot: &str, feed: Option<(u64, &[u64])>) -> Start {

@@ -272,10 +272,23 @@ impl Disk {
                 "leave it out, or name a hook 'snapshot'",
             )
         });
-        let feed = self.feed.as_deref().and_then(|feed| expanded(feed).parse::<FeedSpec>().err());
-        let feed = feed.map(|reason| Fault::new("feed", reason, "correct it, or leave it out"));
+        let feed = self.feed.as_deref().and_then(|feed| {
+            let is_based = feed.contains("{base}");
+            let understood = expanded(feed).parse::<FeedSpec>();
+            understood.err().or((!is_based).then_some("it does not say by {base} since which cycle it tells"))
+        });
+        let feed = feed.map(|reason| {
+            let remedy =
+                "name it by the cycle that it starts from, such as bitmap:since{base}, or leave it out";
+            Fault::new("feed", reason, remedy)
+        });
         let faults = block_size.into_iter().chain(threads).chain(source).chain(device);
         faults.chain(named).chain(snapshots).chain(feed).collect()
+    }
+
+    /// The source and its feed as they are named, to see whether they are others.
+    pub fn named(&self) -> String {
+        format!("{}\n{}", self.source, self.feed.as_deref().unwrap_or_default())
     }
 
     /// Options of its passes.

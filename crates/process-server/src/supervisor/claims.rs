@@ -4,7 +4,8 @@
 //! `snapshot` that failed is run again by one task at a time, with the waits of one backoff.
 
 use super::{Name, Supervisor};
-use crate::claim::{Taken, Taking};
+use crate::claim::{Taken, Taking, blocking};
+use crate::snapshots;
 use failback_model::{Code, DiskId, Finding, JobId, MachineId, PointClaim};
 use failback_service::backoff::Backoff;
 use failback_service::clock::unix_ms;
@@ -141,7 +142,15 @@ impl Supervisor {
             Err(finding) => return Err(finding.into()),
         };
         let disks = definition.disk.iter().map(|disk| &disk.id);
-        Ok(self.keep(machine, disk, &job, cycle, taken, disks)?)
+        let snapshots = taken.snapshots.clone();
+        let kept = self.keep(machine, disk, &job, cycle, taken, disks);
+        let remembered = self.0.registry.intent(machine).cycles.snapshots;
+        if snapshots.iter().any(|snapshot| !remembered.contains(snapshot)) {
+            // Nobody would ever remove what nobody remembers.
+            let removed = blocking(move || Ok(snapshots::retire(&definition, &snapshots, &[]))).await;
+            tracing::warn!("{machine}: snapshots of a cycle that is over were removed: {removed:?}");
+        }
+        Ok(kept?)
     }
 
     /// Makes a claim durable, and tells of it.

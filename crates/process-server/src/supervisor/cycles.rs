@@ -122,49 +122,46 @@ impl Supervisor {
     }
 
     async fn follow_cycles(&self, id: &MachineId, look: &Notify) {
-        let mut before = self.counted(id);
-        while let Ok(machine) = self.0.registry.machine(id) {
-            let intent = self.0.registry.intent(id);
-            let now = unix_ms();
-            let wait = match next_step(&self.view(&machine, &intent, now)) {
-                Step::Close => match self.close(&machine, &intent, before).await {
-                    Ok(()) => {
-                        before = self.counted(id);
-                        continue;
-                    }
-                    Err(finding) => {
-                        tracing::error!("{id}: cycle {}: {}", intent.cycles.number, finding.evidence);
-                        Some(now + AGAIN_MS)
-                    }
-                },
-                Step::Begin { is_final: false } => {
-                    self.give_up_stuck(&intent, id);
-                    before = self.counted(id);
-                    self.begin_cycle(id, false);
+        let (mut before, followed_unix_ms) = (self.counted(id), unix_ms());
+        loop {
+            let Ok(machine) = self.0.registry.machine(id) else {
+                let mut drivers = self.drivers();
+                // One that was registered again meanwhile counts on this driver.
+                if self.0.registry.machine(id).is_ok() {
                     continue;
                 }
-                Step::Begin { is_final: true } => {
-                    before = self.counted(id);
-                    self.begin_final(&machine, &intent).await;
-                    continue;
-                }
-                Step::FailFinal => {
-                    self.fail_final(&machine, &intent).await;
-                    continue;
-                }
-                Step::Wait(until) => until,
+                drivers.remove(id);
+                return;
             };
-            let until = wait.map(|until| Duration::from_millis(until.saturating_sub(unix_ms()).max(1)));
+            let intent = self.0.registry.intent(id);
+            let step = next_step(&self.view(&machine, &intent, followed_unix_ms));
+            let done = match step {
+                Step::Wait(until) => Ok(until),
+                Step::Close => self.close(&machine, &intent, before).await.map(|()| Some(0)),
+                Step::Begin { is_final: false } => self.begin_next(&intent, id).map(|()| Some(0)),
+                Step::Begin { is_final: true } => self.begin_final(&machine, &intent).await.map(|()| Some(0)),
+                Step::FailFinal => self.fail_final(&machine, &intent).await.map(|()| Some(0)),
+            };
+            if self.0.kit.stop.is_cancelled() {
+                return;
+            }
+            if done.is_ok() && !matches!(step, Step::Wait(_)) {
+                before = self.counted(id);
+            }
+            let until = done.unwrap_or_else(|finding| {
+                tracing::error!("{id}: cycle {}: {}", intent.cycles.number, finding.evidence);
+                Some(unix_ms() + AGAIN_MS)
+            });
+            let wait = until.map(|until| Duration::from_millis(until.saturating_sub(unix_ms())));
             tokio::select! {
                 () = self.0.kit.stop.cancelled() => return,
-                () = look.notified() => {}
-                () = tokio::time::sleep(until.unwrap_or(Duration::MAX)) => {}
+                () = look.notified(), if !matches!(until, Some(0)) => {}
+                () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
             }
         }
-        self.drivers().remove(id);
     }
 
-    fn view(&self, machine: &Machine, intent: &Intent, now_unix_ms: u64) -> View {
+    fn view(&self, machine: &Machine, intent: &Intent, followed_unix_ms: u64) -> View {
         let unsealed = machine.disk.iter().filter(|disk| !intent.is_sealed(&disk.id));
         let states: Vec<_> =
             unsealed.map(|disk| self.0.kit.board.disk(&machine.id, &disk.id).status()).collect();
@@ -181,13 +178,16 @@ impl Supervisor {
             is_closed: intent.cycles.closed_unix_ms.is_some(),
             is_final: intent.flags.is_final,
             was_stopped_for_it: intent.cycles.source_stopped,
+            is_failing: intent.cycles.failing.is_some(),
+            has_sealed: !intent.cycles.outcomes.is_empty(),
             is_stuck: !states.is_empty() && states.iter().all(is_stuck),
             has_failed: states.iter().any(|status| status.stage == DiskStage::Failed),
             wish: intent.cycles.wish,
             began_unix_ms: intent.cycles.began_unix_ms,
             every_ms: machine.cycle_every.map(|every| every.as_ms()),
             final_timeout_ms: machine.final_timeout.as_ms(),
-            now_unix_ms,
+            followed_unix_ms,
+            now_unix_ms: unix_ms(),
         }
     }
 
@@ -212,11 +212,11 @@ impl Supervisor {
             findings.push(Finding::warning(Code::SnapshotFailed, evidence));
             held = cycles.held.clone();
         }
-        let (snapshots, why) = self.remove_snapshots(machine, intent).await;
+        let (gone, why) = self.remove_snapshots(machine, intent).await;
         findings.extend(why);
-        self.0.registry.intend(id, |intent| {
+        self.note(id, intent, |intent| {
             intent.cycles.close(now, outcome.clone(), held);
-            intent.cycles.snapshots = snapshots;
+            intent.cycles.snapshots.retain(|snapshot| !gone.contains(snapshot));
         })?;
         let outcomes = self.0.registry.intent(id).cycles.outcomes;
         let judged = judge(&outcomes, outcome.took_ms);
@@ -242,69 +242,94 @@ impl Supervisor {
             .map_err(|error| error.to_string())
     }
 
-    /// Removes the snapshots of earlier cycles; those that are left, and why one of them should not be.
+    /// Removes the snapshots of earlier cycles; those that are gone, and why one is not.
     async fn remove_snapshots(&self, machine: &Machine, intent: &Intent) -> (Vec<Snapshot>, Option<Finding>) {
         let (taken, kept) = (intent.cycles.snapshots.clone(), intent.snapshots.clone());
         if !snapshots::are_taken(machine) && taken.is_empty() {
-            return (taken, None);
+            return (Vec::new(), None);
         }
-        let (machine, all) = (machine.clone(), taken.clone());
+        let machine = machine.clone();
         let removed = blocking(move || Ok(snapshots::retire(&machine, &taken, &kept))).await;
-        let (left, why) = removed.unwrap_or_else(|finding| (all, Some(finding)));
+        let (gone, why) = removed.unwrap_or_else(|finding| (Vec::new(), Some(finding)));
         let why = why.map(|why| {
             let evidence = format!("snapshots of earlier cycles are still there: {}", why.evidence);
             Finding::warning(Code::SnapshotFailed, evidence).with_remedy(why.remedy)
         });
-        (left, why)
+        (gone, why)
     }
 
-    async fn begin_final(&self, machine: &Machine, intent: &Intent) {
-        let stopped = self
-            .run_hook(
-                machine,
-                intent,
-                "stop_source",
-                &machine.stop_source,
-                &self.environment(machine, intent),
-            )
-            .await;
+    /// Changes what is kept of a cycle, durably, unless another job or cycle has taken its place.
+    fn note(&self, id: &MachineId, of: &Intent, change: impl FnOnce(&mut Intent)) -> Result<(), Finding> {
+        let noted = self.0.registry.intend(id, |intent| {
+            if (intent.epoch, intent.cycles.number) == (of.epoch, of.cycles.number) {
+                change(intent);
+            }
+        });
+        noted.map(|_| ())
+    }
+
+    /// The next cycle, which is not the final one.
+    fn begin_next(&self, intent: &Intent, id: &MachineId) -> Result<(), Finding> {
+        self.begin_cycle(id, intent, false)?;
+        self.tell_given_up(intent, id);
+        Ok(())
+    }
+
+    async fn begin_final(&self, machine: &Machine, intent: &Intent) -> Result<(), Finding> {
+        let environment = self.environment(machine, intent);
+        let stopped = self.run_hook(machine, intent, "stop_source", &machine.stop_source, &environment).await;
         if self.0.kit.stop.is_cancelled() {
             // The wish stands: the next run of the daemon stops the source, which may be off already.
-            return;
+            return Ok(());
         }
         match stopped {
-            Ok(()) => self.begin_cycle(&machine.id, true),
+            Ok(()) => self.begin_cycle(&machine.id, intent, true),
             Err(error) => {
-                let noted = self.0.registry.intend(&machine.id, |intent| intent.cycles.wish = None);
-                self.warn(&machine.id, noted);
-                self.start_source(machine, intent, &error.to_string()).await;
+                // First, so that whoever is killed in between tries both again.
+                self.start_source(machine, intent, &error.to_string()).await?;
+                self.note(&machine.id, intent, |intent| intent.cycles.wish = None)
             }
         }
     }
 
-    /// The final cycle was not made: its source runs on, and so do cycles.
-    async fn fail_final(&self, machine: &Machine, intent: &Intent) {
-        let why = match self.view(machine, intent, unix_ms()).has_failed {
-            true => "a disk needs an operator".to_string(),
-            false => format!("it was not sealed within {}", machine.final_timeout),
-        };
-        self.stop(&machine.id);
-        self.start_source(machine, intent, &why).await;
-        self.begin_cycle(&machine.id, false);
+    /// The final cycle was not made: its source runs on, and so do cycles. Nothing of it is sealed once the source is started.
+    async fn fail_final(&self, machine: &Machine, intent: &Intent) -> Result<(), Finding> {
+        let id = &machine.id;
+        let why =
+            intent.cycles.failing.clone().unwrap_or_else(|| match self.view(machine, intent, 0).has_failed {
+                true => "a disk needs an operator".to_string(),
+                false => format!("it was not sealed within {}", machine.final_timeout),
+            });
+        self.note(id, intent, |intent| intent.cycles.failing = Some(why.clone()))?;
+        self.stop(id);
+        while self.is_running(id) {
+            tokio::select! {
+                () = self.0.kit.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(TASKS_END_TICK) => {}
+            }
+        }
+        let now = self.0.registry.intent(id);
+        if machine.disk.iter().all(|disk| now.is_sealed(&disk.id)) {
+            // The last of its passes came to its seal meanwhile.
+            return self.note(id, intent, |intent| intent.cycles.failing = None);
+        }
+        self.start_source(machine, intent, &why).await?;
+        self.begin_cycle(id, intent, false)
     }
 
-    async fn start_source(&self, machine: &Machine, intent: &Intent, why: &str) {
+    /// Starts the source again, and says so. An error where it may still be off: it is tried again.
+    async fn start_source(&self, machine: &Machine, intent: &Intent, why: &str) -> Result<(), Finding> {
         let environment = self.environment(machine, intent);
         let started =
             self.run_hook(machine, intent, "start_source", &machine.start_source, &environment).await;
-        let after = match started {
+        let after = match &started {
             Ok(()) if machine.start_source.is_empty() => {
-                "; no start_source is configured: look whether it runs".into()
+                "no start_source is configured: look whether it runs".into()
             }
-            Ok(()) => "; the source was started again".into(),
-            Err(error) => format!("; THE SOURCE MAY BE OFF: {error}"),
+            Ok(()) => "the source was started again".into(),
+            Err(error) => format!("THE SOURCE MAY BE OFF, and is tried again: {error}"),
         };
-        let finding = Finding::error(Code::FinalFailed, format!("{why}{after}"));
+        let finding = Finding::error(Code::FinalFailed, format!("{why}; {after}"));
         self.0.kit.events.count(finding.code);
         let (machine, number) = (machine.id.to_string(), intent.cycles.number);
         self.0.kit.events.publish(Event::CycleFailed {
@@ -312,20 +337,21 @@ impl Supervisor {
             number,
             finding: FindingLine::from(&finding),
         });
+        started.map_err(|_| finding)
     }
 
-    fn begin_cycle(&self, id: &MachineId, is_final: bool) {
-        let begun = self.0.registry.intend(id, |intent| {
+    fn begin_cycle(&self, id: &MachineId, of: &Intent, is_final: bool) -> Result<(), Finding> {
+        self.note(id, of, |intent| {
             intent.next_cycle(is_final, unix_ms());
             intent.cycles.source_stopped = is_final;
-        });
-        self.warn(id, begun);
+        })?;
         self.hurry(id);
         self.settle();
+        Ok(())
     }
 
     /// Says that a cycle that can no longer be read is given up.
-    fn give_up_stuck(&self, intent: &Intent, id: &MachineId) {
+    fn tell_given_up(&self, intent: &Intent, id: &MachineId) {
         if intent.cycles.closed_unix_ms.is_some() {
             return;
         }
@@ -383,16 +409,12 @@ impl Supervisor {
         }
         sum
     }
-
-    fn warn<T>(&self, id: &MachineId, noted: Result<T, Finding>) {
-        if let Err(finding) = noted {
-            tracing::error!("{id}: {}", finding.evidence);
-        }
-    }
 }
 
 /// Before the next try of what could not be noted.
-const AGAIN_MS: u64 = 5_000;
+const AGAIN_MS: u64 = 15_000;
+/// How often it is looked whether the passes of a final cycle have ended.
+const TASKS_END_TICK: Duration = Duration::from_millis(50);
 
 /// Whether a failure is of the source alone: another snapshot of it may be read.
 fn is_of_source(code: Code) -> bool {
@@ -400,7 +422,6 @@ fn is_of_source(code: Code) -> bool {
         code,
         Code::SourceUnreachable
             | Code::SourceDenied
-            | Code::SourceThrottled
             | Code::SourceUnsupported
             | Code::SnapshotFailed
             | Code::ChangedMeanwhile

@@ -57,6 +57,9 @@ impl Supervisor {
             if let Some(finding) = self.goal_over(machine) {
                 return End::Failed(finding);
             }
+            if self.0.registry.intent(machine).cycles.failing.is_some() {
+                return End::Stopped;
+            }
             status.stage(DiskStage::Queued);
             let claim = match self.claim(name, stop).await {
                 Ok(claim) => claim,

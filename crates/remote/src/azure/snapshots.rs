@@ -20,6 +20,7 @@ const MARK: &str = "failback";
 #[derive(Debug)]
 pub struct BlobSnapshots {
     service: BlobService,
+    owner: String,
 }
 
 impl BlobSnapshots {
@@ -37,7 +38,12 @@ impl BlobSnapshots {
             let evidence = format!("{} is a snapshot itself", service.name().display());
             return Err(Finding::error(Code::SourceUnsupported, evidence));
         }
-        Ok(Self { service })
+        Ok(Self { service, owner: "snapshot".into() })
+    }
+
+    /// The same for one owner: others' are not listed. A name as of a machine, since it travels in a header.
+    pub fn owned_by(self, owner: &str) -> Self {
+        Self { owner: owner.into(), ..self }
     }
 
     /// Makes one; its time, as the service writes it. One that was made by a request whose answer was lost bears the mark, so
@@ -45,7 +51,7 @@ impl BlobSnapshots {
     pub fn create(&self) -> Result<String, Finding> {
         let request = |url: &BlobUrl| {
             Request::new(Method::PUT, url.asking(&[("comp", "snapshot")]))
-                .with("x-ms-meta-failback", "snapshot")
+                .with("x-ms-meta-failback", &self.owner)
         };
         let made = self.service.ask(Operation::Create, &request, &mut |answer| {
             let time = answer.text_of("x-ms-snapshot").map(str::to_owned);
@@ -89,7 +95,8 @@ impl BlobSnapshots {
                 .service
                 .ask(Operation::Read, &request, &mut |answer| {
                     let body = answer.body(BLOB_ANSWER_MAX_BYTES)?;
-                    read_list(&body, &blob).map_err(|reason| Trouble::Final(Code::CloudFailed, reason))
+                    read_list(&body, &blob, &self.owner)
+                        .map_err(|reason| Trouble::Final(Code::CloudFailed, reason))
                 })
                 .map_err(|error| error.to_finding())?;
             times.extend(page);
@@ -131,8 +138,8 @@ struct Listed {
     is_marked: bool,
 }
 
-/// The times of our snapshots of `blob` in an answer, and how to ask for the rest.
-fn read_list(xml: &[u8], blob: &str) -> Result<(Vec<String>, Option<String>), String> {
+/// The times of an owner's snapshots of `blob` in an answer, and how to ask for the rest.
+fn read_list(xml: &[u8], blob: &str, owner: &str) -> Result<(Vec<String>, Option<String>), String> {
     let text = std::str::from_utf8(xml).map_err(|_| "the list of blobs is no UTF-8".to_owned())?;
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
     let (mut times, mut next, mut words) = (Vec::new(), None, String::new());
@@ -150,7 +157,7 @@ fn read_list(xml: &[u8], blob: &str) -> Result<(Vec<String>, Option<String>), St
                 match tag.name().as_ref() {
                     "Name" => listed.name = std::mem::take(&mut words),
                     "Snapshot" => listed.snapshot = std::mem::take(&mut words),
-                    name if name.eq_ignore_ascii_case(MARK) => listed.is_marked = true,
+                    name if name.eq_ignore_ascii_case(MARK) => listed.is_marked = words == owner,
                     "NextMarker" => next = Some(std::mem::take(&mut words)).filter(|text| !text.is_empty()),
                     "Blob" if listed.is_marked && listed.name == blob && !listed.snapshot.is_empty() => {
                         times.push(std::mem::take(&mut listed.snapshot));

@@ -31,6 +31,9 @@ pub struct Cycles {
     pub wish: Option<CycleWish>,
     /// Our hook stopped the source for it: it is started again where the cycle is not made.
     pub source_stopped: bool,
+    /// Why the final cycle is not made: nothing of it goes on, and its source is to be started again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
     /// Cycles whose snapshots may still be there, ascending.
     pub held: Vec<u64>,
     /// Snapshots that were taken and not removed.
@@ -70,7 +73,7 @@ impl Cycles {
     pub(super) fn begin(&mut self, now_unix_ms: u64) {
         self.number += 1;
         (self.began_unix_ms, self.closed_unix_ms, self.wish) = (now_unix_ms, None, None);
-        self.source_stopped = false;
+        (self.source_stopped, self.failing) = (false, None);
         self.held.push(self.number);
     }
 

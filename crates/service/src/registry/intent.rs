@@ -86,10 +86,12 @@ impl Intent {
         *self = Self { wanted: Wanted::Running, epoch, job, flags, cycles, ..Self::default() };
     }
 
-    /// Begins the next cycle of the job. What was accepted for the one before is accepted no more.
+    /// Begins the next cycle of the job. What was accepted for the one before is accepted no more, and its deadline is past; the
+    /// budget holds for the whole job.
     pub fn next_cycle(&mut self, is_final: bool, now_unix_ms: u64) {
         self.cycles.begin(now_unix_ms);
-        self.flags = PassFlags { verify: self.flags.verify, is_final, ..PassFlags::default() };
+        let PassFlags { verify, max_egress_bytes, .. } = self.flags;
+        self.flags = PassFlags { verify, max_egress_bytes, is_final, ..PassFlags::default() };
         (self.sealed, self.claim, self.snapshots) = (Vec::new(), None, Vec::new());
     }
 

@@ -43,6 +43,7 @@ fn hooks(sites: &Sites) -> Value {
         "snapshot": hook(take),
         "snapshot_is_atomic": true,
         "after_seal": hook(retire),
+        "final_timeout": "2s",
         "stop_source": hook("echo stop >> ran; test -e may-stop"),
         "start_source": hook("echo start >> ran"),
     })
@@ -281,4 +282,33 @@ fn cycles_run_by_the_clock_until_they_are_stopped() {
     ps.order(&Request::Stop { job: job(), machine: machine("app01") });
     let again = Request::Cycle { job: job(), machine: machine("app01"), is_final: false };
     ps.refuses(&again, "FB702");
+}
+
+#[test]
+fn a_final_cycle_that_takes_too_long_frees_the_source_and_is_never_sealed() {
+    let mut lab = Lab::new(5500);
+    lab.ps.reprotect("app01");
+    lab.closed();
+    fs::write(lab.sites.path("may-stop"), "").expect("written");
+    lab.write(0, 9, true);
+    lab.mt.kill();
+    lab.ps.forget();
+    lab.ask(true);
+    // Whatever is overdue when a daemon starts has a minute more.
+    let why = lab.ps.wait("a failed final cycle", |event| match event {
+        Event::CycleFailed { finding, .. } => Some(finding.clone()),
+        _ => None,
+    });
+    assert_eq!(why.code, "FB420");
+    assert!(why.evidence.contains("within 2s") && why.evidence.contains("started again"), "{why:?}");
+    assert!(lab.ran().contains("stop\ntake 2 since 1\nstart\n"), "{}", lab.ran());
+    lab.write(0, 4, true);
+    lab.mt.restart();
+    lab.ps.resume("app01");
+    lab.ps.forget();
+    let outcome = lab.closed();
+    assert!(outcome.number >= 3, "{outcome:?}");
+    lab.assert_home();
+    assert_eq!(lab.mt.disk("app01", "d0").point_label.as_deref(), Some("crash-consistent"));
+    assert_eq!(lab.points(), [0, 1, 2], "the final cycle is no point");
 }

@@ -4,6 +4,7 @@
 //! lies. Images are made of devices and are unit sources.
 
 use crate::DiskError;
+use failback_model::limits::UNIT_MIN_BYTES;
 use failback_model::{ByteRange, DiskGeometry, SectorSize};
 use std::fmt::Debug;
 use std::path::Path;
@@ -102,11 +103,18 @@ pub trait UnitSource: Send + Sync {
     /// What to call it in messages.
     fn name(&self) -> &Path;
 
-    /// Fills `buffer` with the disk's bytes from `offset_bytes`. The engine asks for units of max(256 KiB, block).
+    /// Fills `buffer` with the disk's bytes from `offset_bytes`. The engine asks for no more than [`Self::read_bytes`], or a block.
     fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
 
     /// First run of the disk's bytes at or after `from_bytes` that may hold data; `None` where the rest reads as zero.
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError>;
+
+    /// Largest read that pays: the engine joins neighbouring blocks up to that, never more than
+    /// [`SEGMENT_MAX_BYTES`](failback_model::limits::SEGMENT_MAX_BYTES), and never across what need not be read. What is near
+    /// is read in pieces that stay in the processor's cache; what is behind a network in few requests.
+    fn read_bytes(&self) -> u64 {
+        UNIT_MIN_BYTES
+    }
 }
 
 /// Names the bytes of a disk that may have changed since the state that the target sealed: a hint about where to look, never

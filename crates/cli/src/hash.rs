@@ -5,7 +5,7 @@ use crate::draft::Draft;
 use crate::progress::show;
 use crate::report::{Summary, Voice, is_refused};
 use crate::summary::StageSeconds;
-use crate::transfer::{block_size, collect, open_to_read};
+use crate::transfer::{block_size, collect, open_source};
 use failback_blockio::UnitSource;
 use failback_image::{Image, check_new_file};
 use failback_model::{BlockSize, Code, ExitClass, Finding};
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &HashArgs, cancel: &Cancel) -> ExitClass {
 fn hash(args: &HashArgs, summary: &mut HashSummary, cancel: &Cancel) -> Vec<Finding> {
     let mut findings = Vec::new();
     let size = collect(block_size(args.scan.block_size), &mut findings);
-    let image = collect(open_to_read(&args.image), &mut findings);
+    let image = collect(open_source(&args.image, cancel), &mut findings);
     findings.extend(args.manifest.iter().flat_map(|path| check_new_file(path)));
     let (Some(size), Some(image)) = (size, image) else { return findings };
     summary.add_image(&*image, size);

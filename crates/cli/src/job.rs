@@ -5,7 +5,7 @@
 
 use crate::args::{NewImageArgs, PassArgs};
 use crate::report::is_refused;
-use crate::transfer::{block_size, collect, create_options, open_to_read};
+use crate::transfer::{block_size, collect, create_options, open_source, open_to_read};
 use crate::without_effect;
 use failback_blockio::{DiskError, Operation};
 use failback_image::{Access, Image, ImageSpec, check_create, is_file_of};
@@ -54,7 +54,7 @@ impl Job {
     pub(crate) fn prepare(asked: &Asked<'_>, cancel: &Cancel) -> Self {
         let mut findings = Vec::new();
         let target = ImageSpec::parse(asked.target);
-        let source = collect(open_to_read(asked.source), &mut findings);
+        let source = collect(open_source(asked.source, cancel), &mut findings);
         let is_there =
             collect(failback_image::exists(&target).map_err(|error| error.to_finding()), &mut findings);
         let existing = match is_there {

@@ -7,7 +7,7 @@ use crate::control::orders::job_id;
 use crate::progress::show;
 use crate::report::Voice;
 use crate::summary::{Facts, PassSummary};
-use crate::transfer::{claim_of, open_to_read};
+use crate::transfer::{claim_of, open_source};
 use failback_model::{BlockSize, Code, DiskId, Epoch, ExitClass, Finding, Generation, MachineId};
 use failback_pass::{Cancel, Measure, Outcome, PassError, PassOptions, Progress, Totals};
 use failback_process_server::{Delivery, SeenSource, Sent, accepted};
@@ -50,7 +50,7 @@ impl Remote {
     fn prepare(args: &SyncArgs, cancel: &Cancel) -> Result<Self, Vec<Finding>> {
         let mut findings = without_effect(args);
         let target = keep(target_of(&args.target), &mut findings);
-        let source = keep(open_to_read(&args.source), &mut findings);
+        let source = keep(open_source(&args.source, cancel), &mut findings);
         let tls = keep(load(args), &mut findings);
         let options = keep(options(args), &mut findings);
         let server = args.remote.target_identity.clone().ok_or_else(|| {

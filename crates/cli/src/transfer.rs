@@ -12,7 +12,7 @@ use failback_image::{CreateOptions, Image, ImageFormat, ImageSpec};
 use failback_model::{BlockSize, Code, Finding, PointClaim, PointLabel};
 use failback_pass::{Cancel, Measure, PassOptions, Plan, Progress, Target, Totals, source_unix_ms};
 use failback_process_server::NOT_QUIESCED;
-use failback_remote::{OpenOptions, SourceSpec};
+use failback_remote::{OpenOptions, SourceSpec, Waits};
 use failback_service::clock::unix_ms;
 use std::ffi::OsStr;
 use std::fs;
@@ -33,6 +33,13 @@ pub(crate) enum Unfinished {
 /// Opens an image or a source behind a network to be read.
 pub(crate) fn open_to_read(text: &OsStr) -> Result<Arc<dyn Image>, Finding> {
     failback_remote::open(&SourceSpec::parse(text)?, &OpenOptions::default())
+}
+
+/// The same for a job: its waits end where it is stopped.
+pub(crate) fn open_source(text: &OsStr, cancel: &Cancel) -> Result<Arc<dyn Image>, Finding> {
+    let cancel = cancel.clone();
+    let waits = Waits { stop: Some(Arc::new(move || cancel.is_cancelled())), heard: None };
+    failback_remote::open(&SourceSpec::parse(text)?, &OpenOptions { waits, ..OpenOptions::default() })
 }
 
 /// Checks a block size.

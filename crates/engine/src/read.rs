@@ -3,12 +3,11 @@
 use failback_blockio::{AlignedBuffer, DiskError, UnitSource};
 use failback_model::{BlockRange, ByteRange, Digest, Layout, block_digest};
 
-/// A run of blocks cut into units.
-pub(crate) fn units(layout: Layout, blocks: BlockRange) -> impl Iterator<Item = BlockRange> {
-    let step = layout.unit_blocks();
+/// A run of blocks cut into units of so many.
+pub(crate) fn units(unit_blocks: u64, blocks: BlockRange) -> impl Iterator<Item = BlockRange> {
     (blocks.start.0..blocks.end.0)
-        .step_by(step as usize)
-        .map(move |start| BlockRange::new(start, (start + step).min(blocks.end.0)))
+        .step_by(unit_blocks as usize)
+        .map(move |start| BlockRange::new(start, (start + unit_blocks).min(blocks.end.0)))
 }
 
 /// Bytes of blocks.
@@ -46,9 +45,10 @@ pub fn read_digests(
     blocks: BlockRange,
 ) -> Result<(Vec<Digest>, u64), DiskError> {
     let (mut digests, mut bytes_read) = (Vec::with_capacity(blocks.count() as usize), 0);
+    let unit_blocks = layout.unit_blocks(source.read_bytes());
     let mut buffer =
-        AlignedBuffer::new(byte_count(layout, BlockRange::new(0, layout.unit_blocks().min(blocks.count()))));
-    for unit in units(layout, blocks) {
+        AlignedBuffer::new(byte_count(layout, BlockRange::new(0, unit_blocks.min(blocks.count()))));
+    for unit in units(unit_blocks, blocks) {
         let count = byte_count(layout, unit);
         bytes_read += read_around_holes(source, layout.bytes_of(unit).start(), &mut buffer[..count])?;
         digests.extend(buffer[..count].chunks(layout.block_size().bytes() as usize).map(block_digest));

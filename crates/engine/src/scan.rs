@@ -181,7 +181,7 @@ impl<'a> Shared<'a> {
 
     /// One reader thread.
     fn read_steps(&self, runs: &Sender<Result<(u64, DigestRun), DiskError>>) {
-        let unit_bytes = (self.scan.layout.unit_blocks() * self.scan.layout.block_size().bytes()) as usize;
+        let unit_bytes = (self.scan.unit_blocks() * self.scan.layout.block_size().bytes()) as usize;
         let mut reading =
             Reading { scan: self.scan, known: self.known, scratch: AlignedBuffer::new(unit_bytes) };
         let _guard = PanicGuard { shared: self, runs };
@@ -215,7 +215,8 @@ impl<'a> Shared<'a> {
         let Some(part) = plan.advance(&*self.scan.source)? else { return Ok(None) };
         let ticket = plan.take_ticket();
         let layout = self.scan.layout;
-        let units = part.data.iter().flat_map(|&run| units(layout, run));
+        let unit_blocks = self.scan.unit_blocks();
+        let units = part.data.iter().flat_map(|&run| units(unit_blocks, run));
         let buffers = match &self.scan.keep {
             Some(pool) => units.map(|unit| pool.acquire(byte_count(layout, unit))).collect(),
             None => Vec::new(),
@@ -232,13 +233,13 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Reads and hashes one step, unit by unit, so that a unit is hashed while it is in the cache.
+    /// Reads and hashes one step, unit by unit: those of a disk of this host are hashed while they are in the cache.
     fn step(&mut self, step: Step) -> Result<DigestRun, DiskError> {
         let (blocks, mut known) = (step.part.blocks(), step.part.known);
         if step.part.is_zero {
             return Ok(DigestRun { known, ..DigestRun::zeros(blocks) });
         }
-        let layout = self.scan.layout;
+        let (layout, unit_blocks) = (self.scan.layout, self.scan.unit_blocks());
         let within =
             |run: BlockRange| (run.start.0 - blocks.start.0) as usize..(run.end.0 - blocks.start.0) as usize;
         let mut digests = vec![Digest::ZERO; blocks.count() as usize];
@@ -253,7 +254,7 @@ impl Reading<'_> {
         let started = Instant::now();
         let (mut kept, mut bytes_read) = (Vec::new(), 0);
         let mut buffers = step.buffers.into_iter();
-        for unit in step.part.data.iter().flat_map(|&run| units(layout, run)) {
+        for unit in step.part.data.iter().flat_map(|&run| units(unit_blocks, run)) {
             let count = byte_count(layout, unit);
             let found = &mut digests[within(unit)];
             match buffers.next() {
@@ -266,7 +267,7 @@ impl Reading<'_> {
                 None => bytes_read += self.scan.read_unit(unit, &mut self.scratch[..count], found)?,
             }
         }
-        for unit in unread.iter().flat_map(|&run| units(layout, run)) {
+        for unit in unread.iter().flat_map(|&run| units(unit_blocks, run)) {
             let buffer = &mut self.scratch[..byte_count(layout, unit)];
             bytes_read += self.scan.read_unit(unit, buffer, &mut digests[within(unit)])?;
         }
@@ -279,6 +280,11 @@ impl Reading<'_> {
 }
 
 impl Scan {
+    /// Blocks that are read together.
+    fn unit_blocks(&self) -> u64 {
+        self.layout.unit_blocks(self.source.read_bytes())
+    }
+
     /// Reads one unit and hashes its blocks; how much was read.
     fn read_unit(
         &self,

@@ -270,10 +270,9 @@ impl Layout {
         if most < SEGMENT_BLOCKS { most } else { SEGMENT_BLOCKS }
     }
 
-    /// Blocks read together: at least 256 KiB.
-    pub const fn unit_blocks(self) -> u64 {
-        let blocks = UNIT_MIN_BYTES / self.block_size.bytes();
-        if blocks == 0 { 1 } else { blocks }
+    /// Blocks read together from a source whose reads pay up to `read_bytes`: at least 256 KiB, at most 4 MiB, whole blocks.
+    pub fn unit_blocks(self, read_bytes: u64) -> u64 {
+        (read_bytes.clamp(UNIT_MIN_BYTES, SEGMENT_MAX_BYTES) / self.block_size.bytes()).max(1)
     }
 }
 

@@ -14,7 +14,8 @@ pub const BLOCK_DEFAULT_BYTES: u64 = 64 << 10;
 pub const BLOCK_MAX_BYTES: u64 = 1 << 20;
 /// Most pages in one block.
 pub const PAGES_PER_BLOCK_MAX: usize = (BLOCK_MAX_BYTES / PAGE_BYTES) as usize;
-/// Smallest unit read from a source; larger requests measured slower, since they leave the cache.
+/// Smallest unit read from a source. Of disks of this host larger ones measured slower, since they leave the cache; sources
+/// behind a network ask for more.
 pub const UNIT_MIN_BYTES: u64 = 256 << 10;
 /// Blocks whose entries form one chunk of a manifest.
 pub const CHUNK_BLOCKS: u64 = 1024;
@@ -619,6 +620,10 @@ pub const BLOB_WAIT_MAX: Duration = Duration::from_secs(30);
 pub const SIGNATURE_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// How often a file is looked at for a new signature.
 pub const SIGNATURE_POLL: Duration = Duration::from_secs(2);
+/// How often whoever waits looks whether to stop.
+pub const STOP_POLL: Duration = Duration::from_millis(200);
+/// How often a command whose output is wanted is looked at.
+pub const COMMAND_POLL: Duration = Duration::from_millis(50);
 /// Signatures that may be refused one after the other.
 pub const SIGNATURE_TRIES_MAX: u32 = 3;
 
@@ -627,4 +632,7 @@ const _: () = {
     assert!(PAGE_LIST_RESULTS <= PAGE_LIST_ENTRIES_MAX && PAGE_LIST_ENTRIES_MAX * 56 <= PAGE_LIST_MAX_BYTES);
     assert!(BLOB_WAIT_FIRST.as_millis() < BLOB_WAIT_MAX.as_millis());
     assert!(SIGNATURE_POLL.as_secs() < SIGNATURE_WAIT_MAX.as_secs());
+    assert!(
+        STOP_POLL.as_millis() < STOP_MAX.as_millis() && COMMAND_POLL.as_millis() <= STOP_POLL.as_millis()
+    );
 };

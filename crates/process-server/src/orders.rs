@@ -5,6 +5,7 @@ use crate::config::{Disk, Machine};
 use crate::runner::{predict, source_of};
 use failback_model::{Code, Finding, JobId, MachineId};
 use failback_pass::ASSUMED_READ_BYTES_PER_SECOND;
+use failback_remote::Waits;
 use failback_service::clock::unix_ms;
 use failback_service::control::{
     DiskForecast, Forecast, Orders, PassFlags, Request, at_master_target, outcome_of_reload,
@@ -101,7 +102,7 @@ impl ProcessServer {
         let cycle = intent.claim.as_ref().map_or(0, |claim| claim.of(&disk.id).cycle);
         let snapshot = intent.snapshot(&disk.id).map(Into::into);
         let status = self.kit.board.disk(&machine.id, &disk.id).status();
-        let (source, feed) = match source_of(disk, &state, cycle, snapshot.as_ref()) {
+        let (source, feed) = match source_of(disk, &state, cycle, snapshot.as_ref(), Waits::default()) {
             Ok(opened) => opened,
             Err(finding) => return unpredicted(disk, &finding),
         };

@@ -11,7 +11,7 @@ use failback_blockio::ChangeFeed;
 use failback_image::Image;
 use failback_model::{Code, DiskId, Epoch, Finding, Generation, JobId, Layout, MachineId, PointClaim};
 use failback_pass::{Cancel, Measure, PassError, PassOptions, Progress, Totals};
-use failback_remote::{FeedSpec, OpenOptions, SourceSpec};
+use failback_remote::{FeedSpec, OpenOptions, SourceSpec, Waits};
 use failback_service::clock::offset_ms;
 use failback_service::control::{DiskForecast, PassFlags};
 use failback_service::status::{
@@ -100,9 +100,19 @@ fn first(error: &PassError) -> Finding {
     error.findings().into_iter().next().unwrap_or_else(nothing)
 }
 
+/// Waits for what a source needs end with the attempt, and its status tells of them.
+fn waits(attempt: &Attempt) -> Waits {
+    let (cancel, status) = (attempt.cancel.clone(), Arc::clone(&attempt.status));
+    Waits {
+        stop: Some(Arc::new(move || cancel.is_cancelled())),
+        heard: Some(Arc::new(move |why| status.paused(why))),
+    }
+}
+
 fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     let (machine, disk) = (&attempt.machine, &attempt.disk);
-    let (source, feed) = source_of(disk, &attempt.state, attempt.claim.cycle, attempt.snapshot.as_ref())?;
+    let (source, feed) =
+        source_of(disk, &attempt.state, attempt.claim.cycle, attempt.snapshot.as_ref(), waits(attempt))?;
     let status = Arc::clone(&attempt.status);
     let memory = Memory {
         folder: attempt.state.clone(),
@@ -151,6 +161,7 @@ pub(crate) fn source_of(
     state: &Path,
     cycle: u64,
     snapshot: Option<&String>,
+    waits: Waits,
 ) -> Result<(Arc<dyn Image>, Feed), Finding> {
     let base = Lineage::of(state).map(|lineage| lineage.base);
     let template = Template { cycle, base: base.as_ref().map(|base| base.cycle) };
@@ -158,6 +169,7 @@ pub(crate) fn source_of(
     let options = OpenOptions {
         renew: disk.renew.clone(),
         snapshot: snapshot.cloned(),
+        waits,
         ..disk.threads.map_or_else(OpenOptions::default, |connections| OpenOptions {
             connections,
             ..OpenOptions::default()

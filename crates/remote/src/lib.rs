@@ -6,6 +6,7 @@
 
 pub mod arm;
 pub mod azure;
+mod command;
 pub mod entra;
 mod extents;
 mod feed;
@@ -14,9 +15,11 @@ pub mod nbd;
 mod open;
 mod read_only;
 mod spec;
+mod waits;
 
 pub use extents::parse_extents;
 pub use feed::{FeedSpec, changed_blocks, open_feed};
 pub use open::{OpenOptions, open};
 pub use read_only::{ReadOnly, RemoteDisk};
 pub use spec::{BlobAddress, SourceSpec};
+pub use waits::Waits;

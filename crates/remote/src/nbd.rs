@@ -30,7 +30,7 @@ pub use uri::{NbdUri, TlsChoice, Transport};
 use crate::RemoteDisk;
 use failback_blockio::{DiskError, Operation, UnitSource};
 use failback_image::ImageFormat;
-use failback_model::limits::NBD_CONNECTIONS_MAX;
+use failback_model::limits::{NBD_CONNECTIONS_MAX, SEGMENT_MAX_BYTES};
 use failback_model::{ByteRange, Code, DiskGeometry, SectorSize};
 use map::ExtentMap;
 use pool::{Connector, Patience, Pool};
@@ -99,6 +99,11 @@ impl UnitSource for NbdDisk {
         self.map
             .next(&self.pool, from_bytes)
             .map_err(|error| error.at(Operation::Seek, &self.name, from_bytes))
+    }
+
+    /// A connection has many requests under way for one read.
+    fn read_bytes(&self) -> u64 {
+        SEGMENT_MAX_BYTES
     }
 }
 

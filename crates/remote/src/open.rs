@@ -4,6 +4,7 @@ use crate::ReadOnly;
 use crate::azure::{self, TokenSource};
 use crate::nbd::{NbdDisk, NbdUri};
 use crate::spec::SourceSpec;
+use crate::waits::Waits;
 use failback_image::{Access, Image};
 use failback_model::{Code, Finding};
 use std::path::PathBuf;
@@ -22,11 +23,14 @@ pub struct OpenOptions {
     pub ca_file: Option<PathBuf>,
     /// Of a page blob: gives tokens where access does not go by signatures.
     pub token: Option<Arc<dyn TokenSource>>,
+    /// Ends waits, and hears of them.
+    pub waits: Waits,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { connections: 4, renew: Vec::new(), snapshot: None, ca_file: None, token: None }
+        let (renew, waits) = (Vec::new(), Waits::default());
+        Self { connections: 4, renew, snapshot: None, ca_file: None, token: None, waits }
     }
 }
 

@@ -47,6 +47,10 @@ impl<D: RemoteDisk> UnitSource for ReadOnly<D> {
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
         self.0.next_data(from_bytes)
     }
+
+    fn read_bytes(&self) -> u64 {
+        self.0.read_bytes()
+    }
 }
 
 impl<D: RemoteDisk> Image for ReadOnly<D> {

@@ -205,7 +205,8 @@ pub enum Event {
         /// The pass's counters.
         counters: BTreeMap<String, u64>,
     },
-    /// A pass broke off and will be tried again, by this end or by the other.
+    /// A pass broke off and will be tried again, by this end or by the other; or, where the finding is a warning, it waits and
+    /// goes on.
     PassInterrupted {
         /// Machine.
         machine: String,
@@ -215,7 +216,7 @@ pub enum Event {
         finding: FindingLine,
         /// Tries that failed since the last one that got through.
         failed_tries: u32,
-        /// When the next try comes; none: when the other end makes one.
+        /// When the next try comes; none: when the other end makes one, or the wait is over.
         next_try_unix_ms: Option<u64>,
     },
     /// A pass failed and needs an operator.

@@ -1,5 +1,5 @@
-//! A fake of Azure's management of disks, by its REST reference: snapshots, restore points, access, operations that take
-//! long, and the limits that Microsoft names. It has a clock of its own and knows no network.
+//! A fake of Azure's management of disks, after what is publicly known of its REST interface: snapshots, restore points, access,
+//! operations that take long, and the limits that Microsoft names. It has a clock of its own and knows no network.
 //!
 //! **Invariant**: what Azure would refuse is refused and remembered in [`FakeArm::violations`]: a client that keeps the limits
 //! by itself causes none.

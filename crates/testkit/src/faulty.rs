@@ -254,6 +254,10 @@ impl<T: UnitSource> UnitSource for Faulty<T> {
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
         self.inner.next_data(from_bytes)
     }
+
+    fn read_bytes(&self) -> u64 {
+        self.inner.read_bytes()
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use failback_blockio::{BufferPool, Device, DiskError, Operation, UnitSource};
 use failback_engine::{
     DigestRun, DigestSource, KeptBytes, Known, PartlyTrusted, Scan, ScanEnd, TrustedDigests,
 };
+use failback_model::limits::{SEGMENT_MAX_BYTES, UNIT_MIN_BYTES};
 use failback_model::{BlockIndex, BlockRange, BlockSize, ByteRange, Code, Digest, DiskGeometry, Layout};
 use failback_testkit::{Call, Damage, Fault, Faulty, MemoryDevice, Random, When};
 use std::ops::ControlFlow;
@@ -15,6 +16,7 @@ use std::time::Duration;
 /// A disk that notes which bytes were read.
 struct Noting {
     disk: Faulty<MemoryDevice>,
+    read_bytes: u64,
     reads: Mutex<Vec<ByteRange>>,
 }
 
@@ -35,6 +37,10 @@ impl UnitSource for Noting {
 
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
         Device::next_data(&self.disk, from_bytes)
+    }
+
+    fn read_bytes(&self) -> u64 {
+        self.read_bytes
     }
 }
 
@@ -79,7 +85,9 @@ impl Case {
             }
             at = end;
         }
-        let source = Arc::new(Noting { disk: Faulty::new(disk, faults), reads: Mutex::default() });
+        let read_bytes = [UNIT_MIN_BYTES, SEGMENT_MAX_BYTES, u64::MAX][random.below(3) as usize];
+        let source =
+            Arc::new(Noting { disk: Faulty::new(disk, faults), read_bytes, reads: Mutex::default() });
         let block_size = BlockSize::new(16 << 10).expect("a block size");
         let layout = Layout::new(length, block_size).expect("a small disk");
         let metered_bytes = Arc::new(AtomicU64::new(0));
@@ -178,6 +186,61 @@ fn what_is_trusted_is_not_read_and_gives_what_a_scan_gives() {
                 (0..).zip(&expected).filter(|(block, d)| !d.is_zero() && !is_trusted(*block)).count();
             assert!(kept_blocks >= shipping as u64, "seed {seed}: {kept_blocks} of {shipping} are kept");
         }
+    }
+}
+
+#[test]
+fn what_is_named_is_read_in_reads_as_large_as_pay_and_no_byte_more() {
+    const BLOCK: u64 = BlockSize::DEFAULT.bytes();
+    let layout = Layout::new(24 << 20, BlockSize::DEFAULT).expect("a small disk");
+    let bytes = |start: u64, end: u64| ByteRange::new(start * BLOCK, end * BLOCK);
+    let half = ByteRange::new(320 * BLOCK + BLOCK / 2, 321 * BLOCK);
+    let known = [(0, 3), (70, 100), (101, 102), (103, 104), (106, 320), (321, 384)];
+    for (read_bytes, of_all, of_some) in
+        [(UNIT_MIN_BYTES, 65, 22), (SEGMENT_MAX_BYTES, 5, 6), (u64::MAX, 5, 6)]
+    {
+        let disk = MemoryDevice::new(layout.length_bytes());
+        for data in [bytes(0, 256), half] {
+            disk.write_at(data.start(), &vec![7; data.length_bytes() as usize]).expect("memory takes it");
+        }
+        let source = Arc::new(Noting { disk: Faulty::new(disk, []), read_bytes, reads: Mutex::default() });
+        let scan = Scan {
+            source: Arc::clone(&source) as _,
+            layout,
+            blocks: layout.blocks(),
+            threads: 2,
+            // What a pass has at least: a segment.
+            keep: Some(BufferPool::new(SEGMENT_MAX_BYTES as usize)),
+            meter: Arc::new(|_, _| {}),
+        };
+        // Lets go what was kept, as a pass does; how often was read, and what.
+        let delivered = |of: &mut dyn DigestSource| {
+            let mut digests = Vec::new();
+            let outcome = of.deliver(&mut |run| {
+                digests.extend(run.digests.unwrap_or(vec![Digest::ZERO; run.blocks.count() as usize]));
+                ControlFlow::Continue(())
+            });
+            outcome.expect("nothing fails");
+            let mut reads = std::mem::take(&mut *source.reads.lock().expect("no test panics with it"));
+            let count = reads.len();
+            reads.sort_unstable_by_key(|read| read.start());
+            reads.dedup_by(|next, before| {
+                let touches = next.start() == before.end();
+                if touches {
+                    *before = ByteRange::new(before.start(), next.end());
+                }
+                touches
+            });
+            (digests, count, reads)
+        };
+        let (expected, count, read) = delivered(&mut scan.clone());
+        assert_eq!((count, read), (of_all, vec![bytes(0, 256), half]), "{read_bytes}");
+        let ranges = known.map(|(start, end)| BlockRange::new(start, end)).to_vec();
+        let known = Known { digests: Box::new(Remembered(expected.clone(), None)), ranges };
+        let (digests, count, read) = delivered(&mut PartlyTrusted { known, scan });
+        assert!(digests == expected);
+        let named = [bytes(3, 70), bytes(100, 101), bytes(102, 103), bytes(104, 106), half];
+        assert_eq!((count, read), (of_some, named.to_vec()), "{read_bytes}");
     }
 }
 

@@ -5,16 +5,15 @@
 
 use super::address::BlobUrl;
 use super::service::Patience;
+use crate::command::{Bounds, output_of};
+use crate::open::OpenOptions;
 use crate::spec::BlobAddress;
-use failback_model::limits::{BLOB_URL_MAX_BYTES, HOOK_TIMEOUT_DEFAULT};
+use crate::waits::Waits;
+use failback_model::limits::BLOB_URL_MAX_BYTES;
 use failback_model::{Code, Finding};
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How a command that is waited for is looked at.
-const COMMAND_POLL: Duration = Duration::from_millis(50);
+use std::time::Instant;
 
 /// A blob's URL, renewed where it can be.
 #[derive(Debug)]
@@ -23,6 +22,7 @@ pub(super) struct Access {
     renew: Vec<String>,
     snapshot: Option<String>,
     patience: Patience,
+    waits: Waits,
     state: Mutex<State>,
     renewed: Condvar,
 }
@@ -41,17 +41,17 @@ impl Access {
     /// Reads the URL from where it stands.
     pub(super) fn new(
         address: &BlobAddress,
-        renew: &[String],
-        snapshot: Option<&str>,
+        options: &OpenOptions,
         patience: Patience,
     ) -> Result<Self, Finding> {
-        let url = address.url()?.at_snapshot(snapshot);
+        let url = address.url()?.at_snapshot(options.snapshot.as_deref());
         let state = State { url, generation: 0, is_renewing: false, is_proven: false };
         Ok(Self {
             address: address.clone(),
-            renew: renew.to_vec(),
-            snapshot: snapshot.map(str::to_owned),
+            renew: options.renew.clone(),
+            snapshot: options.snapshot.clone(),
             patience,
+            waits: options.waits.clone(),
             state: Mutex::new(state),
             renewed: Condvar::new(),
         })
@@ -113,7 +113,7 @@ impl Access {
         if !self.address.can_change() {
             return refused("; it stands where no new one can be put, and there is no command to renew it");
         }
-        let started = Instant::now();
+        let (started, mut told) = (Instant::now(), None);
         loop {
             // A file that is just being replaced may be missing or half written: it is looked at again.
             if let Ok(url) = self.address.url().map(|url| self.at_snapshot(url))
@@ -128,47 +128,26 @@ impl Access {
                 let minutes = self.patience.signature_wait.as_secs().div_ceil(60);
                 return refused(&format!(", and no other came within {minutes} min"));
             }
-            std::thread::sleep(self.patience.signature_poll);
+            self.waits.check()?;
+            told.get_or_insert_with(|| {
+                let evidence =
+                    format!("the signature in {} is refused: waits for a new one", place.display());
+                self.waits.begin(&Finding::warning(Code::SourceDenied, evidence).about(&place))
+            });
+            self.waits.pause(self.patience.signature_poll)?;
         }
     }
 
     /// Runs the command and takes the URL that it writes.
     fn ask_command(&self) -> Result<BlobUrl, Finding> {
-        let command = &self.renew[0];
         let failed = |reason: String| {
-            let evidence = format!("the command that renews the signature, '{command}', {reason}");
+            let evidence = format!("the command that renews the signature, '{}', {reason}", self.renew[0]);
             Finding::error(Code::SourceDenied, evidence)
         };
-        let mut child = Command::new(command)
-            .args(&self.renew[1..])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| failed(format!("cannot be run: {error}")))?;
-        let output = child.stdout.take();
-        let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            let read = output.map(|output| output.take(BLOB_URL_MAX_BYTES).read_to_string(&mut text));
-            read.is_some_and(|read| read.is_ok()).then_some(text)
-        });
-        let started = Instant::now();
-        let status = loop {
-            match child.try_wait().map_err(|error| failed(error.to_string()))? {
-                Some(status) => break status,
-                None if started.elapsed() > HOOK_TIMEOUT_DEFAULT => {
-                    // It may have ended by itself in between.
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(failed(format!("took more than {} s", HOOK_TIMEOUT_DEFAULT.as_secs())));
-                }
-                None => std::thread::sleep(COMMAND_POLL),
-            }
-        };
-        if !status.success() {
-            return Err(failed(format!("failed: {status}")));
-        }
-        let text = reader.join().ok().flatten().ok_or_else(|| failed("wrote no text".into()))?;
+        let bounds =
+            Bounds { bytes: BLOB_URL_MAX_BYTES, time: self.patience.command_wait, waits: &self.waits };
+        let text = output_of(&self.renew, Stdio::null(), &bounds)
+            .map_err(|reason| self.waits.check().err().unwrap_or_else(|| failed(reason)))?;
         BlobUrl::parse(&text)
             .map(|url| self.at_snapshot(url))
             .map_err(|reason| failed(format!("wrote no URL of a blob: {reason}")))

@@ -201,6 +201,10 @@ impl UnitSource for PageBlob {
     fn next_data(&self, from_bytes: u64) -> Result<Option<ByteRange>, DiskError> {
         self.data.next(from_bytes)
     }
+
+    fn read_bytes(&self) -> u64 {
+        BLOB_READ_MAX_BYTES
+    }
 }
 
 impl RemoteDisk for PageBlob {

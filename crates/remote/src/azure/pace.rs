@@ -2,6 +2,9 @@
 //!
 //! **Invariant**: at least one may be under way, never more than the connections that were asked for.
 
+use crate::waits::Waits;
+use failback_model::Finding;
+use failback_model::limits::STOP_POLL;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,23 +39,22 @@ impl Pace {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until one more request may be made.
-    pub(super) fn enter(&self) -> Turn<'_> {
+    /// Waits until one more request may be made, unless waits are stopped.
+    pub(super) fn enter(&self, waits: &Waits) -> Result<Turn<'_>, Finding> {
         let mut state = self.lock();
         loop {
             let quiet = state.quiet_until.and_then(|until| until.checked_duration_since(Instant::now()));
             match quiet.filter(|quiet| !quiet.is_zero()) {
-                Some(quiet) => {
-                    state = self.changed.wait_timeout(state, quiet).unwrap_or_else(PoisonError::into_inner).0;
+                None if (state.under_way as f64) < state.limit.floor() => break,
+                quiet => {
+                    waits.check()?;
+                    let wait = quiet.unwrap_or(STOP_POLL).min(STOP_POLL);
+                    state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
                 }
-                None if state.under_way as f64 >= state.limit.floor() => {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-                None => break,
             }
         }
         state.under_way += 1;
-        Turn(self)
+        Ok(Turn(self))
     }
 
     /// An answer came in good time.
@@ -91,17 +93,19 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use failback_model::Code;
+    use std::sync::Arc;
 
     #[test]
     fn the_limit_halves_once_for_refusals_that_come_together_and_grows_back() {
-        let pace = Pace::new(8);
-        let turns: Vec<_> = (0..8).map(|_| pace.enter()).collect();
+        let (pace, waits) = (Pace::new(8), Waits::default());
+        let turns: Vec<_> = (0..8).map(|_| pace.enter(&waits).expect("a turn")).collect();
         pace.slow(Duration::from_millis(20));
         pace.slow(Duration::from_millis(20));
         assert_eq!(pace.limit(), 4);
         drop(turns);
         let before = Instant::now();
-        drop(pace.enter());
+        drop(pace.enter(&waits).expect("a turn"));
         assert!(before.elapsed() >= Duration::from_millis(15), "it waits as asked");
         (0..100).for_each(|_| pace.raise());
         assert_eq!(pace.limit(), 8);
@@ -109,5 +113,16 @@ mod tests {
             pace.slow(Duration::ZERO);
         }
         assert_eq!(pace.limit(), 1, "one request is always allowed");
+    }
+
+    #[test]
+    fn whoever_shall_stop_waits_no_longer_for_a_turn() {
+        let pace = Pace::new(1);
+        let stopped = Waits { stop: Some(Arc::new(|| true)), heard: None };
+        let turn = pace.enter(&stopped).expect("it need not wait");
+        assert_eq!(pace.enter(&stopped).map(drop).expect_err("it would wait").code, Code::Cancelled);
+        drop(turn);
+        pace.slow(Duration::from_secs(1000));
+        assert_eq!(pace.enter(&stopped).map(drop).expect_err("it would wait").code, Code::Cancelled);
     }
 }

@@ -12,9 +12,11 @@ use super::token::TokenSource;
 use crate::http::{Answer, Http, HttpError, HttpOptions, Request};
 use crate::open::OpenOptions;
 use crate::spec::BlobAddress;
+use crate::waits::Waits;
 use failback_blockio::{DiskError, Operation};
 use failback_model::limits::{
-    BLOB_TRIES_MAX, BLOB_WAIT_FIRST, BLOB_WAIT_MAX, SIGNATURE_POLL, SIGNATURE_TRIES_MAX, SIGNATURE_WAIT_MAX,
+    BLOB_TRIES_MAX, BLOB_WAIT_FIRST, BLOB_WAIT_MAX, HOOK_TIMEOUT_DEFAULT, SIGNATURE_POLL,
+    SIGNATURE_TRIES_MAX, SIGNATURE_WAIT_MAX,
 };
 use failback_model::{Code, Finding};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ pub(crate) struct Patience {
     pub(crate) longest_wait: Duration,
     pub(crate) signature_wait: Duration,
     pub(crate) signature_poll: Duration,
+    pub(crate) command_wait: Duration,
 }
 
 impl Default for Patience {
@@ -39,6 +42,7 @@ impl Default for Patience {
             longest_wait: BLOB_WAIT_MAX,
             signature_wait: SIGNATURE_WAIT_MAX,
             signature_poll: SIGNATURE_POLL,
+            command_wait: HOOK_TIMEOUT_DEFAULT,
         }
     }
 }
@@ -51,6 +55,7 @@ pub(super) struct BlobService {
     pace: Pace,
     patience: Patience,
     token: Option<Arc<dyn TokenSource>>,
+    waits: Waits,
     name: PathBuf,
 }
 
@@ -79,7 +84,7 @@ impl BlobService {
         options: &OpenOptions,
         patience: Patience,
     ) -> Result<Self, Finding> {
-        let access = Access::new(address, &options.renew, options.snapshot.as_deref(), patience)?;
+        let access = Access::new(address, options, patience)?;
         let (_, url) = access.current();
         Ok(Self {
             http: Http::new(&HttpOptions { ca_file: options.ca_file.clone() })?,
@@ -87,6 +92,7 @@ impl BlobService {
             pace: Pace::new(options.connections),
             patience,
             token: options.token.clone(),
+            waits: options.waits.clone(),
             name: url.name(),
         })
     }
@@ -117,7 +123,7 @@ impl BlobService {
         let (mut tries, mut refused, mut wait) = (0, 0, self.patience.first_wait);
         loop {
             let (generation, url) = self.access.current();
-            let turn = self.pace.enter();
+            let turn = self.pace.enter(&self.waits).map_err(|finding| self.failed(operation, finding))?;
             let request = request(&url).and_then(|request| request.with("x-ms-version", SERVICE_VERSION));
             let request = request.map_err(|error| fail(Code::Internal, error.to_string()))?;
             let request = self.let_in(request).map_err(|finding| self.failed(operation, finding))?;

@@ -3,14 +3,17 @@
 use super::disk::PageBlob;
 use super::service::Patience;
 use super::{BlobSnapshots, TokenSource};
-use crate::{FeedSpec, OpenOptions, RemoteDisk, SourceSpec, changed_blocks, open_feed, spec::BlobAddress};
+use crate::{
+    FeedSpec, OpenOptions, RemoteDisk, SourceSpec, Waits, changed_blocks, open_feed, spec::BlobAddress,
+};
 use failback_blockio::{DiskError, UnitSource};
 use failback_format::vhd::VhdFooter;
-use failback_model::{BlockRange, BlockSize, ByteRange, Code, Finding, Layout};
+use failback_model::{BlockRange, BlockSize, ByteRange, Code, Finding, Layout, Severity};
 use failback_testkit::{BlobDisk, BlobFault, BlobServer, Random};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -62,6 +65,7 @@ impl Lab {
             longest_wait: Duration::from_secs(1),
             signature_wait: Duration::from_millis(300),
             signature_poll: Duration::from_millis(5),
+            command_wait: Duration::from_millis(300),
         };
         PageBlob::open(&self.address(), options, patience)
     }
@@ -254,6 +258,56 @@ fn a_signature_that_nobody_renews_is_an_end_that_can_be_mended() {
     assert!(before.elapsed() < Duration::from_millis(250), "who just wrote it is told at once");
     for text in [format!("{error:?} {error}"), format!("{finding:?}"), format!("{blob:?}")] {
         assert!(!text.contains("sig=") && !text.contains("S1"), "{text}");
+    }
+}
+
+#[test]
+fn a_wait_for_a_signature_is_told_of_once_and_ends_where_it_shall_stop() {
+    let lab = Lab::new();
+    let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let waits = Waits {
+        stop: Some(Arc::new({
+            let stop = Arc::clone(&stop);
+            move || stop.load(Ordering::Relaxed)
+        })),
+        heard: Some(Arc::new({
+            let (stop, told) = (Arc::clone(&stop), Arc::clone(&told));
+            move |why: Option<&Finding>| {
+                told.lock().expect("no test panics with it").push(why.map(|why| (why.code, why.severity)));
+                stop.store(true, Ordering::Relaxed);
+            }
+        })),
+    };
+    let options = OpenOptions { waits, ..OpenOptions::default() };
+    // As patient as it is where nobody stops it.
+    let blob = PageBlob::open(&lab.address(), &options, Patience::default()).expect("opened");
+    lab.server.expire("d.vhd");
+    std::thread::scope(|scope| {
+        for reader in [0, 1].map(|at| {
+            scope.spawn({
+                let blob = &blob;
+                move || read(blob, at * MIB, MIB)
+            })
+        }) {
+            assert_eq!(reader.join().expect("it ends").expect_err("stopped").code, Code::Cancelled);
+        }
+    });
+    let waited = [Some((Code::SourceDenied, Severity::Warning)), None];
+    assert_eq!(*told.lock().expect("no test panics with it"), waited);
+}
+
+#[test]
+fn a_command_whose_output_stays_open_ends_in_time_and_where_it_shall_stop() {
+    let lab = Lab::new();
+    let script = format!("echo '{}'; sleep 1000 &", lab.server.next_url("d.vhd"));
+    let renew: Vec<_> = ["sh", "-c", &script].map(String::from).into();
+    for (stops, code) in [(false, Code::SourceDenied), (true, Code::Cancelled)] {
+        let waits = Waits { stop: stops.then(|| Arc::new(|| true) as _), heard: None };
+        let blob = lab.open_with(&OpenOptions { renew: renew.clone(), waits, ..OpenOptions::default() });
+        lab.server.expire("d.vhd");
+        let error = read(&blob.expect("opened"), 0, 512).expect_err("it never ends by itself");
+        assert_eq!(error.code, code, "{error}");
+        lab.write_url(&lab.server.url("d.vhd"));
     }
 }
 

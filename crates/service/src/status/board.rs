@@ -145,6 +145,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_that_waits_says_why_goes_on_and_is_no_error() {
+        let events = Arc::new(Events::new());
+        let mut told = events.subscribe(None);
+        let board = Board::new(Arc::clone(&events), None);
+        let handle = board.disk(&"web01".parse().expect("an id"), &"disk0".parse().expect("an id"));
+        handle.started(facts(), Box::new(Counting(0)));
+        handle.paused(Some(&Finding::warning(Code::SourceDenied, "waits for a new signature")));
+        let status = handle.status();
+        let error = status.error.expect("the reason of the wait");
+        assert_eq!((error.code.as_str(), error.severity.as_str()), ("FB411", "warning"));
+        handle.paused(None);
+        let status = handle.status();
+        assert_eq!((status.stage, status.error), (DiskStage::Replicating, None));
+        let names: Vec<_> = std::iter::from_fn(|| told.try_next()).map(|told| told.event.name()).collect();
+        assert_eq!((names, events.errors()), (vec!["pass_started", "pass_interrupted"], BTreeMap::new()));
+    }
+
+    #[test]
     fn an_orderly_stop_of_the_other_end_is_a_reason_and_no_error() {
         let events = Arc::new(Events::new());
         let board = Board::new(Arc::clone(&events), None);

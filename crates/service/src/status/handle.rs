@@ -265,6 +265,21 @@ impl DiskHandle {
         });
     }
 
+    /// The pass waits for what somebody has to bring, such as a new signature of its source; `None`: no more. It does not end.
+    pub fn paused(&self, why: Option<&Finding>) {
+        let line = why.map(FindingLine::from);
+        self.state().status.error = line.clone();
+        if let Some(finding) = line {
+            self.events.publish(Event::PassInterrupted {
+                machine: self.machine(),
+                disk: self.disk(),
+                finding,
+                failed_tries: 0,
+                next_try_unix_ms: None,
+            });
+        }
+    }
+
     /// The session broke off; the other end makes the next try.
     pub fn waiting(&self, why: &Finding) {
         let line = self.interrupted(why);

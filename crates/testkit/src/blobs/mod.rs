@@ -1,7 +1,8 @@
 //! A service of page blobs like Azure's, for what the emulator cannot do: true diffs, faults, a bounded rate.
 //!
 //! It speaks HTTP/1.1 by hand, a thread a connection, so that it can also break off in the middle of a body.
-//! Made after the REST reference; it was never compared with the real service.
+//! Made after what is publicly known of the REST interface; the reference was not at hand, and it was never compared with the
+//! real service.
 
 mod answer;
 mod disk;

@@ -101,7 +101,8 @@ impl ProcessServer {
         let cycle = intent.claim.as_ref().map_or(0, |claim| claim.of(&disk.id).cycle);
         let snapshot = intent.snapshot(&disk.id).map(Into::into);
         let status = self.kit.board.disk(&machine.id, &disk.id).status();
-        let (source, feed) = match source_of(disk, &state, cycle, snapshot.as_ref()) {
+        let (source, feed) = match source_of((machine, disk), &self.managed, &state, cycle, snapshot.as_ref())
+        {
             Ok(opened) => opened,
             Err(finding) => return unpredicted(disk, &finding),
         };

@@ -5,12 +5,15 @@
 
 use super::address::BlobUrl;
 use super::service::Patience;
+use crate::arm::ManagedRead;
+use crate::http::SecretUrl;
+use crate::open::OpenOptions;
 use crate::spec::BlobAddress;
 use failback_model::limits::{BLOB_URL_MAX_BYTES, HOOK_TIMEOUT_DEFAULT};
 use failback_model::{Code, Finding};
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How a command that is waited for is looked at.
@@ -21,6 +24,8 @@ const COMMAND_POLL: Duration = Duration::from_millis(50);
 pub(super) struct Access {
     address: BlobAddress,
     renew: Vec<String>,
+    /// Gives URLs itself.
+    managed: Option<Arc<ManagedRead>>,
     snapshot: Option<String>,
     patience: Patience,
     state: Mutex<State>,
@@ -41,16 +46,19 @@ impl Access {
     /// Reads the URL from where it stands.
     pub(super) fn new(
         address: &BlobAddress,
-        renew: &[String],
-        snapshot: Option<&str>,
+        options: &OpenOptions,
         patience: Patience,
     ) -> Result<Self, Finding> {
-        let url = address.url()?.at_snapshot(snapshot);
+        let url = match &options.managed {
+            Some(state) => of_state(state.url()?)?,
+            None => address.url()?.at_snapshot(options.snapshot.as_deref()),
+        };
         let state = State { url, generation: 0, is_renewing: false, is_proven: false };
         Ok(Self {
             address: address.clone(),
-            renew: renew.to_vec(),
-            snapshot: snapshot.map(str::to_owned),
+            renew: options.renew.clone(),
+            managed: options.managed.clone(),
+            snapshot: options.snapshot.clone(),
             patience,
             state: Mutex::new(state),
             renewed: Condvar::new(),
@@ -90,13 +98,32 @@ impl Access {
         state.is_renewing = true;
         let (old, is_proven) = (state.url.clone(), state.is_proven);
         drop(state);
-        let made = if self.renew.is_empty() { self.await_other(&old, is_proven) } else { self.ask_command() };
+        let made = match &self.managed {
+            Some(state) => state.renew().and_then(of_state),
+            None if self.renew.is_empty() => self.await_other(&old, is_proven),
+            None => self.ask_command(),
+        };
         let mut state = self.lock();
         state.is_renewing = false;
         self.renewed.notify_all();
         state.url = made?;
         state.generation += 1;
         Ok(())
+    }
+
+    /// Gets another URL before the one in force is refused; the one in force where there is nothing to get it from.
+    pub(super) fn refresh(&self) -> Result<(u64, BlobUrl), Finding> {
+        let (generation, url) = self.current();
+        let Some(managed) = &self.managed else { return Ok((generation, url)) };
+        let fresh = of_state(managed.url()?)?;
+        if fresh == url {
+            return Ok((generation, url));
+        }
+        let mut state = self.lock();
+        if state.generation == generation && !state.is_renewing {
+            (state.url, state.generation) = (fresh, generation + 1);
+        }
+        Ok((state.generation, state.url.clone()))
     }
 
     fn at_snapshot(&self, url: BlobUrl) -> BlobUrl {
@@ -173,4 +200,10 @@ impl Access {
             .map(|url| self.at_snapshot(url))
             .map_err(|reason| failed(format!("wrote no URL of a blob: {reason}")))
     }
+}
+
+/// The URL of a state, as the cloud gave it.
+fn of_state(url: SecretUrl) -> Result<BlobUrl, Finding> {
+    BlobUrl::of(url)
+        .map_err(|reason| Finding::error(Code::CloudFailed, format!("the URL to read a state by: {reason}")))
 }

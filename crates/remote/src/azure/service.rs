@@ -79,7 +79,7 @@ impl BlobService {
         options: &OpenOptions,
         patience: Patience,
     ) -> Result<Self, Finding> {
-        let access = Access::new(address, &options.renew, options.snapshot.as_deref(), patience)?;
+        let access = Access::new(address, options, patience)?;
         let (_, url) = access.current();
         Ok(Self {
             http: Http::new(&HttpOptions { ca_file: options.ca_file.clone() })?,
@@ -116,7 +116,8 @@ impl BlobService {
         let fail = |code, reason: String| DiskError::new(code, operation, &self.name, reason);
         let (mut tries, mut refused, mut wait) = (0, 0, self.patience.first_wait);
         loop {
-            let (generation, url) = self.access.current();
+            let (generation, url) =
+                self.access.refresh().map_err(|finding| self.failed(operation, finding))?;
             let turn = self.pace.enter();
             let request = request(&url).and_then(|request| request.with("x-ms-version", SERVICE_VERSION));
             let request = request.map_err(|error| fail(Code::Internal, error.to_string()))?;

@@ -6,7 +6,8 @@
 
 use crate::config::{Disk, Machine};
 use crate::hook::{Hook, HookError};
-use crate::snapshots;
+use crate::managed::Managed;
+use crate::snapshots::{self, States};
 use failback_model::limits::HOOK_THAW_MAX;
 use failback_model::{Code, DiskId, Finding, JobId, PointClaim, PointLabel};
 use failback_pass::source_unix_ms;
@@ -22,6 +23,8 @@ pub const NOT_QUIESCED: &str = "no hooks quiesced its applications";
 /// A job that is to say what it brings.
 pub(crate) struct Taking<'a> {
     pub(crate) machine: &'a Machine,
+    /// Where the states of managed disks are taken.
+    pub(crate) managed: &'a Managed,
     pub(crate) job: &'a JobId,
     /// Its cycle.
     pub(crate) cycle: u64,
@@ -47,7 +50,7 @@ impl Taking<'_> {
     pub(crate) async fn take(&self, disk: &DiskId) -> Result<Taken, Finding> {
         if self.machine.snapshot.is_empty() && !snapshots::are_taken(self.machine) {
             let source_unix_ms = newest(self.machine.disk.clone(), disk.clone()).await?;
-            return Ok(self.taken(source_unix_ms, Ok(false), Vec::new()));
+            return Ok(self.taken(source_unix_ms, Ok(false), States::default()));
         }
         // A source that is off has nothing to quiesce.
         let (before, after) = match self.is_final {
@@ -67,7 +70,7 @@ impl Taking<'_> {
         };
         let snapshots = match &snapshot {
             Ok(()) if snapshots::are_taken(self.machine) => self.take_snapshots().await,
-            _ => Ok(Vec::new()),
+            _ => Ok(States::default()),
         };
         if let Some(hook) = after {
             let stopped = async {
@@ -81,17 +84,20 @@ impl Taking<'_> {
             quiesced = quiesced.and_then(|both| thawed.map(|()| both));
         }
         snapshot.map_err(|error| Finding::error(Code::SnapshotFailed, error.to_string()))?;
-        Ok(self.taken(source_unix_ms, quiesced, snapshots?))
+        let states = snapshots?;
+        if states.is_older {
+            quiesced = quiesced.and(Ok(false));
+        }
+        Ok(self.taken(source_unix_ms.min(states.taken_unix_ms.unwrap_or(u64::MAX)), quiesced, states))
     }
 
     /// Takes the daemon's own snapshots, within the time that a hook has: applications may be waiting for it.
-    async fn take_snapshots(&self) -> Result<Vec<Snapshot>, Finding> {
-        let machine = self.machine.clone();
+    async fn take_snapshots(&self) -> Result<States, Finding> {
+        let (machine, managed, cycle) = (self.machine.clone(), self.managed.clone(), self.cycle);
         let limit = Duration::from_secs(self.machine.hook_timeout.into());
-        let late =
-            |why: &str| Err(Finding::error(Code::SnapshotFailed, format!("snapshots of page blobs: {why}")));
+        let late = |why: &str| Err(Finding::error(Code::SnapshotFailed, format!("snapshots: {why}")));
         tokio::select! {
-            taken = blocking(move || snapshots::take(&machine)) => taken,
+            taken = blocking(move || snapshots::take(&machine, &managed, cycle)) => taken,
             () = tokio::time::sleep(limit) => late("not taken within hook_timeout"),
             () = self.stop.cancelled() => late("the job was stopped"),
         }
@@ -115,31 +121,34 @@ impl Taking<'_> {
         (!command.is_empty()).then_some(hook)
     }
 
-    fn taken(
-        &self,
-        source_unix_ms: u64,
-        quiesced: Result<bool, HookError>,
-        snapshots: Vec<Snapshot>,
-    ) -> Taken {
+    fn taken(&self, source_unix_ms: u64, quiesced: Result<bool, HookError>, states: States) -> Taken {
         let why_not = quiesced.as_ref().err().map(ToString::to_string);
         let (label, reason) = if self.is_final {
             (PointLabel::Final, String::new())
         } else {
-            judge(self.machine, quiesced.unwrap_or(false), why_not.clone())
+            judge(self.machine, &states, quiesced.unwrap_or(false), why_not.clone())
         };
         let warning = |evidence: String| Finding::warning(Code::QuiesceFailed, evidence);
         Taken {
             claim: PointClaim::new(source_unix_ms, label, &reason).of_cycle(self.cycle),
             warnings: why_not.map(warning).into_iter().collect(),
-            snapshots,
+            snapshots: states.snapshots,
         }
     }
 }
 
 /// The label of a machine that is not off, and why it is no better.
-fn judge(machine: &Machine, is_quiesced: bool, why_not: Option<String>) -> (PointLabel, String) {
+fn judge(
+    machine: &Machine,
+    states: &States,
+    is_quiesced: bool,
+    why_not: Option<String>,
+) -> (PointLabel, String) {
     let disks = machine.disk.len();
-    if disks > 1 && !machine.snapshot_is_atomic {
+    if let Some(why) = &states.per_disk {
+        return (PointLabel::PerDisk, why.clone());
+    }
+    if disks > 1 && !machine.snapshot_is_atomic && !machine.is_managed() {
         let reason = format!("{disks} disks, and nothing says that their snapshots are one instant");
         return (PointLabel::PerDisk, reason);
     }

@@ -1,7 +1,10 @@
 //! The process server's configuration.
 
+mod azure;
 mod machine;
 
+pub use azure::Azure;
+pub(crate) use azure::managed;
 pub use machine::{CompressionWord, Disk, Machine};
 
 use failback_model::limits::BUDGET_DEFAULT_BYTES;
@@ -37,6 +40,9 @@ pub struct Config {
     /// keep what was loaded before. A path that begins with `$CREDENTIALS_DIRECTORY/` lies where systemd's
     /// LoadCredential put it.
     pub tls: TlsConfig,
+    /// Azure's management, which machines with managed disks (`azdisk:`) need.
+    #[serde(default)]
+    pub azure: Option<Azure>,
     /// A machine whose disks come home. More can be registered over the control socket.
     #[serde(default)]
     pub machine: Vec<Machine>,
@@ -60,7 +66,16 @@ fn memory() -> ByteSize {
 
 impl config::Config for Config {
     fn faults(&self) -> Vec<Fault> {
-        faults_of(&self.machine)
+        let mut faults = faults_of(&self.machine);
+        let azure = self.azure.iter().flat_map(Azure::faults);
+        faults.extend(azure.map(|fault| fault.within("azure")));
+        if self.azure.is_none()
+            && let Some(machine) = self.machine.iter().find(|machine| machine.is_managed())
+        {
+            let reason = format!("{} has managed disks, and nothing says how Azure is asked", machine.id);
+            faults.push(Fault::new("azure", reason, "add [azure] with token_file or token_command"));
+        }
+        faults
     }
 }
 

@@ -102,7 +102,9 @@ impl ProcessServer {
         let cycle = intent.claim.as_ref().map_or(0, |claim| claim.of(&disk.id).cycle);
         let snapshot = intent.snapshot(&disk.id).map(Into::into);
         let status = self.kit.board.disk(&machine.id, &disk.id).status();
-        let (source, feed) = match source_of(disk, &state, cycle, snapshot.as_ref(), Waits::default()) {
+        let at = (machine, disk);
+        let opened = source_of(at, &self.managed, &state, cycle, snapshot.as_ref(), Waits::default());
+        let (source, feed) = match opened {
             Ok(opened) => opened,
             Err(finding) => return unpredicted(disk, &finding),
         };

@@ -5,6 +5,7 @@ use crate::config::{Disk, Machine};
 use crate::delivery::{Delivery, Memory};
 use crate::forecast::Look;
 use crate::lineage::{Base, Lineage};
+use crate::managed::Managed;
 use crate::seen::SeenSource;
 use crate::template::Template;
 use failback_blockio::ChangeFeed;
@@ -27,6 +28,8 @@ use tokio::runtime::Handle;
 pub struct Attempt {
     /// The machine as it is defined now.
     pub machine: Machine,
+    /// Where the states of managed disks are read.
+    pub managed: Managed,
     /// The disk as it is defined now.
     pub disk: Disk,
     /// The job.
@@ -111,8 +114,10 @@ fn waits(attempt: &Attempt) -> Waits {
 
 fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
     let (machine, disk) = (&attempt.machine, &attempt.disk);
+    let snapshot = attempt.snapshot.as_ref();
+    let (managed, cycle) = (&attempt.managed, attempt.claim.cycle);
     let (source, feed) =
-        source_of(disk, &attempt.state, attempt.claim.cycle, attempt.snapshot.as_ref(), waits(attempt))?;
+        source_of((machine, disk), managed, &attempt.state, cycle, snapshot, waits(attempt))?;
     let status = Arc::clone(&attempt.status);
     let memory = Memory {
         folder: attempt.state.clone(),
@@ -157,7 +162,8 @@ type Feed = Result<(Base, Box<dyn ChangeFeed>), Option<Finding>>;
 
 /// A disk's source in a cycle, and what names its changes.
 pub(crate) fn source_of(
-    disk: &Disk,
+    (machine, disk): (&Machine, &Disk),
+    managed: &Managed,
     state: &Path,
     cycle: u64,
     snapshot: Option<&String>,
@@ -166,9 +172,18 @@ pub(crate) fn source_of(
     let base = Lineage::of(state).map(|lineage| lineage.base);
     let template = Template { cycle, base: base.as_ref().map(|base| base.cycle) };
     let spec = SourceSpec::parse(template.expand(&disk.source))?;
+    let is_managed = matches!(spec, SourceSpec::Managed(_));
+    let state_read = match snapshot.filter(|_| is_managed) {
+        Some(snapshot) => {
+            let base = base.as_ref().and_then(|base| base.snapshot.as_deref());
+            Some(managed.read(machine, snapshot, base)?)
+        }
+        None => None,
+    };
     let options = OpenOptions {
         renew: disk.renew.clone(),
-        snapshot: snapshot.cloned(),
+        snapshot: snapshot.filter(|_| !is_managed).cloned(),
+        managed: state_read,
         waits,
         ..disk.threads.map_or_else(OpenOptions::default, |connections| OpenOptions {
             connections,

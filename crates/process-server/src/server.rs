@@ -1,6 +1,7 @@
 //! The daemon: registry, certificates and supervisor, opened from a configuration and read again on request.
 
 use crate::config::{Config, Machine};
+use crate::managed::Managed;
 use crate::runner::{Network, Runner};
 use crate::supervisor::Supervisor;
 use failback_model::Finding;
@@ -20,6 +21,7 @@ pub struct ProcessServer {
     pub(crate) kit: Kit,
     pub(crate) registry: Registry<Machine>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) managed: Managed,
     tls: Tls,
     at_start: AtStart,
 }
@@ -37,10 +39,11 @@ impl ProcessServer {
         if !findings.is_empty() {
             kit.events.publish(Event::ConfigReloaded { findings: finding_lines(&findings) });
         }
-        let supervisor = Supervisor::new(kit.clone(), registry.clone(), runner, tls.clone())
+        let managed = Managed::new(config.azure, kit.state.join("azure"), kit.stop.clone());
+        let supervisor = Supervisor::new(kit.clone(), registry.clone(), runner, tls.clone(), managed.clone())
             .map_err(|finding| vec![finding])?;
         supervisor.settle();
-        Ok(Arc::new(Self { kit, registry, supervisor, tls, at_start }))
+        Ok(Arc::new(Self { kit, registry, supervisor, managed, tls, at_start }))
     }
 
     /// This daemon's own certificate.

@@ -9,6 +9,7 @@ mod task;
 
 use crate::config::Machine;
 use crate::egress::Egress;
+use crate::managed::Managed;
 use crate::runner::Runner;
 use claims::Claims;
 use failback_model::{DiskId, Finding, MachineId};
@@ -38,6 +39,7 @@ struct Shared {
     running: Mutex<BTreeMap<Name, Running>>,
     throttles: Mutex<BTreeMap<MachineId, Limit>>,
     claims: Claims,
+    managed: Managed,
     /// What jobs sent.
     egress: Egress,
     /// Wakes the driver of a machine's cycles.
@@ -64,6 +66,7 @@ impl Supervisor {
         registry: Registry<Machine>,
         runner: Arc<dyn Runner>,
         tls: Tls,
+        managed: Managed,
     ) -> Result<Self, Finding> {
         let egress = Egress::open(kit.state.join("egress.json"))?;
         let supervisor = Self(Arc::new(Shared {
@@ -71,6 +74,7 @@ impl Supervisor {
             registry,
             runner,
             tls,
+            managed,
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             running: Mutex::default(),

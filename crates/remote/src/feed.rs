@@ -6,7 +6,7 @@ use crate::azure;
 use crate::extents::ExtentList;
 use crate::nbd::{Bitmap, NbdUri};
 use crate::open::OpenOptions;
-use crate::spec::SourceSpec;
+use crate::spec::{BlobAddress, SourceSpec};
 use failback_blockio::{ChangeFeed, DiskError};
 use failback_model::{BlockRange, Code, Finding, Layout};
 use std::path::PathBuf;
@@ -56,6 +56,9 @@ pub fn open_feed(
             Ok(Box::new(ExtentList::open(path, length_bytes)?))
         }
         (FeedSpec::Diff(base), SourceSpec::Blob(address)) => azure::open_diff(address, base, options),
+        (FeedSpec::Diff(base), SourceSpec::Managed(disk)) if options.managed.is_some() => {
+            azure::open_diff(&BlobAddress::Url(format!("azdisk:{disk}")), base, options)
+        }
         (FeedSpec::Diff(_), _) => Err(unusable("a page-range diff belongs to a page blob")),
     }
 }

@@ -1,9 +1,10 @@
 //! Opening a source by what the user wrote.
 
 use crate::ReadOnly;
+use crate::arm::ManagedRead;
 use crate::azure::{self, TokenSource};
 use crate::nbd::{NbdDisk, NbdUri};
-use crate::spec::SourceSpec;
+use crate::spec::{BlobAddress, SourceSpec};
 use crate::waits::Waits;
 use failback_image::{Access, Image};
 use failback_model::{Code, Finding};
@@ -25,12 +26,14 @@ pub struct OpenOptions {
     pub token: Option<Arc<dyn TokenSource>>,
     /// Ends waits, and hears of them.
     pub waits: Waits,
+    /// Of a managed disk: the state to read.
+    pub managed: Option<Arc<ManagedRead>>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
         let (renew, waits) = (Vec::new(), Waits::default());
-        Self { connections: 4, renew, snapshot: None, ca_file: None, token: None, waits }
+        Self { connections: 4, renew, snapshot: None, ca_file: None, token: None, waits, managed: None }
     }
 }
 
@@ -43,6 +46,9 @@ pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Arc<dyn Image>, 
         SourceSpec::Nbd(uri) => {
             let disk = NbdDisk::open(&NbdUri::parse(uri)?, options.connections);
             disk.map(|disk| Arc::new(ReadOnly(disk)) as _).map_err(|error| error.to_finding())
+        }
+        SourceSpec::Managed(disk) if options.managed.is_some() => {
+            azure::open(&BlobAddress::Url(format!("azdisk:{disk}")), options)
         }
         SourceSpec::Managed(disk) => {
             let evidence = format!("{disk} is a managed disk, which changes while it is read");

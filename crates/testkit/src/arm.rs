@@ -4,7 +4,12 @@
 //! **Invariant**: what Azure would refuse is refused and remembered in [`FakeArm::violations`]: a client that keeps the limits
 //! by itself causes none.
 
+#[cfg(feature = "blobs")]
+mod server;
 mod state;
+
+#[cfg(feature = "blobs")]
+pub use server::ArmServer;
 
 use serde_json::{Value, json};
 use state::{Effect, Resource, World};

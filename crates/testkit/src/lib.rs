@@ -22,6 +22,8 @@ mod storage_daemon;
 mod tls;
 mod write_log;
 
+#[cfg(all(feature = "arm", feature = "blobs"))]
+pub use arm::ArmServer;
 #[cfg(feature = "arm")]
 pub use arm::{ArmReply, FakeArm};
 pub use asked::asked;

@@ -40,6 +40,7 @@ impl Lab {
         let job = "job-1".parse().expect("an id");
         let taking = Taking {
             machine,
+            managed: &managed(),
             job: &job,
             is_final,
             cycle: 1,
@@ -52,6 +53,10 @@ impl Lab {
     fn ran(&self) -> String {
         fs::read_to_string(self.path("ran")).unwrap_or_default()
     }
+}
+
+fn managed() -> Managed {
+    Managed::new(None, "/nowhere".into(), CancellationToken::new())
 }
 
 const ALL: &str = "
@@ -159,8 +164,15 @@ async fn applications_are_let_go_on_where_the_job_is_stopped_meanwhile() {
          after_snapshot = [sh, 'echo after >> ran']",
     );
     let (job, stop) = ("job-1".parse().expect("an id"), CancellationToken::new());
-    let taking =
-        Taking { machine: &machine, job: &job, is_final: false, cycle: 1, environment: &[], stop: &stop };
+    let taking = Taking {
+        machine: &machine,
+        managed: &managed(),
+        job: &job,
+        is_final: false,
+        cycle: 1,
+        environment: &[],
+        stop: &stop,
+    };
     let stopper = async {
         while lab.ran().is_empty() {
             tokio::task::yield_now().await;
@@ -193,6 +205,7 @@ async fn without_a_snapshot_the_state_is_as_old_as_the_newest_source() {
     let job = "job-1".parse().expect("an id");
     let taking = Taking {
         machine: &machine,
+        managed: &managed(),
         job: &job,
         is_final: false,
         cycle: 1,

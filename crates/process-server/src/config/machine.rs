@@ -97,7 +97,8 @@ pub struct Disk {
     #[schemars(with = "String")]
     pub id: DiskId,
     /// Image or device to read, as `failback sync` takes it: `/snapshots/web01.vhd`, `/dev/disk/by-id/...`, `raw:/x`,
-    /// `nbd://HOST/EXPORT`, `azblob:@/etc/failback/disk0.sas`. `{cycle}` stands for the number of the cycle, `{base}` for that of
+    /// `nbd://HOST/EXPORT`, `azblob:@/etc/failback/disk0.sas`,
+    /// `azdisk:/subscriptions/S/resourceGroups/G/providers/Microsoft.Compute/disks/NAME`. `{cycle}` stands for the number of the cycle, `{base}` for that of
     /// the last cycle that the target sealed.
     pub source: String,
     /// What names the changes since the last cycle that the target sealed: `bitmap:NAME` of an NBD export, `extents:PATH` of a
@@ -174,7 +175,9 @@ impl Machine {
             ("snapshot_is_atomic", self.snapshot_is_atomic),
         ];
         if self.snapshot.is_empty() {
-            let without = needs_snapshot.into_iter().filter(|(_, is_given)| *is_given);
+            // The states of managed disks are taken by the daemon itself, between the hooks.
+            let is_about = |key: &str| self.is_managed() && key != "snapshot_is_atomic";
+            let without = needs_snapshot.into_iter().filter(|(key, is_given)| *is_given && !is_about(key));
             faults.extend(without.map(|(key, _)| {
                 let remedy = "name the command that makes the sources as 'snapshot'";
                 Fault::new(key, "there is no 'snapshot' that it could be about", remedy)
@@ -241,6 +244,14 @@ impl MachineEntry for Machine {
             faults.push(Fault::new(key, reason, "give both, or none"));
         }
         faults.extend(self.hook_faults());
+        if self.is_managed() && self.disk.iter().any(|disk| super::managed(&disk.source).is_none()) {
+            let reason = "some of its disks are managed disks and some are not";
+            faults.push(Fault::new(
+                "disk",
+                reason,
+                "make two machines of them: their states are of two instants",
+            ));
+        }
         for (at, disk) in self.disk.iter().enumerate() {
             faults.extend(disk.faults().into_iter().map(|fault| fault.within(&format!("disk.{at}"))));
         }

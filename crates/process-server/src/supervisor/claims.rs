@@ -99,6 +99,11 @@ impl Tries {
     }
 }
 
+/// Whether the snapshot is tried again, by one task for all disks.
+const fn is_of_snapshot(code: Code) -> bool {
+    matches!(code, Code::SnapshotFailed | Code::SnapshotLimit)
+}
+
 impl Supervisor {
     /// What a disk's pass claims; made once in a cycle.
     pub(super) async fn claim(
@@ -123,11 +128,12 @@ impl Supervisor {
         let job = intent
             .job
             .ok_or_else(|| Finding::error(Code::Internal, format!("nobody asked for {machine}")))?;
-        if !definition.snapshot.is_empty() {
+        if !definition.snapshot.is_empty() || definition.is_managed() {
             self.0.kit.board.disk(machine, disk).stage(DiskStage::Snapshot);
         }
         let taking = Taking {
             machine: &definition,
+            managed: &self.0.managed,
             job: &job,
             cycle,
             environment: &environment,
@@ -136,7 +142,7 @@ impl Supervisor {
         };
         let taken = match taking.take(disk).await {
             Ok(taken) => taken,
-            Err(finding) if finding.code == Code::SnapshotFailed && !stop.is_cancelled() => {
+            Err(finding) if is_of_snapshot(finding.code) && !stop.is_cancelled() => {
                 return Err(tries.fail(cycle, finding).into());
             }
             Err(finding) => return Err(finding.into()),
@@ -145,9 +151,13 @@ impl Supervisor {
         let snapshots = taken.snapshots.clone();
         let kept = self.keep(machine, disk, &job, cycle, taken, disks);
         let remembered = self.0.registry.intent(machine).cycles.snapshots;
-        if snapshots.iter().any(|snapshot| !remembered.contains(snapshot)) {
+        // Managed disks have notes of their own, by which the next close removes them.
+        let is_forgotten = |snapshot| !definition.is_managed() && !remembered.contains(snapshot);
+        if snapshots.iter().any(is_forgotten) {
             // Nobody would ever remove what nobody remembers.
-            let removed = blocking(move || Ok(snapshots::retire(&definition, &snapshots, &[]))).await;
+            let managed = self.0.managed.clone();
+            let removed =
+                blocking(move || Ok(snapshots::retire(&definition, &managed, &snapshots, &[]))).await;
             tracing::warn!("{machine}: snapshots of a cycle that is over were removed: {removed:?}");
         }
         Ok(kept?)

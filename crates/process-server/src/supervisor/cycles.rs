@@ -248,8 +248,8 @@ impl Supervisor {
         if !snapshots::are_taken(machine) && taken.is_empty() {
             return (Vec::new(), None);
         }
-        let machine = machine.clone();
-        let removed = blocking(move || Ok(snapshots::retire(&machine, &taken, &kept))).await;
+        let (machine, managed) = (machine.clone(), self.0.managed.clone());
+        let removed = blocking(move || Ok(snapshots::retire(&machine, &managed, &taken, &kept))).await;
         let (gone, why) = removed.unwrap_or_else(|finding| (Vec::new(), Some(finding)));
         let why = why.map(|why| {
             let evidence = format!("snapshots of earlier cycles are still there: {}", why.evidence);

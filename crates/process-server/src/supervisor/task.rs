@@ -180,6 +180,7 @@ impl Supervisor {
         Ok(Attempt {
             throttle: self.throttle(&machine),
             machine,
+            managed: self.0.managed.clone(),
             disk,
             job,
             epoch: intent.epoch(),

@@ -103,8 +103,10 @@ impl Lab {
             Registry::open(config.machine, kit.state.join("registry.json")).expect("it opens");
         let script = Arc::new(Script { ends: Mutex::new(ends.to_vec()), ..Script::default() });
         let tls = certificates(folder.path());
+        let managed = Managed::new(None, kit.state.join("azure"), kit.stop.clone());
         let supervisor =
-            Supervisor::new(kit.clone(), registry.clone(), Arc::clone(&script) as _, tls).expect("it opens");
+            Supervisor::new(kit.clone(), registry.clone(), Arc::clone(&script) as _, tls, managed)
+                .expect("it opens");
         Self { folder, script, registry, supervisor, kit }
     }
 
@@ -339,7 +341,8 @@ async fn a_claim_outlives_the_daemon_and_does_not_speak_for_disks_that_came_late
         Kit::new(about, Path::new("ps.toml"), &lab.folder.path().join("other"), 64 << 20).expect("a kit");
     let script = Arc::new(Script { ends: Mutex::new(vec![Ok(()); 3]), ..Script::default() });
     let tls = certificates(lab.folder.path().join("again").as_path());
-    let again = Supervisor::new(kit, registry, Arc::clone(&script) as _, tls).expect("it opens");
+    let managed = Managed::new(None, kit.state.join("azure"), kit.stop.clone());
+    let again = Supervisor::new(kit, registry, Arc::clone(&script) as _, tls, managed).expect("it opens");
     again.settle();
     lab.until(|_| again.count() == 0).await;
     let (before, mut after) = (lab.claims(), script.claims.lock().expect("no panic").clone());

@@ -113,6 +113,11 @@ impl ManagedSnapshots {
         made
     }
 
+    /// Whether the states of a cycle stand.
+    pub fn has(&self, cycle: u64) -> bool {
+        self.notes().sets.iter().any(|set| set.cycle == cycle && set.stage == Stage::Taken)
+    }
+
     /// Opens access to a state, and to the base of its difference. Asked again before [`Access::renew_unix_ms`] it gives URLs
     /// that last longer.
     pub fn access(&self, id: &SnapshotId, base: Option<&SnapshotId>) -> Result<Access, Finding> {

@@ -5,14 +5,16 @@
 
 use super::address::BlobUrl;
 use super::service::Patience;
+use crate::arm::ManagedRead;
 use crate::command::{Bounds, output_of};
+use crate::http::SecretUrl;
 use crate::open::OpenOptions;
 use crate::spec::BlobAddress;
 use crate::waits::Waits;
 use failback_model::limits::BLOB_URL_MAX_BYTES;
 use failback_model::{Code, Finding};
 use std::process::Stdio;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// A blob's URL, renewed where it can be.
@@ -20,6 +22,8 @@ use std::time::Instant;
 pub(super) struct Access {
     address: BlobAddress,
     renew: Vec<String>,
+    /// Gives URLs itself.
+    managed: Option<Arc<ManagedRead>>,
     snapshot: Option<String>,
     patience: Patience,
     waits: Waits,
@@ -44,11 +48,15 @@ impl Access {
         options: &OpenOptions,
         patience: Patience,
     ) -> Result<Self, Finding> {
-        let url = address.url()?.at_snapshot(options.snapshot.as_deref());
+        let url = match &options.managed {
+            Some(state) => of_state(state.url()?)?,
+            None => address.url()?.at_snapshot(options.snapshot.as_deref()),
+        };
         let state = State { url, generation: 0, is_renewing: false, is_proven: false };
         Ok(Self {
             address: address.clone(),
             renew: options.renew.clone(),
+            managed: options.managed.clone(),
             snapshot: options.snapshot.clone(),
             patience,
             waits: options.waits.clone(),
@@ -90,13 +98,32 @@ impl Access {
         state.is_renewing = true;
         let (old, is_proven) = (state.url.clone(), state.is_proven);
         drop(state);
-        let made = if self.renew.is_empty() { self.await_other(&old, is_proven) } else { self.ask_command() };
+        let made = match &self.managed {
+            Some(state) => state.renew().and_then(of_state),
+            None if self.renew.is_empty() => self.await_other(&old, is_proven),
+            None => self.ask_command(),
+        };
         let mut state = self.lock();
         state.is_renewing = false;
         self.renewed.notify_all();
         state.url = made?;
         state.generation += 1;
         Ok(())
+    }
+
+    /// Gets another URL before the one in force is refused; the one in force where there is nothing to get it from.
+    pub(super) fn refresh(&self) -> Result<(u64, BlobUrl), Finding> {
+        let (generation, url) = self.current();
+        let Some(managed) = &self.managed else { return Ok((generation, url)) };
+        let fresh = of_state(managed.url()?)?;
+        if fresh == url {
+            return Ok((generation, url));
+        }
+        let mut state = self.lock();
+        if state.generation == generation && !state.is_renewing {
+            (state.url, state.generation) = (fresh, generation + 1);
+        }
+        Ok((state.generation, state.url.clone()))
     }
 
     fn at_snapshot(&self, url: BlobUrl) -> BlobUrl {
@@ -152,4 +179,10 @@ impl Access {
             .map(|url| self.at_snapshot(url))
             .map_err(|reason| failed(format!("wrote no URL of a blob: {reason}")))
     }
+}
+
+/// The URL of a state, as the cloud gave it.
+fn of_state(url: SecretUrl) -> Result<BlobUrl, Finding> {
+    BlobUrl::of(url)
+        .map_err(|reason| Finding::error(Code::CloudFailed, format!("the URL to read a state by: {reason}")))
 }

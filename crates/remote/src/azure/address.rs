@@ -18,7 +18,11 @@ pub(super) struct BlobUrl(SecretUrl);
 impl BlobUrl {
     /// Understands the first line of a text.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        let url = SecretUrl::parse(text.lines().next().unwrap_or_default())?;
+        Self::of(SecretUrl::parse(text.lines().next().unwrap_or_default())?)
+    }
+
+    /// Takes a URL that names a blob.
+    pub(super) fn of(url: SecretUrl) -> Result<Self, &'static str> {
         let names = url.expose().path().split('/').filter(|name| !name.is_empty()).count();
         if names < 2 {
             return Err("it names no blob: https://ACCOUNT/CONTAINER/BLOB is missing a part");

@@ -35,11 +35,15 @@ pub(crate) fn open_diff(
     let unusable = |finding: Finding| {
         Finding::warning(Code::FeedUnusable, format!("page-range diff: {}", finding.evidence))
     };
-    let question = match base.strip_prefix('@') {
-        Some(path) => {
+    let question = match (&options.managed, base.strip_prefix('@')) {
+        (Some(state), _) => match state.why_no_difference() {
+            Some(why) => return Err(why),
+            None => Question::SinceState(Arc::clone(state)),
+        },
+        (None, Some(path)) => {
             Question::SinceUrl(BlobAddress::File(path.into()).url().map_err(unusable)?.expose().to_owned())
         }
-        None => Question::SinceTime(base.to_owned()),
+        (None, None) => Question::SinceTime(base.to_owned()),
     };
     let blob = PageBlob::open(address, options, Patience::default()).map_err(unusable)?;
     let diff = BlobDiff(blob.map_of(question));

@@ -4,6 +4,7 @@
 
 use super::page_list::{PageList, join};
 use super::service::{BlobService, Trouble};
+use crate::arm::ManagedRead;
 use crate::http::{Method, Request};
 use failback_blockio::{DiskError, Operation};
 use failback_model::limits::{
@@ -15,7 +16,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is asked.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) enum Question {
     /// What holds data.
     Data,
@@ -23,6 +24,8 @@ pub(super) enum Question {
     SinceTime(String),
     /// What changed since the snapshot with this URL, which is a secret.
     SinceUrl(String),
+    /// What changed since the base of the state of a managed disk.
+    SinceState(Arc<ManagedRead>),
 }
 
 impl fmt::Debug for Question {
@@ -31,6 +34,7 @@ impl fmt::Debug for Question {
             Self::Data => f.write_str("Data"),
             Self::SinceTime(time) => write!(f, "SinceTime({time})"),
             Self::SinceUrl(_) => f.write_str("SinceUrl(_)"),
+            Self::SinceState(state) => write!(f, "SinceState({state:?})"),
         }
     }
 }
@@ -114,6 +118,17 @@ impl PageMap {
         if let Question::SinceTime(time) = &self.question {
             pairs.push(("prevsnapshot", time));
         }
+        // Asked for each answer: the base's URL expires, too.
+        let base = match &self.question {
+            Question::SinceUrl(base) => Some(base.clone()),
+            Question::SinceState(state) => {
+                let url = state.base_url().map_err(|finding| {
+                    DiskError::new(finding.code, Operation::Seek, self.service.name(), finding.evidence)
+                })?;
+                url.map(|url| url.expose().to_string())
+            }
+            Question::Data | Question::SinceTime(_) => None,
+        };
         self.service.ask(
             Operation::Seek,
             &|url| {
@@ -121,9 +136,9 @@ impl PageMap {
                 let request = Request::new(Method::GET, url.asking(&pairs))
                     .with("x-ms-range", range)?
                     .with("if-match", &self.etag)?;
-                match &self.question {
-                    Question::SinceUrl(base) => request.with_secret("x-ms-previous-snapshot-url", base),
-                    Question::Data | Question::SinceTime(_) => Ok(request),
+                match &base {
+                    Some(base) => request.with_secret("x-ms-previous-snapshot-url", base),
+                    None => Ok(request),
                 }
             },
             &mut |answer| {

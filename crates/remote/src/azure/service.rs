@@ -122,7 +122,8 @@ impl BlobService {
         let fail = |code, reason: String| DiskError::new(code, operation, &self.name, reason);
         let (mut tries, mut refused, mut wait) = (0, 0, self.patience.first_wait);
         loop {
-            let (generation, url) = self.access.current();
+            let (generation, url) =
+                self.access.refresh().map_err(|finding| self.failed(operation, finding))?;
             let turn = self.pace.enter(&self.waits).map_err(|finding| self.failed(operation, finding))?;
             let request = request(&url).and_then(|request| request.with("x-ms-version", SERVICE_VERSION));
             let request = request.map_err(|error| fail(Code::Internal, error.to_string()))?;

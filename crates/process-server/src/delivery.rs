@@ -7,7 +7,7 @@
 use crate::comparison::{Looking, Origin, Start};
 use crate::lineage::{Base, Lineage};
 use crate::seen::SeenSource;
-use failback_blockio::UnitSource;
+use failback_blockio::{DiskError, UnitSource};
 use failback_engine::{Known, TrustedDigests};
 use failback_image::Image;
 use failback_model::limits::GOODBYE_MAX;
@@ -85,6 +85,8 @@ pub struct Memory {
     pub origin: Origin,
     /// The source and its feed as the configuration names them.
     pub named: String,
+    /// Whether a hook makes the source for each cycle.
+    pub retaken: bool,
     /// Its snapshot in the cloud, where there is one.
     pub snapshot: Option<String>,
     /// Hears how the pass comes to know the source.
@@ -128,7 +130,7 @@ impl Delivery {
 
     fn request(&self) -> Result<Open, PassError> {
         let geometry = self.source.geometry();
-        let facts = self.seen.facts(&*self.source, self.epoch, self.claim.cycle)?;
+        let facts = self.seen.facts(&*self.source, self.fingerprint()?)?;
         Ok(Open {
             version_min: Version::OLDEST.number(),
             version_max: Version::CURRENT.number(),
@@ -241,7 +243,7 @@ impl Delivery {
 
     /// Finds out what of the source need not be scanned, and tells.
     fn start(&self, memory: &Memory, layout: Layout) -> Result<Start, PassError> {
-        let fingerprint = Fingerprint::of_source(&*self.source, self.epoch, self.claim.cycle)?;
+        let fingerprint = self.fingerprint()?;
         let looking = Looking {
             source: &*self.source,
             folder: &memory.folder,
@@ -255,9 +257,16 @@ impl Delivery {
         Ok(start)
     }
 
+    /// What vouches for the source's bytes.
+    fn fingerprint(&self) -> Result<Fingerprint, DiskError> {
+        let retaken = self.memory.as_ref().is_some_and(|memory| memory.retaken);
+        Fingerprint::of_source(&*self.source, self.epoch, self.claim.cycle, retaken)
+    }
+
     /// Gives up what is remembered of the source.
     fn disown(&self, memory: &Memory, state: &SourceState) {
-        let given_up = Fingerprint::of_source(&*self.source, self.epoch, self.claim.cycle)
+        let given_up = self
+            .fingerprint()
             .map_err(|error| error.to_finding())
             .and_then(|fingerprint| state.forget(&fingerprint).map_err(|error| error.to_finding()))
             .and_then(|()| Lineage::remove(&memory.folder));

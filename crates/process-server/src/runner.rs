@@ -123,6 +123,7 @@ fn delivery(attempt: &Attempt) -> Result<Delivery, Finding> {
         folder: attempt.state.clone(),
         origin: Origin { feed },
         named: disk.named(),
+        retaken: !machine.snapshot.is_empty(),
         snapshot: attempt.snapshot.clone(),
         hear: Box::new(move |comparison| status.compared(comparison)),
     };

@@ -5,7 +5,6 @@
 
 use failback_blockio::DiskError;
 use failback_image::Image;
-use failback_model::Epoch;
 use failback_pass::SourceFacts;
 use failback_store::Fingerprint;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,14 +20,12 @@ struct Seen {
 }
 
 impl SeenSource {
-    /// Facts of a source as a job has it: looked for where it is not the one that was seen last, or has changed since.
+    /// Facts of a source with this fingerprint: looked for where it is not the one that was seen last, or has changed since.
     pub(crate) fn facts(
         &self,
         source: &dyn Image,
-        epoch: Epoch,
-        cycle: u64,
+        fingerprint: Fingerprint,
     ) -> Result<Arc<SourceFacts>, DiskError> {
-        let fingerprint = Fingerprint::of_source(source, epoch, cycle)?;
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*seen {
             Some(held) if held.fingerprint == fingerprint => Ok(Arc::clone(&held.facts)),
@@ -45,6 +42,7 @@ impl SeenSource {
 mod tests {
     use super::*;
     use failback_image::{Access, ImageSpec};
+    use failback_model::Epoch;
     use std::fs;
     use std::time::{Duration, SystemTime};
 
@@ -56,7 +54,8 @@ mod tests {
         let seen = SeenSource::default();
         let look = |epoch| {
             let image = failback_image::open(&ImageSpec::parse(&path), Access::Read).expect("opened");
-            seen.facts(&*image, Epoch(epoch), 1).expect("looked at")
+            let fingerprint = Fingerprint::of_source(&*image, Epoch(epoch), 1, false).expect("looked at");
+            seen.facts(&*image, fingerprint).expect("looked at")
         };
         let first = look(1);
         assert_eq!((first.content_end_bytes, first.sample.len()), (4 << 16, 16));

@@ -29,12 +29,17 @@ impl Fingerprint {
         Ok(Self(look_at(image, epoch)?.into()))
     }
 
-    /// Of a source as a cycle of a job has it. Only a page blob vouches for its bytes by itself (ETag and snapshot); any other
-    /// source is another one in each cycle: a device or an export has no times, and those of a file in a snapshot of its file
-    /// system may be older than its bytes.
-    pub fn of_source(source: &dyn Image, epoch: Epoch, cycle: u64) -> Result<Self, DiskError> {
+    /// Of a source as a cycle of a job has it. A page blob vouches for its bytes by itself (ETag and snapshot), a file by its times,
+    /// unless it is `retaken` for each cycle: those of a file in a snapshot of its file system may be older than its bytes.
+    /// A device or an export has none. What does not vouch is another source in each cycle.
+    pub fn of_source(source: &dyn Image, epoch: Epoch, cycle: u64, retaken: bool) -> Result<Self, DiskError> {
         let mut text = look_at(source, epoch)?;
-        if source.identity().format != ImageFormat::PageBlob {
+        let vouches = match source.identity().format {
+            ImageFormat::PageBlob => true,
+            ImageFormat::Device | ImageFormat::Nbd => false,
+            _ => !retaken,
+        };
+        if !vouches {
             text += &format!("cycle {epoch} {cycle}\n");
         }
         Ok(Self(text.into()))

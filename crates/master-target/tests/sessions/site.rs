@@ -194,6 +194,7 @@ impl Site {
                 folder: self.folder.path().join("scan"),
                 origin: Origin { feed: Err(None) },
                 named: "source".into(),
+                retaken: false,
                 snapshot: None,
                 hear: Box::new(|_| {}),
             }),

@@ -68,7 +68,7 @@ fn open() -> Open {
         accept_mismatch: true,
         accept_divergence: false,
         job: JobId::new("0b5c").expect("an id"),
-        claim: PointClaim::new(1_763_000_000_000, PointLabel::PerDisk, "2 disks, no hook"),
+        claim: PointClaim::new(1_763_000_000_000, PointLabel::PerDisk, "2 disks, no hook").of_cycle(7),
         sample: vec![
             SampledBlock { block: BlockIndex(3), digest: digest(32).truncated() },
             SampledBlock { block: BlockIndex(700), digest: TruncatedDigest::ZERO },
@@ -209,5 +209,5 @@ fn every_kind_has_a_golden_frame_and_every_golden_frame_a_message() {
     assert_eq!(files, named);
     let mut kinds: Vec<u8> = messages().iter().map(|(_, message)| message.encode().head()[0]).collect();
     kinds.dedup();
-    assert_eq!(kinds, (1..=24).collect::<Vec<u8>>());
+    assert_eq!(kinds, (1..=25).collect::<Vec<u8>>());
 }

@@ -174,7 +174,8 @@ impl Supervisor {
         };
         View {
             is_wanted: intent.wanted == Wanted::Running && intent.job.is_some(),
-            is_sealed: !machine.disk.is_empty() && states.is_empty(),
+            // A task that has noted its seal counts what it read a moment later.
+            is_sealed: !machine.disk.is_empty() && states.is_empty() && !self.is_running(&machine.id),
             is_closed: intent.cycles.closed_unix_ms.is_some(),
             is_final: intent.flags.is_final,
             was_stopped_for_it: intent.cycles.source_stopped,

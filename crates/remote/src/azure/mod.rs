@@ -1,7 +1,7 @@
 //! Page blobs of Azure: what a managed disk's snapshot is behind its SAS URL, and unmanaged disks.
 //!
-//! [`open`] gives the disk, [`open_diff`] what changed in it since a snapshot, [`BlobSnapshots`] makes and removes snapshots of
-//! a blob that is no managed disk. All of them ask through one [`service::BlobService`], which knows when to ask again.
+//! `open` gives the disk, `open_diff` what changed in it since a snapshot, [`BlobSnapshots`] makes and removes snapshots of
+//! a blob that is no managed disk. All of them ask through one `BlobService`, which knows when to ask again.
 //!
 //! **Invariant**: all bytes that a source gives are of one version of its blob: the ETag that was seen first goes with every
 //! request.

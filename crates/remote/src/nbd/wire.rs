@@ -1,4 +1,4 @@
-//! Numbers and small reads of the NBD protocol (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md).
+//! Numbers and small reads of the NBD protocol (<https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>).
 //!
 //! **Invariant**: nothing that a server sends is allocated for before its length was held against a named limit.
 

@@ -97,7 +97,7 @@ impl Look<'_> {
     fn named(&self, lineage: Option<&Lineage>) -> Result<Vec<BlockRange>, Option<Finding>> {
         let (base, feed) = self.feed.as_ref().map_err(Clone::clone)?;
         let mut lineage = lineage.filter(|lineage| lineage.base == *base).ok_or(None)?.clone();
-        if base.pass_bytes != self.layout.length_bytes() {
+        if !base.is_cut_as(self.layout) {
             return Err(None);
         }
         let named = changed_blocks(&**feed, self.layout).map_err(|error| Some(error.to_finding()))?;
@@ -107,7 +107,7 @@ impl Look<'_> {
 
     /// Digests of the sealed state, where nobody works with them.
     fn digests(&self, lineage: Option<&Lineage>) -> Option<HeldDigests> {
-        let is_base = lineage.is_some_and(|lineage| lineage.base.pass_bytes == self.layout.length_bytes());
+        let is_base = lineage.is_some_and(|lineage| lineage.base.is_cut_as(self.layout));
         let folder = is_base.then(|| SourceFolder::open(self.folder).ok()).flatten()?;
         Some(folder.digests())
     }

@@ -8,7 +8,7 @@
 //! before the folder takes digests that do not come down from it.
 
 use failback_model::limits::NAMED_RANGES_MAX;
-use failback_model::{BlockRange, Digest, Finding, Generation};
+use failback_model::{BlockRange, Digest, Finding, Generation, Layout};
 use failback_service::saved;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -38,6 +38,11 @@ pub struct Base {
 }
 
 impl Base {
+    /// Whether its digests are those of a disk that is cut like this.
+    pub(crate) fn is_cut_as(&self, layout: Layout) -> bool {
+        (self.pass_bytes, self.block_bytes) == (layout.length_bytes(), layout.block_size().bytes())
+    }
+
     /// Whether a target that names this generation and root is at this state.
     pub(crate) fn is_at(&self, generation: Generation, root: Digest) -> bool {
         !root.is_zero() && self.generation == generation.0 && self.root == root.to_string()

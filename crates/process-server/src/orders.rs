@@ -97,7 +97,7 @@ impl ProcessServer {
 
     /// A disk's forecast; where there is none, its findings say why.
     fn forecast_of(&self, machine: &Machine, disk: &Disk) -> DiskForecast {
-        let state = self.kit.state.join("sources").join(machine.id.as_str()).join(disk.id.as_str());
+        let state = self.supervisor.source_folder(&machine.id, &disk.id);
         let intent = self.registry.intent(&machine.id);
         let cycle = intent.claim.as_ref().map_or(0, |claim| claim.of(&disk.id).cycle);
         let snapshot = intent.snapshot(&disk.id).map(Into::into);

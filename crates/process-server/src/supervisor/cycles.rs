@@ -396,7 +396,7 @@ impl Supervisor {
     }
 
     /// Folder for what is known of a disk's source.
-    pub(super) fn source_folder(&self, machine: &MachineId, disk: &DiskId) -> PathBuf {
+    pub(crate) fn source_folder(&self, machine: &MachineId, disk: &DiskId) -> PathBuf {
         self.0.kit.state.join("sources").join(machine.as_str()).join(disk.as_str())
     }
 
